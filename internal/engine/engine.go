@@ -1,0 +1,124 @@
+// Package engine joins pairs of sockets: the contract of an engine, the event
+// loops that drive it, and the choice of one.
+package engine
+
+import (
+	"fmt"
+	"time"
+)
+
+// Kind is a way of moving bytes.
+type Kind uint8
+
+// The engines, in the order of --engine's help.
+const (
+	Auto Kind = iota
+	Copy
+	Splice
+	Sockmap
+	Wire
+)
+
+var kindNames = [...]string{"auto", "copy", "splice", "sockmap", "wire"}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("engine(%d)", uint8(k))
+}
+
+// MarshalText makes a Kind readable in JSON.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// ParseKind is the inverse of String.
+func ParseKind(name string) (Kind, error) {
+	for k, n := range kindNames {
+		if n == name {
+			return Kind(k), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown engine %q: want auto, copy, splice, sockmap or wire", name)
+}
+
+// Why says why an engine is the one in use: a code for logs and metrics.
+type Why string
+
+// The reasons for an engine.
+const (
+	WhyRequested     Why = "requested"      // named by the caller
+	WhyNoBytes       Why = "no-bytes"       // nothing was moved so far
+	WhySmallMessages Why = "small-messages" // reads too small to be worth a pipe
+	WhyStream        Why = "stream"         // reads fill the buffer: page references are cheaper
+	WhyPipeBudget    Why = "pipe-budget"    // no pipe of a useful size is left for this user
+	WhyUnsupported   Why = "splice-refused" // splice(2) answered EINVAL or ENOSYS for these sockets
+	WhySpliceBlind   Why = "splice-blind"   // splice(2) saw nothing where recv(2) found bytes
+	WhyNoDescriptor  Why = "no-descriptor"  // one of the connections has no descriptor
+	WhyNotLinux      Why = "not-linux"      // this system has no splice(2)
+	WhyCopiesAnyway  Why = "splice-copies"  // this kernel's splice(2) copies pages
+)
+
+// Reason says how a direction ended.
+type Reason uint8
+
+// The ends of a direction.
+const (
+	Running       Reason = iota // not ended yet
+	EOF                         // the source sent a FIN, and it was forwarded
+	Max                         // MaxBytes were delivered
+	Idle                        // IdleTimeout
+	HalfClosed                  // HalfCloseTimeout
+	Lifetime                    // MaxLifetime
+	Stopped                     // Stop, or the end of the context
+	ResetBySource               // the source sent a RST, or vanished
+	ResetByDrain                // the drain sent a RST, or vanished
+	Failed                      // an error of this machine: see the error
+)
+
+var reasonNames = [...]string{
+	"running", "eof", "max", "idle", "half-close-timeout", "lifetime", "stopped",
+	"reset-by-source", "reset-by-drain", "error",
+}
+
+func (r Reason) String() string { return reasonNames[r] }
+
+// MarshalText makes a Reason readable in JSON.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// End is the outcome of one direction.
+type End struct {
+	Bytes       int64  // delivered to the drain's socket
+	Reason      Reason // why it ended
+	Err         error  // the error behind the reason; nil for EOF and Max
+	Undelivered []byte // bytes that had left the source and could not be delivered, oldest first
+}
+
+// DirectionStats is a live view of one direction.
+type DirectionStats struct {
+	Bytes   int64  // delivered to the drain's socket
+	Spliced int64  // of these, moved as page references
+	Engine  Kind   // Copy or Splice: what moves bytes now
+	Why     Why    // why that one
+	Reason  Reason // Running until it has ended
+}
+
+// Stats is a live view of a session.
+type Stats struct {
+	AToB, BToA   DirectionStats
+	Started      time.Time
+	LastProgress time.Time // when a byte last moved; Started if none has
+}
+
+// Result is what is left of a session when it has ended.
+type Result struct {
+	AToB, BToA End
+	Stats      Stats
+	Ended      time.Time
+}
+
+// Limits bound a session. The zero value bounds nothing.
+type Limits struct {
+	MaxAToB, MaxBToA int64
+	Idle, HalfClose  time.Duration
+	Lifetime         time.Duration
+}

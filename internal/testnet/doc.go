@@ -1,0 +1,3 @@
+// Package testnet makes what tests and benchmarks need: network namespaces,
+// faults and load.
+package testnet

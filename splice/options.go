@@ -1,0 +1,84 @@
+package splice
+
+import (
+	"time"
+
+	"github.com/spliced-io/spliced/internal/engine"
+)
+
+// An Option changes how [Relay], [Start] and [Copy] work. Without any, bytes
+// flow without limit until both sides have ended.
+type Option func(*options)
+
+type options struct {
+	engine           Engine
+	maxAToB, maxBToA int64
+	fromA, fromB     []byte
+	idle             time.Duration
+	halfClose        time.Duration
+	lifetime         time.Duration
+	own              bool
+	onEnd            func(Result)
+}
+
+// Engine names a way of moving bytes between two connections.
+type Engine = engine.Kind
+
+const (
+	// EngineAuto chooses by the traffic: small messages are copied, streams
+	// are spliced.
+	EngineAuto = engine.Auto
+	// EngineCopy reads into a buffer and writes from it.
+	EngineCopy = engine.Copy
+	// EngineSplice moves page references through a pipe with splice(2); small
+	// messages are copied, which is faster.
+	EngineSplice = engine.Splice
+	// EngineSockmap redirects inside BPF. Not built in yet: asking for it is
+	// an error.
+	EngineSockmap = engine.Sockmap
+	// EngineWire translates packets inside BPF. Not built in yet: asking for
+	// it is an error.
+	EngineWire = engine.Wire
+)
+
+// ParseEngine returns the engine of that name: auto, copy, splice, sockmap or
+// wire.
+func ParseEngine(name string) (Engine, error) { return engine.ParseKind(name) }
+
+// Use names the engine. One that this system can't run is an error of Start,
+// never a silent replacement; [EngineAuto], the default, always finds one.
+func Use(e Engine) Option { return func(o *options) { o.engine = e } }
+
+// MaxBytes ends a direction after exactly that many bytes, prefetched ones
+// included. The byte after the last stays readable on its connection. 0 is no
+// limit; a negative limit is EINVAL.
+func MaxBytes(aToB, bToA int64) Option {
+	return func(o *options) { o.maxAToB, o.maxBToA = aToB, bToA }
+}
+
+// IdleTimeout ends both directions when no byte has moved in either for d.
+// 0 is no limit; a negative duration is EINVAL.
+func IdleTimeout(d time.Duration) Option { return func(o *options) { o.idle = d } }
+
+// HalfCloseTimeout takes the place of [IdleTimeout] once one direction has
+// ended: the other may then be idle for at most d. 0 keeps the idle timeout.
+func HalfCloseTimeout(d time.Duration) Option { return func(o *options) { o.halfClose = d } }
+
+// MaxLifetime ends both directions d after the start, busy or not.
+func MaxLifetime(d time.Duration) Option { return func(o *options) { o.lifetime = d } }
+
+// Prefetched hands over bytes that were already read from a and from b. They
+// are delivered before anything still queued on the connections. The slices
+// must not be changed until the session has ended.
+func Prefetched(fromA, fromB []byte) Option {
+	return func(o *options) { o.fromA, o.fromB = fromA, fromB }
+}
+
+// Own gives both connections to the session: the values passed to Start are
+// closed when Start returns without an error, and the session closes the
+// sockets when it ends. After a [Session.Stop], [Session.Conns] gives them back.
+func Own() Option { return func(o *options) { o.own = true } }
+
+// OnEnd calls f once, when the session has ended. It runs on the goroutine
+// that moves bytes, for other sessions too, and must not block.
+func OnEnd(f func(Result)) Option { return func(o *options) { o.onEnd = f } }
