@@ -1,6 +1,8 @@
 package splice
 
 import (
+	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/spliced-io/spliced/internal/engine"
@@ -82,3 +84,23 @@ func Own() Option { return func(o *options) { o.own = true } }
 // OnEnd calls f once, when the session has ended. It runs on the goroutine
 // that moves bytes, for other sessions too, and must not block.
 func OnEnd(f func(Result)) Option { return func(o *options) { o.onEnd = f } }
+
+func (o *options) check() error {
+	if o.maxAToB < 0 || o.maxBToA < 0 || o.idle < 0 || o.halfClose < 0 || o.lifetime < 0 {
+		return fmt.Errorf("negative limit: %w", syscall.EINVAL)
+	}
+	switch o.engine {
+	case EngineAuto, EngineCopy, EngineSplice:
+		return nil
+	case EngineSockmap, EngineWire:
+		return fmt.Errorf("%s: %w: not part of this version", o.engine, ErrEngine)
+	}
+	return fmt.Errorf("%s: %w", o.engine, syscall.EINVAL)
+}
+
+func (o *options) limits() engine.Limits {
+	return engine.Limits{
+		MaxAToB: o.maxAToB, MaxBToA: o.maxBToA,
+		Idle: o.idle, HalfClose: o.halfClose, Lifetime: o.lifetime,
+	}
+}

@@ -42,21 +42,31 @@ func ParseKind(name string) (Kind, error) {
 }
 
 // Why says why an engine is the one in use: a code for logs and metrics.
-type Why string
+type Why uint8
 
 // The reasons for an engine.
 const (
-	WhyRequested     Why = "requested"      // named by the caller
-	WhyNoBytes       Why = "no-bytes"       // nothing was moved so far
-	WhySmallMessages Why = "small-messages" // reads too small to be worth a pipe
-	WhyStream        Why = "stream"         // reads fill the buffer: page references are cheaper
-	WhyPipeBudget    Why = "pipe-budget"    // no pipe of a useful size is left for this user
-	WhyUnsupported   Why = "splice-refused" // splice(2) answered EINVAL or ENOSYS for these sockets
-	WhySpliceBlind   Why = "splice-blind"   // splice(2) saw nothing where recv(2) found bytes
-	WhyNoDescriptor  Why = "no-descriptor"  // one of the connections has no descriptor
-	WhyNotLinux      Why = "not-linux"      // this system has no splice(2)
-	WhyCopiesAnyway  Why = "splice-copies"  // this kernel's splice(2) copies pages
+	WhyNoBytes       Why = iota // nothing was moved so far
+	WhyRequested                // named by the caller
+	WhySmallMessages            // reads too small to be worth a pipe
+	WhyStream                   // long reads: page references are cheaper
+	WhyPipeBudget               // no pipe of a useful size is left for this user
+	WhyUnsupported              // splice(2) refuses these sockets
+	WhySpliceBlind              // splice(2) saw nothing where recv(2) found bytes
+	WhyNoDescriptor             // one of the connections has no descriptor
+	WhyNotLinux                 // this system has no splice(2)
+	WhyCopiesAnyway             // this kernel's splice(2) copies pages
 )
+
+var whyNames = [...]string{
+	"no-bytes", "requested", "small-messages", "stream", "pipe-budget",
+	"splice-refused", "splice-blind", "no-descriptor", "not-linux", "splice-copies",
+}
+
+func (w Why) String() string { return whyNames[w] }
+
+// MarshalText makes a Why readable in JSON.
+func (w Why) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
 
 // Reason says how a direction ended.
 type Reason uint8
@@ -112,8 +122,32 @@ type Stats struct {
 // Result is what is left of a session when it has ended.
 type Result struct {
 	AToB, BToA End
-	Stats      Stats
+	Stats      Stats // the last, complete now
 	Ended      time.Time
+}
+
+// Err is nil if both directions ended by a FIN, a limit of bytes or a stop;
+// else it is the error of the direction that broke the session.
+func (r Result) Err() error {
+	// A reset is seen first by the direction that reads from it; the other
+	// one only notices that its drain is gone.
+	for _, e := range []End{r.AToB, r.BToA} {
+		if e.Err != nil && e.Reason != ResetByDrain && e.Reason != Stopped {
+			return e.Err
+		}
+	}
+	for _, e := range []End{r.AToB, r.BToA} {
+		if e.Reason == ResetByDrain {
+			return e.Err
+		}
+	}
+	return nil
+}
+
+// String is one line for a log.
+func (r Result) String() string {
+	return fmt.Sprintf("a to b: %d bytes, %s; b to a: %d bytes, %s; %s",
+		r.AToB.Bytes, r.AToB.Reason, r.BToA.Bytes, r.BToA.Reason, r.Ended.Sub(r.Stats.Started).Round(time.Microsecond))
 }
 
 // Limits bound a session. The zero value bounds nothing.

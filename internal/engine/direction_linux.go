@@ -1,0 +1,181 @@
+package engine
+
+import (
+	"math"
+	"slices"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/spliced-io/spliced/internal/engine/copy"
+	"github.com/spliced-io/spliced/internal/engine/flow"
+	"github.com/spliced-io/spliced/internal/engine/splice"
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// quantum is how many bytes a direction may move before it lets the others
+// have their turn.
+const quantum = 1 << 20
+
+// A direction carries bytes from one endpoint to the other. Its event loop
+// owns it; the atomics can be read by anybody.
+//
+// Invariant: at most one of first, copy and splice holds bytes, or first and
+// nothing else has been read yet. What is held is delivered before anything
+// more is read, so order needs no other care.
+type direction struct {
+	src, dst *endpoint
+	out      atomic.Int64  // bytes the drain's socket has accepted
+	spliced  atomic.Int64  // of these, moved by splice(2)
+	state    atomic.Uint32 // Reason
+	choice   choice
+
+	in     int64 // bytes taken from the source, prefetched ones included
+	max    int64 // limit of in; 0 is none
+	first  []byte
+	copy   copy.Mover
+	splice splice.Mover
+
+	err         error
+	undelivered []byte
+}
+
+func (d *direction) ended() bool { return Reason(d.state.Load()) != Running }
+
+// held counts the bytes that have left the source and are not with the drain.
+func (d *direction) held() int { return len(d.first) + d.copy.Held() + d.splice.Held() }
+
+// left is how many bytes may still be taken from the source.
+func (d *direction) left() int {
+	if d.max == 0 {
+		return math.MaxInt
+	}
+	return int(d.max - d.in)
+}
+
+// run moves bytes until the source is empty, the drain is full, the direction
+// has ended, or its quantum is used up: then it returns true.
+func (d *direction) run(l *loop, s *Session) (again bool) {
+	for budget := quantum; !d.ended(); {
+		switch {
+		case d.held() > 0:
+			if !d.dst.writable {
+				return false
+			}
+		case s.stopping:
+			d.finish(l, Stopped, ErrStopped)
+			return false
+		case d.left() == 0:
+			d.finish(l, Max, nil)
+			return false
+		case !d.src.readable:
+			return false
+		}
+		if budget <= 0 {
+			return true
+		}
+		step, spliced := d.step(l)
+		d.in += int64(step.In)
+		if step.Out > 0 {
+			d.out.Store(d.out.Load() + int64(step.Out))
+			if spliced {
+				d.spliced.Store(d.spliced.Load() + int64(step.Out))
+			}
+			s.moved(l)
+		}
+		budget -= step.Out
+		switch step.Status {
+		case flow.More:
+		case flow.SourceShort:
+			d.choice.pause()
+			if d.src.exact && !d.src.hangup {
+				d.src.readable = false
+			}
+		case flow.SourceEmpty:
+			d.choice.pause()
+			d.src.readable = false
+		case flow.DrainFull:
+			d.dst.writable = false
+		case flow.SourceEnd:
+			s.sourceEnded(l, d)
+		case flow.SourceFailed:
+			d.src.fail(step.Err)
+			s.sourceEnded(l, d)
+		case flow.DrainFailed:
+			s.drainFailed(l, d, step.Err)
+		}
+	}
+	return false
+}
+
+// step makes one move, by the means that the choice names, and says whether
+// that was splice(2).
+func (d *direction) step(l *loop) (step flow.Step, spliced bool) {
+	if len(d.first) > 0 {
+		return d.deliverFirst(), false
+	}
+	if d.splice.Held() > 0 || d.copy.Held() == 0 && d.choice.streaming {
+		step = d.splice.Step(&l.reactor.pipes, d.src.fd, d.dst.fd, d.left())
+		switch step.Status {
+		case flow.SourceEmpty, flow.SourceEnd:
+			// Believed only when recv(2) says the same: see package splice.
+		case flow.NoPipe:
+			d.choice.noPipe()
+		case flow.Refused:
+			d.choice.refused()
+			if d.splice.Held() > 0 {
+				var err error
+				if d.first, err = d.splice.Reclaim(&l.reactor.pipes); err != nil {
+					step.Status, step.Err = flow.DrainFailed, err
+					return step, true
+				}
+				step.Status = flow.More
+				return step, true
+			}
+		default:
+			d.choice.spliced(step.In)
+			return step, true
+		}
+	}
+	step = d.copy.Step(&l.buffers, d.src.fd, d.dst.fd, d.left())
+	d.choice.copied(step.In)
+	return step, false
+}
+
+func (d *direction) deliverFirst() (step flow.Step) {
+	n, err := sys.Send(d.dst.fd, d.first)
+	if err == nil {
+		step.Out = n
+		if d.first = d.first[n:]; len(d.first) == 0 {
+			d.first = nil
+		}
+		return step
+	}
+	if err == syscall.EAGAIN {
+		step.Status = flow.DrainFull
+		return step
+	}
+	step.Status, step.Err = flow.DrainFailed, err
+	return step
+}
+
+// reclaim takes back what is held: the drain can't have it.
+func (d *direction) reclaim(l *loop) {
+	piped, err := d.splice.Reclaim(&l.reactor.pipes)
+	if err != nil && d.err == nil {
+		d.err = err
+	}
+	d.undelivered = slices.Concat(d.first, d.copy.Reclaim(&l.buffers), piped)
+	d.first = nil
+}
+
+// finish ends the direction.
+func (d *direction) finish(l *loop, r Reason, err error) {
+	if d.ended() {
+		return
+	}
+	d.reclaim(l)
+	if d.err == nil {
+		d.err = err
+	}
+	d.state.Store(uint32(r))
+}

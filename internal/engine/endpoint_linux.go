@@ -1,0 +1,129 @@
+package engine
+
+import (
+	"syscall"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// An endpoint is one of a session's two sockets, as its event loop sees it.
+// Only the loop touches it once the session runs.
+type endpoint struct {
+	session *Session
+	fd      int
+	slot    int32 // index in the loop's table
+	cookie  uint64
+
+	// readable and writable are what the last edges said, less what EAGAIN
+	// took back: edge-triggered, so they are only ever cleared by EAGAIN or by
+	// a short read that is exact.
+	readable, writable bool
+	exact              bool // a short read means that the receive queue was empty
+	hangup             bool // EPOLLRDHUP, HUP or ERR was seen: read on to the end
+	resettable         bool // a TCP socket: it can send a RST
+	aborting           bool // a RST is to be sent once the peer has all bytes
+
+	blocking, inline bool  // what to restore when the session gives the socket back
+	err              error // the error that broke the connection; sticky
+}
+
+// prepare checks that the socket can be joined and readies it for the loop.
+func (e *endpoint) prepare() error {
+	typ, err := sys.SocketType(e.fd)
+	if err != nil {
+		return err // ENOTSOCK
+	}
+	if typ != syscall.SOCK_STREAM {
+		return syscall.ESOCKTNOSUPPORT
+	}
+	family, err := sys.PeerFamily(e.fd)
+	if err != nil {
+		return err // ENOTCONN
+	}
+	if e.cookie, err = sys.Cookie(e.fd); err != nil {
+		return err
+	}
+	if family != syscall.AF_UNIX {
+		protocol, err := sys.SocketProtocol(e.fd)
+		if err != nil {
+			return err
+		}
+		e.resettable = true
+		// A read of a unix or MPTCP socket can stop short at a boundary of its
+		// own with more behind it.
+		e.exact = protocol == syscall.IPPROTO_TCP
+	}
+	nonblock, err := sys.SetNonblock(e.fd, true)
+	if err != nil {
+		return err
+	}
+	e.blocking = !nonblock
+	// Urgent bytes keep their place in the stream. Where the option does not
+	// exist (older unix sockets) there are none.
+	e.inline, err = sys.SetOOBInline(e.fd, true)
+	if err != nil {
+		e.inline = true
+	}
+	return nil
+}
+
+// restore undoes what prepare changed. The peer may have gone: errors don't
+// matter then.
+func (e *endpoint) restore() {
+	if e.blocking {
+		_, _ = sys.SetNonblock(e.fd, false)
+	}
+	if !e.inline {
+		_, _ = sys.SetOOBInline(e.fd, false)
+	}
+}
+
+// event notes what an epoll event says.
+func (e *endpoint) event(events uint32) {
+	if events&(sys.EpollIn|sys.EpollRDHup|sys.EpollHup|sys.EpollErr|sys.EpollPri) != 0 {
+		e.readable = true
+	}
+	if events&(sys.EpollOut|sys.EpollHup|sys.EpollErr) != 0 {
+		e.writable = true
+	}
+	if events&(sys.EpollRDHup|sys.EpollHup|sys.EpollErr) != 0 {
+		e.hangup = true
+	}
+	if events&sys.EpollPri != 0 {
+		e.exact = false // reads stop short at the urgent mark
+	}
+}
+
+// fail notes that the connection is broken. The first error counts: later
+// ones (EPIPE, a clean end) are its echo.
+func (e *endpoint) fail(err error) {
+	if e.err == nil {
+		e.err = err
+	}
+}
+
+// reset sends a RST, if the protocol has one, and drops what is queued.
+func (e *endpoint) reset() {
+	e.aborting = false
+	if e.err != nil {
+		return // it is gone already
+	}
+	e.err = syscall.ECONNABORTED
+	if e.resettable {
+		_ = sys.Disconnect(e.fd)
+		return
+	}
+	_ = sys.Shutdown(e.fd, syscall.SHUT_RDWR)
+}
+
+// broken says whether err means that the peer, or the way to it, is gone,
+// rather than that this machine has a problem.
+func broken(err error) bool {
+	switch err {
+	case syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.ECONNABORTED, syscall.ENOTCONN,
+		syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.ECONNREFUSED,
+		syscall.ENOPROTOOPT, syscall.EPROTO:
+		return true
+	}
+	return false
+}

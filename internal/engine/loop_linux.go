@@ -1,0 +1,291 @@
+package engine
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/engine/copy"
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// A loop runs the sessions given to it on one goroutine: nothing that a
+// session owns needs a lock. It ends by itself when it has had none for a
+// while.
+type loop struct {
+	reactor *Reactor
+	ep      int // epoll
+	wake    int // eventfd: somebody posted a command
+
+	mu     sync.Mutex
+	posted []command
+	closed bool // no more commands are taken
+
+	// For the loop's goroutine alone.
+	now      time.Duration // monotonic, since the reactor's epoch
+	slots    []*endpoint   // by epoll data
+	free     []int32
+	sessions int
+	ready    []*Session // have something to do
+	spare    []*Session // ready's other array
+	commands []command  // posted's other array
+	timers   timers
+	trimAt   time.Duration // when idle pipes are closed; 0 is never
+	buffers  copy.Buffers
+}
+
+type command struct {
+	what verb
+	s    *Session
+}
+
+type verb uint8
+
+const (
+	join    verb = iota // take the session in
+	stop                // read nothing more, deliver what is on the way
+	stopNow             // give back what is on the way
+)
+
+const (
+	// linger keeps a loop without sessions for the next one.
+	linger = 100 * time.Millisecond
+	// trimAfter is how long pipes that nobody uses stay open.
+	trimAfter = time.Second
+	// wakeSlot is the epoll data of the eventfd.
+	wakeSlot = -1
+	// batch is how many events one epoll_wait takes.
+	batch = 128
+)
+
+func newLoop(r *Reactor) (*loop, error) {
+	ep, err := sys.EpollCreate()
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	wake, err := sys.Eventfd()
+	if err != nil {
+		_ = sys.Close(ep)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	l := &loop{reactor: r, ep: ep, wake: wake}
+	if err := sys.EpollAddLevel(ep, wake, wakeSlot, 0); err != nil {
+		l.close()
+		return nil, fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return l, nil
+}
+
+func (l *loop) close() {
+	_ = sys.Close(l.ep)
+	_ = sys.Close(l.wake)
+}
+
+// post hands a command to the loop. It is false when the loop has ended, which
+// it only does without sessions.
+func (l *loop) post(c command) bool {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return false
+	}
+	l.posted = append(l.posted, c)
+	first := len(l.posted) == 1
+	l.mu.Unlock()
+	if first {
+		_ = sys.EventfdAdd(l.wake) // EAGAIN: it is awake 2^64-2 times over
+	}
+	return true
+}
+
+// run is the loop's goroutine.
+func (l *loop) run() {
+	defer l.close()
+	events := make([]sys.EpollEvent, batch)
+	for {
+		n, err := sys.EpollWait(l.ep, events, l.timeout())
+		if err != nil {
+			// EBADF, EFAULT, EINVAL: memory or descriptors were overwritten.
+			panic(fmt.Sprintf("splice: epoll_wait: %v", err))
+		}
+		l.now = l.reactor.clock()
+		for i := range events[:n] {
+			l.event(&events[i])
+		}
+		l.runReady()
+		for t := l.timers.pop(l.now); t != nil; t = l.timers.pop(l.now) {
+			t.session.expire(l)
+		}
+		if n == 0 && l.idle() {
+			return
+		}
+	}
+}
+
+// timeout is how long, in milliseconds, epoll may wait.
+func (l *loop) timeout() int {
+	if len(l.ready) > 0 {
+		return 0
+	}
+	next := l.timers.next()
+	if l.trimAt == 0 && l.reactor.pipes.Idle() {
+		l.trimAt = l.now + trimAfter
+	}
+	if l.trimAt != 0 && (next == 0 || l.trimAt < next) {
+		next = l.trimAt
+	}
+	if l.sessions == 0 {
+		return int(linger / time.Millisecond)
+	}
+	if next == 0 {
+		return -1
+	}
+	// Rounded up: a timer that rings early would make the loop spin.
+	return max(0, int((next-l.reactor.clock()+time.Millisecond-1)/time.Millisecond))
+}
+
+// idle does what is due when nothing happened, and says whether the loop can
+// end.
+func (l *loop) idle() bool {
+	if l.sessions == 0 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.posted) > 0 {
+			return false
+		}
+		l.closed = true
+		l.reactor.pipes.Trim()
+		return true
+	}
+	return false
+}
+
+func (l *loop) event(ev *sys.EpollEvent) {
+	if ev.Fd == wakeSlot {
+		sys.EventfdDrain(l.wake)
+		l.obey()
+		return
+	}
+	e := l.slots[ev.Fd]
+	// A slot that was given up and taken again within one batch of events
+	// only gets its new owner one look too many: readiness is verified by the
+	// call that follows.
+	if e == nil {
+		return
+	}
+	e.event(ev.Events)
+	l.queue(e.session)
+}
+
+func (l *loop) queue(s *Session) {
+	if !s.queued {
+		s.queued = true
+		l.ready = append(l.ready, s)
+	}
+}
+
+// runReady gives each session that has something to do one turn.
+func (l *loop) runReady() {
+	turn := l.ready
+	l.ready = l.spare[:0]
+	for i, s := range turn {
+		s.queued = false
+		s.run(l)
+		turn[i] = nil
+	}
+	l.spare = turn
+	if l.trimAt != 0 && l.now >= l.trimAt {
+		l.trimAt = 0
+		l.reactor.pipes.Trim()
+	}
+}
+
+func (l *loop) obey() {
+	l.mu.Lock()
+	commands := l.posted
+	l.posted = l.commands[:0]
+	l.mu.Unlock()
+	for i, c := range commands {
+		commands[i] = command{}
+		switch {
+		case c.what == join:
+			l.join(c.s)
+		case c.s.over:
+		case c.what == stop:
+			c.s.stopping = true
+			l.queue(c.s)
+		case c.what == stopNow:
+			c.s.stopping = true
+			c.s.run(l) // a last attempt to deliver
+			if !c.s.over {
+				c.s.stopNow(l)
+			}
+		}
+	}
+	l.commands = commands
+}
+
+// join takes a session in. Its first events say what is readable and writable
+// already.
+func (l *loop) join(s *Session) {
+	l.sessions++
+	s.active = l.now
+	for i := range s.ends {
+		e := &s.ends[i]
+		e.slot = l.slot(e)
+		if err := sys.EpollAddEdge(l.ep, e.fd, e.slot, 0); err != nil {
+			// ENOMEM, ENOSPC (fs.epoll.max_user_watches): nothing was read yet.
+			s.stopAll(l, Failed, fmt.Errorf("epoll_ctl: %w", err))
+			return
+		}
+	}
+	s.settle(l)
+}
+
+func (l *loop) slot(e *endpoint) int32 {
+	if n := len(l.free); n > 0 {
+		i := l.free[n-1]
+		l.free = l.free[:n-1]
+		l.slots[i] = e
+		return i
+	}
+	l.slots = append(l.slots, e)
+	return int32(len(l.slots) - 1)
+}
+
+// end lets a session go and tells those who wait for it.
+func (l *loop) end(s *Session) {
+	l.timers.set(&s.timer, 0)
+	l.sessions--
+	keep := s.own && s.stopping
+	for i := range s.ends {
+		e := &s.ends[i]
+		if e.slot >= 0 {
+			l.slots[e.slot] = nil
+			l.free = append(l.free, e.slot)
+		}
+		if !s.own || keep {
+			// Another descriptor keeps the open file, or will: close(2) would
+			// leave the registration behind.
+			_ = sys.EpollDel(l.ep, e.fd)
+			e.restore()
+		}
+		if !keep {
+			_ = sys.Close(e.fd)
+		}
+	}
+	l.reactor.release(s)
+	s.mu.Lock()
+	if !keep {
+		s.ends[0].fd, s.ends[1].fd = -1, -1
+	}
+	s.endAt = l.now
+	s.over = true
+	if s.done != nil {
+		close(s.done)
+	}
+	s.mu.Unlock()
+	if s.onEnd != nil {
+		s.onEnd(s.Result())
+	}
+}

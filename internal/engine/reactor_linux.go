@@ -1,0 +1,135 @@
+package engine
+
+import (
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/pipe"
+)
+
+// A Reactor spreads sessions over event loops, one per CPU. The loops start
+// with the first session and end soon after the last: a reactor without
+// sessions holds no goroutine and no descriptor. The zero value is ready.
+type Reactor struct {
+	pipes pipe.Pool
+
+	mu     sync.Mutex
+	epoch  time.Time
+	loops  []*loop
+	turn   int
+	joined map[uint64]struct{} // cookies of the sockets in use
+}
+
+// Start joins two sockets. On success their descriptors belong to the session.
+// The error is a bare errno, or one that wraps it.
+func (r *Reactor) Start(spec Spec) (*Session, error) {
+	s := &Session{limits: spec.Limits, own: spec.Own, onEnd: spec.OnEnd}
+	s.timer.session = s
+	s.ends[0].fd, s.ends[1].fd = spec.A, spec.B
+	s.dirs[0].init(&s.ends[0], &s.ends[1], spec.Kind, spec.Limits.MaxAToB, spec.FromA)
+	s.dirs[1].init(&s.ends[1], &s.ends[0], spec.Kind, spec.Limits.MaxBToA, spec.FromB)
+	for i := range s.ends {
+		e := &s.ends[i]
+		e.session, e.slot = s, -1
+		if err := e.prepare(); err != nil {
+			s.restore(i)
+			return nil, err
+		}
+	}
+	if err := r.claim(s); err != nil {
+		s.restore(len(s.ends))
+		return nil, err
+	}
+	s.started = time.Now()
+	for {
+		l, err := r.loop()
+		if err != nil {
+			r.release(s)
+			s.restore(len(s.ends))
+			return nil, err
+		}
+		s.loop, s.startedAt = l, r.clock()
+		if l.post(command{join, s}) {
+			return s, nil
+		}
+	}
+}
+
+func (d *direction) init(src, dst *endpoint, k Kind, limit int64, first []byte) {
+	d.src, d.dst, d.max = src, dst, limit
+	if limit > 0 && int64(len(first)) > limit {
+		d.undelivered = first[limit:]
+		first = first[:limit]
+	}
+	d.first, d.in = first, int64(len(first))
+	d.choice.init(k, WhyNoBytes)
+}
+
+// restore undoes the preparation of the first n sockets.
+func (s *Session) restore(n int) {
+	for i := range s.ends[:n] {
+		s.ends[i].restore()
+	}
+}
+
+// claim enters both sockets as joined.
+func (r *Reactor) claim(s *Session) error {
+	a, b := s.ends[0].cookie, s.ends[1].cookie
+	if a == b {
+		return syscall.EINVAL
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.joined == nil {
+		r.joined = make(map[uint64]struct{})
+	}
+	_, busyA := r.joined[a]
+	_, busyB := r.joined[b]
+	if busyA || busyB {
+		return syscall.EBUSY
+	}
+	r.joined[a], r.joined[b] = struct{}{}, struct{}{}
+	return nil
+}
+
+func (r *Reactor) release(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.joined, s.ends[0].cookie)
+	delete(r.joined, s.ends[1].cookie)
+}
+
+// loop returns the loop whose turn it is, started if it has to be.
+func (r *Reactor) loop() (*loop, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.loops == nil {
+		r.epoch = time.Now()
+		r.loops = make([]*loop, runtime.GOMAXPROCS(0))
+	}
+	i := r.turn % len(r.loops)
+	r.turn++
+	if l := r.loops[i]; l != nil && !l.ended() {
+		return l, nil
+	}
+	l, err := newLoop(r)
+	if err != nil {
+		return nil, err
+	}
+	l.now = r.clock()
+	r.loops[i] = l
+	go l.run() // ends by itself once it has no sessions
+	return l, nil
+}
+
+func (l *loop) ended() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+// clock is the time since the reactor's first session, plus one so that 0 can
+// mean never.
+func (r *Reactor) clock() time.Duration { return time.Since(r.epoch) + 1 }

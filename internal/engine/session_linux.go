@@ -1,0 +1,298 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// A Spec is what a session is started with.
+type Spec struct {
+	Kind         Kind
+	A, B         int // descriptors that the session may close: its own
+	Limits       Limits
+	FromA, FromB []byte // bytes already read
+	Own          bool   // nobody else holds the sockets: after a stop they stay open for Take
+	OnEnd        func(Result)
+}
+
+// A Session is a joined pair. Its loop owns every field but those said to be
+// for anybody.
+type Session struct {
+	loop   *loop
+	ends   [2]endpoint
+	dirs   [2]direction // a to b, b to a
+	limits Limits
+	onEnd  func(Result)
+
+	own, stopping, queued bool
+	timer                 timer
+	active                time.Duration // loop clock: the last byte or FIN
+	abortWait             time.Duration // the next look at an unacknowledged queue comes after that
+	abortAt, abortBy      time.Duration // loop clock: the next look, and the last; 0 is none
+
+	// For anybody.
+	started   time.Time
+	startedAt time.Duration
+	progress  atomic.Int64 // loop clock of the last byte moved, 0 before
+
+	mu    sync.Mutex
+	done  chan struct{} // made by the first that waits
+	over  bool
+	endAt time.Duration
+}
+
+// Unacknowledged bytes are given time before a RST throws them away: the loop
+// looks again after abortFirst, then at growing distances.
+const (
+	abortFirst    = time.Millisecond
+	abortMost     = 50 * time.Millisecond
+	abortPatience = 60 * time.Second
+)
+
+// Stats is exact at the moment of the call.
+func (s *Session) Stats() Stats {
+	st := Stats{AToB: s.dirs[0].stats(), BToA: s.dirs[1].stats(), Started: s.started, LastProgress: s.started}
+	if p := s.progress.Load(); p != 0 {
+		st.LastProgress = s.started.Add(time.Duration(p) - s.startedAt)
+	}
+	return st
+}
+
+func (d *direction) stats() DirectionStats {
+	kind, why := d.choice.current()
+	return DirectionStats{
+		Bytes: d.out.Load(), Spliced: d.spliced.Load(),
+		Engine: kind, Why: why, Reason: Reason(d.state.Load()),
+	}
+}
+
+// Done is closed when the session has ended.
+func (s *Session) Done() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done == nil {
+		s.done = make(chan struct{})
+		if s.over {
+			close(s.done)
+		}
+	}
+	return s.done
+}
+
+// Result is complete once Done is closed.
+func (s *Session) Result() Result {
+	return Result{
+		AToB: s.dirs[0].end(), BToA: s.dirs[1].end(),
+		Stats: s.Stats(), Ended: s.started.Add(s.endAt - s.startedAt),
+	}
+}
+
+func (d *direction) end() End {
+	return End{Bytes: d.out.Load(), Reason: Reason(d.state.Load()), Err: d.err, Undelivered: d.undelivered}
+}
+
+// Stop ends the session: nothing more is read, and what is on the way is
+// delivered, until ctx ends; what is left then is in the Result.
+func (s *Session) Stop(ctx context.Context) Result {
+	done := s.Done()
+	if ctx.Err() == nil {
+		s.loop.post(command{stop, s})
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.loop.post(command{stopNow, s})
+		<-done
+	}
+	return s.Result()
+}
+
+// Take gives up the descriptors of an owned session that was stopped. ok is
+// false if the session has closed them, or they were taken before.
+func (s *Session) Take() (a, b int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over || s.ends[0].fd < 0 {
+		return 0, 0, false
+	}
+	a, b = s.ends[0].fd, s.ends[1].fd
+	s.ends[0].fd, s.ends[1].fd = -1, -1
+	return a, b, true
+}
+
+// run moves what can be moved in both directions.
+func (s *Session) run(l *loop) {
+	if s.over {
+		return
+	}
+	again := false
+	for i := range s.dirs {
+		again = s.dirs[i].run(l, s) || again
+	}
+	if again {
+		l.queue(s)
+	}
+	s.settle(l)
+}
+
+func (s *Session) moved(l *loop) {
+	s.active = l.now
+	s.progress.Store(int64(l.now))
+}
+
+// opposite is the direction that reads where d writes.
+func (s *Session) opposite(d *direction) *direction {
+	if d == &s.dirs[0] {
+		return &s.dirs[1]
+	}
+	return &s.dirs[0]
+}
+
+// sourceEnded: d's source gave its last byte, and all of them are delivered.
+func (s *Session) sourceEnded(l *loop, d *direction) {
+	s.active = l.now
+	if err := d.src.err; err != nil {
+		s.fail(l, d, ResetBySource, err)
+		s.abort(l, d.dst)
+		// Nothing can be delivered to it any more either.
+		s.fail(l, s.opposite(d), ResetByDrain, err)
+		return
+	}
+	// ENOTCONN: the drain was reset, which the other direction finds out.
+	_ = sys.Shutdown(d.dst.fd, syscall.SHUT_WR)
+	d.finish(l, EOF, nil)
+}
+
+// drainFailed: d's drain takes nothing more, ever.
+func (s *Session) drainFailed(l *loop, d *direction, err error) {
+	s.active = l.now
+	d.dst.fail(err)
+	s.fail(l, d, ResetByDrain, err)
+	// The other direction reads what the broken socket still has, finds the
+	// error, and passes it on; if it has ended before, nobody else does.
+	d.dst.readable = true
+	if s.opposite(d).ended() {
+		s.abort(l, d.src)
+	} else {
+		l.queue(s)
+	}
+}
+
+// fail ends d for a broken connection, or for a problem of this machine.
+func (s *Session) fail(l *loop, d *direction, r Reason, err error) {
+	if !broken(err) {
+		r = Failed
+	}
+	d.finish(l, r, err)
+}
+
+// abort sends e a RST as soon as its peer has acknowledged what was delivered.
+func (s *Session) abort(l *loop, e *endpoint) {
+	e.aborting = true
+	s.abortWait, s.abortBy = abortFirst, l.now+abortPatience
+	s.tryAbort(l)
+}
+
+func (s *Session) tryAbort(l *loop) {
+	s.abortAt = 0
+	for i := range s.ends {
+		e := &s.ends[i]
+		if !e.aborting {
+			continue
+		}
+		if n, err := sys.Unacked(e.fd); err == nil && n > 0 && e.resettable && l.now < s.abortBy {
+			s.abortAt = l.now + s.abortWait
+			s.abortWait = min(2*s.abortWait, abortMost)
+			continue
+		}
+		e.reset()
+	}
+}
+
+// stopNow ends what a Stop could not end in time.
+func (s *Session) stopNow(l *loop) {
+	s.abortBy = l.now
+	s.tryAbort(l)
+	s.stopAll(l, Stopped, ErrStopped)
+}
+
+// stopAll ends what has not ended yet. What is held becomes Undelivered.
+func (s *Session) stopAll(l *loop, r Reason, err error) {
+	for i := range s.dirs {
+		s.dirs[i].finish(l, r, err)
+	}
+	s.settle(l)
+}
+
+// settle ends the session when both directions have ended and nothing is left
+// to do, or sets its timer.
+func (s *Session) settle(l *loop) {
+	if s.over {
+		return
+	}
+	if s.ended() && s.abortAt == 0 {
+		l.end(s)
+		return
+	}
+	l.timers.set(&s.timer, s.due())
+}
+
+// ended says that no more bytes will move: at most a RST has to be sent.
+func (s *Session) ended() bool { return s.dirs[0].ended() && s.dirs[1].ended() }
+
+// due is when the session must be looked at next, 0 for never.
+func (s *Session) due() time.Duration {
+	if s.ended() {
+		return s.abortAt
+	}
+	due := time.Duration(0)
+	sooner := func(t time.Duration) {
+		if due == 0 || t < due {
+			due = t
+		}
+	}
+	if d, _ := s.idleLimit(); d > 0 {
+		sooner(s.active + d)
+	}
+	if s.limits.Lifetime > 0 {
+		sooner(s.startedAt + s.limits.Lifetime)
+	}
+	return due
+}
+
+func (s *Session) idleLimit() (time.Duration, bool) {
+	half := s.dirs[0].ended() != s.dirs[1].ended()
+	if half && s.limits.HalfClose > 0 {
+		return s.limits.HalfClose, true
+	}
+	return s.limits.Idle, false
+}
+
+// expire acts on what is due.
+func (s *Session) expire(l *loop) {
+	if s.abortAt != 0 && l.now >= s.abortAt {
+		s.tryAbort(l)
+	}
+	if s.ended() {
+		s.settle(l)
+		return
+	}
+	if s.limits.Lifetime > 0 && l.now >= s.startedAt+s.limits.Lifetime {
+		s.stopAll(l, Lifetime, ErrLifetime)
+		return
+	}
+	if d, half := s.idleLimit(); d > 0 && l.now >= s.active+d {
+		if half {
+			s.stopAll(l, HalfClosed, ErrHalfClose)
+		} else {
+			s.stopAll(l, Idle, ErrIdle)
+		}
+		return
+	}
+	s.settle(l)
+}

@@ -1,0 +1,120 @@
+package splice
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"syscall"
+)
+
+// A Session is a joined pair of connections.
+type Session struct {
+	carrier
+	own bool
+}
+
+// A carrier is what runs a session: an event loop, or goroutines.
+type carrier interface {
+	Stats() Stats
+	Stop(context.Context) Result
+	Done() <-chan struct{}
+	Result() Result
+}
+
+// Relay joins a and b and returns when both directions have ended. It may be
+// called for any number of pairs at once.
+//
+// a and b are connected stream sockets (TCP, MPTCP, unix) that give their
+// descriptor by a SyscallConn method, as *net.TCPConn, *net.UnixConn and
+// *os.File do; the descriptor must carry what their Read and Write do, so
+// bytes that a wrapper has buffered belong into [Prefetched]. Any other value,
+// such as a *tls.Conn, is relayed with its Read and Write.
+//
+// The error is nil if both directions ended with a FIN or by [MaxBytes]. When
+// ctx ends first, Relay stops the session as [Session.Stop] does without
+// waiting and returns the cause of ctx. Else it is an [*Error] that wraps the
+// errno: ENOTSOCK, ESOCKTNOSUPPORT (not a stream), ENOTCONN, EBADF (closed),
+// EBUSY (already joined), EINVAL (the same socket twice, a negative limit)
+// before a byte was moved; later what broke the connection. The Result is
+// complete in any case.
+func Relay(ctx context.Context, a, b io.ReadWriteCloser, opts ...Option) (Result, error) {
+	s, err := Start(a, b, opts...)
+	if err != nil {
+		return Result{}, err
+	}
+	select {
+	case <-s.Done():
+		return s.Wait()
+	case <-ctx.Done():
+	}
+	r := s.carrier.Stop(ctx)
+	if r.AToB.Reason == Stopped || r.BToA.Reason == Stopped {
+		return r, &Error{Op: "relay", Err: context.Cause(ctx)}
+	}
+	return s.Wait()
+}
+
+// Start joins a and b like [Relay] and returns at once. The session runs until
+// both directions have ended or it is stopped.
+func Start(a, b io.ReadWriteCloser, opts ...Option) (*Session, error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if err := o.check(); err != nil {
+		return nil, &Error{Op: "relay", Err: err}
+	}
+	if a == nil || b == nil {
+		return nil, &Error{Op: "relay", Err: syscall.EINVAL}
+	}
+	c, err := start(a, b, &o)
+	if err != nil {
+		var e *Error
+		if errors.As(err, &e) {
+			return nil, err
+		}
+		return nil, &Error{Op: "relay", Err: err}
+	}
+	return &Session{carrier: c, own: o.own}, nil
+}
+
+// Stats returns the bytes of each direction, exact at the moment of the call,
+// and the engine at work.
+func (s *Session) Stats() Stats { return s.carrier.Stats() }
+
+// Stop ends the session: nothing more is read from either connection, and what
+// is on its way is delivered. If ctx ends before the receivers have taken it,
+// it is returned in [End.Undelivered]. Both connections are usable afterwards.
+// The error is that of a connection that broke, if one did.
+func (s *Session) Stop(ctx context.Context) (Result, error) {
+	s.carrier.Stop(ctx)
+	return s.Wait()
+}
+
+// Wait waits for the end of the session. Its error is as described for
+// [Relay]; a stopped session is none.
+func (s *Session) Wait() (Result, error) {
+	<-s.Done()
+	r := s.Result()
+	if err := r.Err(); err != nil {
+		return r, &Error{Op: "relay", Err: err}
+	}
+	return r, nil
+}
+
+// Done is closed when the session has ended.
+func (s *Session) Done() <-chan struct{} { return s.carrier.Done() }
+
+// Conns gives back the connections of a session that was started with [Own]
+// and ended by [Session.Stop]. It can do so once; EBADF says that the session
+// has closed them.
+func (s *Session) Conns() (a, b net.Conn, err error) {
+	if !s.own {
+		return nil, nil, &Error{Op: "conns", Err: syscall.EINVAL}
+	}
+	if a, b, err = s.take(); err != nil {
+		return nil, nil, &Error{Op: "conns", Err: err}
+	}
+	return a, b, nil
+}
