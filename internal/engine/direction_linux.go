@@ -164,7 +164,7 @@ func (d *direction) reclaim(l *loop) {
 	if err != nil && d.err == nil {
 		d.err = err
 	}
-	d.undelivered = slices.Concat(d.first, d.copy.Reclaim(&l.buffers), piped)
+	d.undelivered = slices.Concat(d.first, d.copy.Reclaim(&l.buffers), piped, d.undelivered)
 	d.first = nil
 }
 

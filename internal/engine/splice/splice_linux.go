@@ -16,10 +16,6 @@ import (
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
-// chunk is the most that one splice(2) takes from a source, in bytes.
-// Measured: docs/engines.md.
-const chunk = 1 << 20
-
 // A Mover splices one direction. The zero value is ready and holds nothing.
 type Mover struct {
 	pipe *pipe.Pipe // lent while there are bytes on the way, or nil
@@ -36,7 +32,9 @@ func (m *Mover) Step(pool *pipe.Pool, src, dst, max int) flow.Step {
 			return flow.Step{Status: flow.NoPipe}
 		}
 	}
-	n, err := sys.Splice(src, m.pipe.W, min(max, chunk))
+	// Not more than the pipe's size, although a slot can hold more than a page:
+	// back-pressure promises one pipe.
+	n, err := sys.Splice(src, m.pipe.W, min(max, m.pipe.Size))
 	if n == 0 || err != nil {
 		m.release(pool)
 		switch err {

@@ -1,0 +1,27 @@
+package portable
+
+import (
+	"errors"
+	"io"
+	"syscall"
+)
+
+// isBroken says whether err means that the peer, or the way to it, is gone,
+// rather than that this machine has a problem.
+func isBroken(err error) bool {
+	// io.ErrUnexpectedEOF: TLS without close_notify, which anybody on the way
+	// can fake. io.ErrClosedPipe: net.Pipe, os.Pipe's cousin without a RST.
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) {
+		return true
+	}
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return false
+	}
+	switch errno {
+	case syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.ECONNABORTED, syscall.ENOTCONN,
+		syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.ECONNREFUSED:
+		return true
+	}
+	return isBrokenHere(errno)
+}
