@@ -81,8 +81,9 @@ func Prefetched(fromA, fromB []byte) Option {
 // sockets when it ends. After a [Session.Stop], [Session.Conns] gives them back.
 func Own() Option { return func(o *options) { o.own = true } }
 
-// OnEnd calls f once, when the session has ended. It runs on the goroutine
-// that moves bytes, for other sessions too, and must not block.
+// OnEnd calls f once, when the session has ended and before [Session.Done] is
+// closed. It runs on the goroutine that moves bytes, for other sessions too: it
+// must not block, nor wait for the session.
 func OnEnd(f func(Result)) Option { return func(o *options) { o.onEnd = f } }
 
 func (o *options) check() error {

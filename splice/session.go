@@ -20,6 +20,7 @@ type carrier interface {
 	Stop(context.Context) Result
 	Done() <-chan struct{}
 	Result() Result
+	take() (a, b net.Conn, err error)
 }
 
 // Relay joins a and b and returns when both directions have ended. It may be

@@ -48,7 +48,7 @@ func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
 		_ = a.Close()
 		_ = b.Close()
 	}
-	return s, nil
+	return loopSession{s}, nil
 }
 
 // dup returns a descriptor of the session's own: the caller's may be closed,
@@ -66,12 +66,11 @@ func dup(c syscall.Conn) (int, error) {
 	return fd, dupErr
 }
 
-func (s *Session) take() (a, b net.Conn, err error) {
-	owner, ok := s.carrier.(*engine.Session)
-	if !ok {
-		return nil, nil, errors.ErrUnsupported
-	}
-	fa, fb, ok := owner.Take()
+// A loopSession is one of the event loops'.
+type loopSession struct{ *engine.Session }
+
+func (s loopSession) take() (a, b net.Conn, err error) {
+	fa, fb, ok := s.Take()
 	if !ok {
 		return nil, nil, syscall.EBADF
 	}

@@ -3,10 +3,8 @@
 package splice
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"net"
 
 	"github.com/spliced-io/spliced/internal/engine"
 )
@@ -17,5 +15,3 @@ func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
 	}
 	return startPortable(a, b, o, engine.WhyNotLinux)
 }
-
-func (s *Session) take() (a, b net.Conn, err error) { return nil, nil, errors.ErrUnsupported }

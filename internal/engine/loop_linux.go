@@ -275,17 +275,17 @@ func (l *loop) end(s *Session) {
 		}
 	}
 	l.reactor.release(s)
+	s.endAt = l.now
+	if s.onEnd != nil {
+		s.onEnd(s.Result())
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !keep {
 		s.ends[0].fd, s.ends[1].fd = -1, -1
 	}
-	s.endAt = l.now
 	s.over = true
 	if s.done != nil {
 		close(s.done)
-	}
-	s.mu.Unlock()
-	if s.onEnd != nil {
-		s.onEnd(s.Result())
 	}
 }

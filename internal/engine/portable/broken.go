@@ -9,8 +9,9 @@ import (
 // isBroken says whether err means that the peer, or the way to it, is gone,
 // rather than that this machine has a problem.
 func isBroken(err error) bool {
-	// io.ErrUnexpectedEOF: TLS without close_notify, which anybody on the way
-	// can fake. io.ErrClosedPipe: net.Pipe, os.Pipe's cousin without a RST.
+	// io.ErrUnexpectedEOF: TLS cut inside a record. (Cut between two, without a
+	// close_notify, crypto/tls calls it EOF.) io.ErrClosedPipe: net.Pipe and
+	// io.Pipe, which know no RST.
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) {
 		return true
 	}

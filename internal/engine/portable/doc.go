@@ -7,9 +7,8 @@
 //     which is done when both directions have ended by EOF, not before: the
 //     other direction may still be needed.
 //   - RST: passed on by closing the underlying TCP connection with a linger
-//     time of 0. Other types have no RST and are closed, which their peer may
-//     take for a clean end; over TLS it is not one, since no close_notify is
-//     sent.
+//     time of 0, without the close_notify of TLS. Other types have no RST and
+//     are closed, which their peer may take for a clean end.
 //   - Stop and limits: they interrupt reads and writes by deadlines, which are
 //     set to none again afterwards (and at the start). A type without deadlines
 //     is closed instead, so it is not usable after a stop. A TLS connection

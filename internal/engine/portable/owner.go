@@ -75,10 +75,15 @@ func (o *owner) watch() {
 // cutReads ends the directions that are left, after what they have read is
 // delivered.
 func (o *owner) cutReads(c cause) {
+	// Both know why before either meets an interrupted connection.
+	var cut []*direction
 	for _, d := range []*direction{o.aToB, o.bToA} {
 		if d.reasonNow() == engine.Running && d.cut.CompareAndSwap(nil, &c) {
-			d.src.interruptRead()
+			cut = append(cut, d)
 		}
+	}
+	for _, d := range cut {
+		d.src.interruptRead()
 	}
 }
 
@@ -86,7 +91,7 @@ func (o *owner) cutReads(c cause) {
 func (o *owner) cutWrites() {
 	for _, d := range []*direction{o.aToB, o.bToA} {
 		if d.reasonNow() == engine.Running {
-			d.dst.interruptWrite()
+			d.dst.interrupt()
 		}
 	}
 }

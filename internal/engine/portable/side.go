@@ -14,7 +14,6 @@ type side struct {
 	broken atomic.Pointer[error] // the first error that broke it: later ones, a clean end too, are its echo
 	finned atomic.Bool           // a FIN was sent to it
 	once   sync.Once             // guards Close
-	closed atomic.Bool
 }
 
 // past is a deadline that is over.
@@ -39,9 +38,10 @@ func (s *side) interruptRead() {
 	s.close()
 }
 
-// interruptWrite ends a waiting Write and all later ones.
-func (s *side) interruptWrite() {
-	if c, ok := s.conn.(interface{ SetWriteDeadline(time.Time) error }); ok && c.SetWriteDeadline(past()) == nil {
+// interrupt ends whatever waits for the connection, and all that would later.
+// Not the write deadline alone: crypto/tls reads in order to write (handshake).
+func (s *side) interrupt() {
+	if c, ok := s.conn.(interface{ SetDeadline(time.Time) error }); ok && c.SetDeadline(past()) == nil {
 		return
 	}
 	s.close()
@@ -77,7 +77,6 @@ func (s *side) closeWrite() error {
 
 func (s *side) close() {
 	s.once.Do(func() {
-		s.closed.Store(true)
 		_ = s.conn.Close()
 	})
 }
@@ -102,7 +101,6 @@ func (s *side) unacknowledged() int {
 // reset sends a RST if the type can, and closes the side.
 func (s *side) reset() {
 	s.once.Do(func() {
-		s.closed.Store(true)
 		t := s.transport()
 		if c, ok := t.(interface{ SetLinger(int) error }); ok {
 			_ = c.SetLinger(0)
