@@ -4,14 +4,14 @@ import "sync"
 
 const (
 	// want is the size asked for. Measured: docs/engines.md.
-	want = 256 << 10
+	want = 512 << 10
 	// least is the smallest pipe worth having: the kernel's default. Below it
 	// (an unprivileged user beyond pipe-user-pages-soft gets two pages) splice
 	// costs more than copying.
 	least = 64 << 10
-	// most pipes are lent at once: 512 of 256 KiB hold at most 128 MiB of
-	// pages, and 1,024 descriptors.
-	most = 512
+	// most pipes are lent at once: 256 of 512 KiB hold at most 128 MiB of
+	// pages, and use 512 descriptors.
+	most = 256
 	// spare pipes are kept for the next session.
 	spare = 8
 )

@@ -10,7 +10,7 @@ import (
 )
 
 // Size of a buffer, in bytes. Measured: docs/engines.md.
-const Size = 64 << 10
+const Size = 128 << 10
 
 type buffer struct {
 	next     *buffer // in the free list
