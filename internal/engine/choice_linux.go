@@ -5,7 +5,7 @@ import "sync/atomic"
 const (
 	// streamRead is the read, in bytes, from which splicing is cheaper than
 	// copying. Measured: docs/engines.md.
-	streamRead = 48 << 10
+	streamRead = 32 << 10
 	// streamReads in a row make a stream.
 	streamReads = 3
 	// smallBurst is how few bytes between two pauses of the source say that

@@ -29,13 +29,3 @@ func Read(fd int, b []byte) (int, error) {
 		}
 	}
 }
-
-// Write is write(2).
-func Write(fd int, b []byte) (int, error) {
-	for {
-		n, err := unix.Write(fd, b)
-		if err != unix.EINTR {
-			return n, err
-		}
-	}
-}

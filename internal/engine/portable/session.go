@@ -86,11 +86,3 @@ func (s *Session) Stop(ctx context.Context) engine.Result {
 }
 
 func (s *Session) moved() { s.progress.Store(max(1, int64(time.Since(s.started)))) }
-
-// opposite is the direction that reads where d writes.
-func (s *Session) opposite(d *direction) *direction {
-	if d == s.aToB {
-		return s.bToA
-	}
-	return s.aToB
-}

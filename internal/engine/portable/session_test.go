@@ -66,7 +66,7 @@ func read(t *testing.T, r io.Reader, want string) {
 }
 
 func TestBothWaysWithSHA256(t *testing.T) {
-	const size = 8 << 20
+	const size = 3 << 20
 	for _, ka := range kinds {
 		for _, kb := range kinds {
 			if ka.halfClose != kb.halfClose {
@@ -286,7 +286,7 @@ func TestIdleIsSharedByBothDirections(t *testing.T) {
 
 func TestHalfCloseClock(t *testing.T) {
 	k := kinds[0]
-	s, a, b := relay(t, k, k, func(sp *Spec) { sp.Limits.Idle, sp.Limits.HalfClose = time.Hour, 50 * time.Millisecond })
+	s, a, b := relay(t, k, k, func(sp *Spec) { sp.Limits.Idle, sp.Limits.HalfClose = time.Hour, 50*time.Millisecond })
 	write(t, a, "x")
 	closeWrite(t, a)
 	if got, err := io.ReadAll(b); string(got) != "x" || err != nil {
@@ -384,7 +384,7 @@ func TestStopAgainstAStalledReader(t *testing.T) {
 					}
 				}
 			}()
-			// The stall: one byte is read, then nothing moves any more.
+			// One byte is read. Then every buffer fills up, until nothing moves.
 			one := make([]byte, 1)
 			if _, err := io.ReadFull(b, one); err != nil {
 				t.Fatal(err)
