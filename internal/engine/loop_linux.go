@@ -25,6 +25,7 @@ type loop struct {
 	now      time.Duration // monotonic, since the reactor's epoch
 	slots    []*endpoint   // by epoll data
 	free     []int32
+	ears     []*ear // acceptors, by epoll data
 	sessions int
 	ready    []*Session // have something to do
 	spare    []*Session // ready's other array
@@ -37,6 +38,7 @@ type loop struct {
 type command struct {
 	what verb
 	s    *Session
+	a    *Acceptor
 }
 
 type verb uint8
@@ -45,6 +47,9 @@ const (
 	join    verb = iota // take the session in
 	stop                // read nothing more, deliver what is on the way
 	stopNow             // give back what is on the way
+	listen              // accept from a
+	resume              // accept from a again
+	deaf                // accept from a no more
 )
 
 const (
@@ -52,7 +57,7 @@ const (
 	linger = 100 * time.Millisecond
 	// trimAfter is how long pipes that nobody uses stay open.
 	trimAfter = time.Second
-	// wakeSlot is the epoll data of the eventfd.
+	// wakeSlot is the epoll data of the eventfd; acceptors have those below.
 	wakeSlot = -1
 	// batch is how many events one epoll_wait takes.
 	batch = 128
@@ -114,7 +119,7 @@ func (l *loop) run() {
 		}
 		l.runReady()
 		for t := l.timers.pop(l.now); t != nil; t = l.timers.pop(l.now) {
-			t.session.expire(l)
+			t.owner.expire(l)
 		}
 		if n == 0 && l.idle() {
 			return
@@ -166,6 +171,12 @@ func (l *loop) event(ev *sys.EpollEvent) {
 		l.obey()
 		return
 	}
+	if ev.Fd < wakeSlot {
+		if e := l.ears[wakeSlot-1-ev.Fd]; e != nil {
+			e.accept(l)
+		}
+		return
+	}
 	e := l.slots[ev.Fd]
 	// A slot that was given up and taken again within one batch of events
 	// only gets its new owner one look too many: readiness is verified by the
@@ -210,6 +221,12 @@ func (l *loop) obey() {
 		switch {
 		case c.what == join:
 			l.join(c.s)
+		case c.what == listen:
+			l.listen(c.a)
+		case c.what == resume:
+			l.ear(c.a).open(l)
+		case c.what == deaf:
+			l.deaf(c.a)
 		case c.s.over:
 		case c.what == stop:
 			c.s.stopping = true
@@ -230,16 +247,36 @@ func (l *loop) obey() {
 func (l *loop) join(s *Session) {
 	l.sessions++
 	s.active = l.now
+	if s.dial != nil {
+		s.dial.begin(l, s)
+		return
+	}
 	for i := range s.ends {
-		e := &s.ends[i]
-		e.slot = l.slot(e)
-		if err := sys.EpollAddEdge(l.ep, e.fd, e.slot, 0); err != nil {
-			// ENOMEM, ENOSPC (fs.epoll.max_user_watches): nothing was read yet.
-			s.stopAll(l, Failed, fmt.Errorf("epoll_ctl: %w", err))
+		if err := l.add(&s.ends[i]); err != nil {
+			s.stopAll(l, Failed, err)
 			return
 		}
 	}
 	s.settle(l)
+}
+
+// add registers a socket.
+func (l *loop) add(e *endpoint) error {
+	e.slot = l.slot(e)
+	if err := sys.EpollAddEdge(l.ep, e.fd, e.slot, 0); err != nil {
+		// ENOMEM, ENOSPC (fs.epoll.max_user_watches): nothing was read yet.
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// drop gives up a socket's slot.
+func (l *loop) drop(e *endpoint) {
+	if e.slot >= 0 {
+		l.slots[e.slot] = nil
+		l.free = append(l.free, e.slot)
+		e.slot = -1
+	}
 }
 
 func (l *loop) slot(e *endpoint) int32 {
@@ -257,12 +294,12 @@ func (l *loop) slot(e *endpoint) int32 {
 func (l *loop) end(s *Session) {
 	l.timers.set(&s.timer, 0)
 	l.sessions--
-	keep := s.own && s.stopping
+	keep := s.own && s.stopping && s.dial == nil
 	for i := range s.ends {
 		e := &s.ends[i]
-		if e.slot >= 0 {
-			l.slots[e.slot] = nil
-			l.free = append(l.free, e.slot)
+		l.drop(e)
+		if e.fd < 0 {
+			continue // never connected
 		}
 		if !s.own || keep {
 			// Another descriptor keeps the open file, or will: close(2) would
@@ -276,7 +313,7 @@ func (l *loop) end(s *Session) {
 	}
 	l.reactor.release(s)
 	s.endAt = l.now
-	if s.onEnd != nil {
+	if s.onEnd != nil && s.dial == nil {
 		s.onEnd(s.Result())
 	}
 	s.mu.Lock()

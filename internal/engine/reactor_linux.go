@@ -26,7 +26,7 @@ type Reactor struct {
 // The error is a bare errno, or one that wraps it.
 func (r *Reactor) Start(spec Spec) (*Session, error) {
 	s := &Session{limits: spec.Limits, own: spec.Own, onEnd: spec.OnEnd}
-	s.timer.session = s
+	s.timer.owner = s
 	s.ends[0].fd, s.ends[1].fd = spec.A, spec.B
 	s.dirs[0].init(&s.ends[0], &s.ends[1], spec.Kind, spec.Limits.MaxAToB, spec.FromA)
 	s.dirs[1].init(&s.ends[1], &s.ends[0], spec.Kind, spec.Limits.MaxBToA, spec.FromB)
@@ -51,7 +51,7 @@ func (r *Reactor) Start(spec Spec) (*Session, error) {
 			return nil, err
 		}
 		s.loop, s.startedAt = l, r.clock()
-		if l.post(command{join, s}) {
+		if l.post(command{what: join, s: s}) {
 			return s, nil
 		}
 	}
@@ -95,6 +95,9 @@ func (r *Reactor) claim(s *Session) error {
 }
 
 func (r *Reactor) release(s *Session) {
+	if s.ends[0].cookie == 0 {
+		return // never claimed: nobody else has these descriptors
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.joined, s.ends[0].cookie)
@@ -105,12 +108,20 @@ func (r *Reactor) release(s *Session) {
 func (r *Reactor) loop() (*loop, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.init()
+	r.turn++
+	return r.started(r.turn % len(r.loops))
+}
+
+func (r *Reactor) init() {
 	if r.loops == nil {
 		r.epoch = time.Now()
 		r.loops = make([]*loop, runtime.GOMAXPROCS(0))
 	}
-	i := r.turn % len(r.loops)
-	r.turn++
+}
+
+// started returns loop i, started if it has to be. r.mu is held.
+func (r *Reactor) started(i int) (*loop, error) {
 	if l := r.loops[i]; l != nil && !l.ended() {
 		return l, nil
 	}

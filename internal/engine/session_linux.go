@@ -26,6 +26,7 @@ type Session struct {
 	loop   *loop
 	ends   [2]endpoint
 	dirs   [2]direction // a to b, b to a
+	dial   *dial        // until b is connected
 	limits Limits
 	onEnd  func(Result)
 
@@ -101,12 +102,12 @@ func (d *direction) end() End {
 func (s *Session) Stop(ctx context.Context) Result {
 	done := s.Done()
 	if ctx.Err() == nil {
-		s.loop.post(command{stop, s})
+		s.loop.post(command{what: stop, s: s})
 	}
 	select {
 	case <-done:
 	case <-ctx.Done():
-		s.loop.post(command{stopNow, s})
+		s.loop.post(command{what: stopNow, s: s})
 		<-done
 	}
 	return s.Result()
@@ -128,6 +129,9 @@ func (s *Session) Take() (a, b int, ok bool) {
 // run moves what can be moved in both directions.
 func (s *Session) run(l *loop) {
 	if s.over {
+		return
+	}
+	if s.dial != nil && !s.dial.finish(l, s) {
 		return
 	}
 	again := false
@@ -250,6 +254,9 @@ func (s *Session) due() time.Duration {
 	if s.ended() {
 		return s.abortAt
 	}
+	if s.dial != nil {
+		return s.dial.at
+	}
 	due := time.Duration(0)
 	sooner := func(t time.Duration) {
 		if due == 0 || t < due {
@@ -280,6 +287,10 @@ func (s *Session) expire(l *loop) {
 	}
 	if s.ended() {
 		s.settle(l)
+		return
+	}
+	if s.dial != nil {
+		s.dial.expire(l, s)
 		return
 	}
 	if s.limits.Lifetime > 0 && l.now >= s.startedAt+s.limits.Lifetime {

@@ -2,11 +2,11 @@ package engine
 
 import "time"
 
-// A timer is a session's place in its loop's heap.
+// A timer is somebody's place in a loop's heap.
 type timer struct {
-	session *Session
-	at      time.Duration // loop clock; 0 is not set
-	index   int32         // in the heap, from 1; 0 is not in it
+	owner interface{ expire(*loop) }
+	at    time.Duration // loop clock; 0 is not set
+	index int32         // in the heap, from 1; 0 is not in it
 }
 
 // timers is a heap, soonest first. A timer may ring early: activity only moves

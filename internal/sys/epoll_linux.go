@@ -36,6 +36,15 @@ func EpollAddLevel(ep, fd int, a, b int32) error {
 	return unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: a, Pad: b})
 }
 
+// EpollAddListener registers a listening socket, level-triggered; of several
+// epolls that have it, one is woken for a connection (EPOLLEXCLUSIVE, Linux
+// 4.5).
+func EpollAddListener(ep, fd int, a, b int32) error {
+	return unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: a, Pad: b,
+	})
+}
+
 // EpollDel takes fd out. It is needed where another descriptor keeps the open
 // file alive; otherwise close(2) does it.
 func EpollDel(ep, fd int) error { return unix.EpollCtl(ep, unix.EPOLL_CTL_DEL, fd, nil) }

@@ -94,10 +94,15 @@ func Cookie(fd int) (uint64, error) {
 
 // PeerFamily returns the address family of a connected socket's peer.
 // ENOTCONN says that there is no peer.
-func PeerFamily(fd int) (int, error) {
+func PeerFamily(fd int) (int, error) { return family(unix.SYS_GETPEERNAME, fd) }
+
+// LocalFamily returns the address family of a socket.
+func LocalFamily(fd int) (int, error) { return family(unix.SYS_GETSOCKNAME, fd) }
+
+func family(call uintptr, fd int) (int, error) {
 	var sa unix.RawSockaddrAny
 	size := uint32(unsafe.Sizeof(sa))
-	_, _, e := unix.Syscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
+	_, _, e := unix.Syscall(call, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
 	if e != 0 {
 		return 0, e
 	}

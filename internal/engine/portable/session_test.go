@@ -66,7 +66,7 @@ func read(t *testing.T, r io.Reader, want string) {
 }
 
 func TestBothWaysWithSHA256(t *testing.T) {
-	const size = 3 << 20
+	const size = 1 << 20
 	for _, ka := range kinds {
 		for _, kb := range kinds {
 			if ka.halfClose != kb.halfClose {

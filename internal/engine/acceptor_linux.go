@@ -1,0 +1,245 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// An AcceptSpec says what becomes of the connections to a listening socket.
+// The functions are called by event loops, several at a time, and must not
+// block.
+type AcceptSpec struct {
+	FD      int // the listening socket, non-blocking: the acceptor's own
+	Kind    Kind
+	Limits  Limits
+	Timeout time.Duration // for connecting to each target
+
+	// Admit is asked before each accept. After false nothing is accepted until
+	// [Acceptor.Resume].
+	Admit func() bool
+	// Accepted is told of each connection. It returns where it may go, in the
+	// order of trial, and who is told what became of it.
+	Accepted func(s *Session, client netip.AddrPort) ([]Target, Handler)
+	// Held is told when accept(2) fails for a reason that passes; the acceptor
+	// tries again, ever more slowly, up to once a second.
+	Held func(error)
+}
+
+// A Handler follows one accepted connection. Its methods are called by the
+// session's event loop and must not block.
+type Handler interface {
+	// Connected: the session is joined, with that target.
+	Connected(target int)
+	// Failed: no target could be reached. The client was sent a RST.
+	Failed(err error)
+	// Ended: it was joined, and has ended.
+	Ended(Result)
+}
+
+// An Acceptor accepts, dials and joins on the event loops.
+type Acceptor struct {
+	spec  AcceptSpec
+	exact bool // see endpoint
+	loops []*loop
+	gone  sync.WaitGroup // loops that have not let go yet
+	once  sync.Once
+}
+
+// An ear is an acceptor's place in one loop.
+type ear struct {
+	a     *Acceptor
+	slot  int32
+	deaf  bool // not registered
+	timer timer
+	pause time.Duration // the last one after a failure
+}
+
+// acceptTurn is how many connections are accepted before others have a turn.
+const acceptTurn = 16
+
+// Listen starts to accept. On success the descriptor belongs to the acceptor.
+func (r *Reactor) Listen(spec AcceptSpec) (*Acceptor, error) {
+	a := &Acceptor{spec: spec}
+	if err := a.prepare(); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.init()
+	for i := 0; i < len(r.loops); {
+		l, err := r.started(i)
+		if err != nil {
+			for _, l := range a.loops {
+				l.post(command{what: deaf, a: a})
+			}
+			return nil, err
+		}
+		if a.gone.Add(1); !l.post(command{what: listen, a: a}) {
+			a.gone.Done()
+			continue // it has just ended: started makes another
+		}
+		a.loops = append(a.loops, l)
+		i++
+	}
+	return a, nil
+}
+
+// prepare sets the options that connections inherit from their listener, which
+// saves setting them on each.
+func (a *Acceptor) prepare() error {
+	family, err := sys.LocalFamily(a.spec.FD)
+	if err != nil {
+		return fmt.Errorf("getsockname: %w", err)
+	}
+	if _, err := sys.SetNonblock(a.spec.FD, true); err != nil {
+		return fmt.Errorf("fcntl: %w", err)
+	}
+	if family == syscall.AF_UNIX {
+		return nil
+	}
+	protocol, err := sys.SocketProtocol(a.spec.FD)
+	if err != nil {
+		return fmt.Errorf("getsockopt: %w", err)
+	}
+	a.exact = protocol == syscall.IPPROTO_TCP
+	if err := sys.SetTCP(a.spec.FD, keepIdle, keepInterval, keepCount); err != nil {
+		return fmt.Errorf("setsockopt: %w", err)
+	}
+	_, _ = sys.SetOOBInline(a.spec.FD, true) // EOPNOTSUPP: MPTCP has no urgent data
+	return nil
+}
+
+// Resume accepts again after Admit has said no.
+func (a *Acceptor) Resume() {
+	for _, l := range a.loops {
+		l.post(command{what: resume, a: a})
+	}
+}
+
+// Close accepts no more, and returns when no loop will. Sessions go on. It must
+// not be called by an event loop.
+func (a *Acceptor) Close() {
+	a.once.Do(func() {
+		for _, l := range a.loops {
+			l.post(command{what: deaf, a: a})
+		}
+		a.gone.Wait()
+		_ = sys.Close(a.spec.FD)
+	})
+}
+
+func (l *loop) listen(a *Acceptor) {
+	l.sessions++ // keeps the loop
+	e := &ear{a: a, slot: int32(len(l.ears)), deaf: true}
+	for i, free := range l.ears {
+		if free == nil {
+			e.slot = int32(i)
+		}
+	}
+	if int(e.slot) == len(l.ears) {
+		l.ears = append(l.ears, nil)
+	}
+	l.ears[e.slot] = e
+	e.timer.owner = e
+	e.open(l)
+}
+
+func (l *loop) ear(a *Acceptor) *ear {
+	for _, e := range l.ears {
+		if e != nil && e.a == a {
+			return e
+		}
+	}
+	return nil
+}
+
+func (l *loop) deaf(a *Acceptor) {
+	if e := l.ear(a); e != nil {
+		e.close(l)
+		l.timers.set(&e.timer, 0)
+		l.ears[e.slot] = nil
+		l.sessions--
+		a.gone.Done()
+	}
+}
+
+// open registers the listening socket.
+func (e *ear) open(l *loop) {
+	if e == nil || !e.deaf {
+		return
+	}
+	l.timers.set(&e.timer, 0)
+	if err := sys.EpollAddListener(l.ep, e.a.spec.FD, wakeSlot-1-e.slot, 0); err != nil {
+		e.hold(l, err)
+		return
+	}
+	e.deaf = false
+}
+
+func (e *ear) close(l *loop) {
+	if !e.deaf {
+		_ = sys.EpollDel(l.ep, e.a.spec.FD)
+		e.deaf = true
+	}
+}
+
+// hold stops accepting for a while.
+func (e *ear) hold(l *loop, err error) {
+	e.close(l)
+	e.pause = min(max(2*e.pause, shortageFirst), shortageMost)
+	l.timers.set(&e.timer, l.now+e.pause)
+	e.a.spec.Held(err)
+}
+
+func (e *ear) expire(l *loop) { e.open(l) }
+
+// accept takes in what waits.
+func (e *ear) accept(l *loop) {
+	if e.deaf {
+		return // an event from before
+	}
+	spec := &e.a.spec
+	for range acceptTurn {
+		if !spec.Admit() {
+			e.close(l)
+			return
+		}
+		fd, client, err := sys.Accept(spec.FD)
+		switch err {
+		case nil:
+			e.pause = 0
+			e.take(l, fd, client)
+		case syscall.EAGAIN:
+			return
+		case syscall.ECONNABORTED, syscall.EPROTO, syscall.ENETDOWN, syscall.ENOPROTOOPT, syscall.EHOSTDOWN,
+			syscall.ENONET, syscall.EHOSTUNREACH, syscall.EOPNOTSUPP, syscall.ENETUNREACH, syscall.EPERM:
+			// They belong to the one connection that was to be accepted: see
+			// accept(2).
+		default:
+			e.hold(l, err)
+			return
+		}
+	}
+}
+
+// take starts the session of a new connection on this loop.
+func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
+	spec := &e.a.spec
+	s := &Session{limits: spec.Limits, own: true, loop: l}
+	s.timer.owner = s
+	s.started, s.startedAt = time.Now(), l.now
+	a, b := &s.ends[0], &s.ends[1]
+	*a = endpoint{session: s, fd: fd, slot: -1, resettable: client.IsValid(), exact: e.a.exact, inline: true}
+	*b = endpoint{session: s, fd: -1, slot: -1}
+	s.dirs[0].init(a, b, spec.Kind, spec.Limits.MaxAToB, nil)
+	s.dirs[1].init(b, a, spec.Kind, spec.Limits.MaxBToA, nil)
+	targets, h := spec.Accepted(s, client)
+	s.onEnd = h.Ended
+	s.dial = &dial{targets: targets, timeout: spec.Timeout, handler: h}
+	l.join(s)
+}

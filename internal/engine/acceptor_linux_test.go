@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// recorder is a Handler that tells a test.
+type recorder struct {
+	connected chan int
+	failed    chan error
+	ended     chan Result
+}
+
+func newRecorder() *recorder {
+	return &recorder{make(chan int, 100), make(chan error, 100), make(chan Result, 100)}
+}
+
+func (r *recorder) Connected(target int) { r.connected <- target }
+func (r *recorder) Failed(err error)     { r.failed <- err }
+func (r *recorder) Ended(res Result)     { r.ended <- res }
+
+func target(t *testing.T, addr string) Target {
+	t.Helper()
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		a, err := sys.UnixAddress(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Target{Name: addr, Address: a}
+	}
+	a, err := sys.TCPAddress(netip.MustParseAddrPort(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Target{Name: addr, Address: a}
+}
+
+// accept listens on a loopback address and gives each client to h.
+func accept(t *testing.T, network, addr string, h Handler, admit func() bool, targets ...Target) (*Acceptor, string) {
+	t.Helper()
+	ln, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	raw, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := -1
+	if cerr := raw.Control(func(n uintptr) { fd, err = sys.Dup(int(n)) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	if admit == nil {
+		admit = func() bool { return true }
+	}
+	a, err := new(Reactor).Listen(AcceptSpec{
+		FD: fd, Timeout: 1e9, Admit: admit,
+		Accepted: func(*Session, netip.AddrPort) ([]Target, Handler) { return targets, h },
+		Held:     func(err error) { t.Log("held:", err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	return a, ln.Addr().String()
+}
+
+// echo serves until the test ends.
+func echo(t *testing.T, network, addr string) string {
+	t.Helper()
+	ln, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
+	return ln.Addr().String()
+}
+
+// exchange sends, half-closes, and wants it all back.
+func exchange(t *testing.T, network, addr string) {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); err != nil || string(b) != "hello" {
+		t.Fatalf("got %q, %v", b, err)
+	}
+}
+
+func TestAcceptorJoins(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct{ name, network, addr string }{
+		{"tcp4", "tcp", "127.0.0.1:0"},
+		{"tcp6", "tcp", "[::1]:0"},
+		{"unix", "unix", dir + "/"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			listen, serve := c.addr, c.addr
+			if c.network == "unix" {
+				listen, serve = c.addr+"a", c.addr+"b"
+			}
+			h := newRecorder()
+			server := echo(t, c.network, serve)
+			name := server
+			if c.network == "unix" {
+				name = "unix:" + server
+			}
+			_, addr := accept(t, c.network, listen, h, nil, target(t, name))
+			for range 20 {
+				exchange(t, c.network, addr)
+				if n := <-h.connected; n != 0 {
+					t.Fatalf("connected to target %d", n)
+				}
+				res := <-h.ended
+				if res.AToB.Bytes != 5 || res.BToA.Bytes != 5 || res.AToB.Reason != EOF || res.BToA.Reason != EOF {
+					t.Fatalf("%+v", res)
+				}
+			}
+		})
+	}
+}
+
+// closedPort is an address that nobody listens on.
+func closedPort(t *testing.T) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+func TestAcceptorTriesTargetsInTurn(t *testing.T) {
+	h := newRecorder()
+	_, addr := accept(t, "tcp", "127.0.0.1:0", h, nil, target(t, closedPort(t)), target(t, echo(t, "tcp", "127.0.0.1:0")))
+	exchange(t, "tcp", addr)
+	if n := <-h.connected; n != 1 {
+		t.Fatalf("connected to target %d, want the second", n)
+	}
+	<-h.ended
+}
+
+func TestAcceptorResetsTheClientOfNoTarget(t *testing.T) {
+	h := newRecorder()
+	dead := closedPort(t)
+	_, addr := accept(t, "tcp", "127.0.0.1:0", h, nil, target(t, dead))
+	c, err := net.Dial("tcp", addr)
+	if err == nil { // else the reset was faster than Dial's own work
+		defer c.Close()
+		_, err = c.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("the client saw %v, want a reset", err)
+	}
+	if err := <-h.failed; !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), dead) {
+		t.Fatalf("failed with %v", err)
+	}
+	select {
+	case <-h.ended:
+		t.Fatal("a session that was never joined has ended")
+	default:
+	}
+}
+
+func TestAcceptorHoldsBackAndResumes(t *testing.T) {
+	h := newRecorder()
+	var room atomic.Int32
+	room.Store(1)
+	asked := make(chan struct{}, 100)
+	admit := func() bool {
+		if room.Add(-1) >= 0 {
+			return true
+		}
+		asked <- struct{}{}
+		return false
+	}
+	a, addr := accept(t, "tcp", "127.0.0.1:0", h, admit, target(t, echo(t, "tcp", "127.0.0.1:0")))
+	first, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	<-h.connected
+	second, err := net.Dial("tcp", addr) // into the kernel's queue
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	<-asked
+	select {
+	case <-h.connected:
+		t.Fatal("accepted although told not to")
+	default:
+	}
+	room.Store(10)
+	a.Resume()
+	<-h.connected
+}

@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// A dial connects a session's b side: the loop tries the targets in turn.
+type dial struct {
+	targets []Target
+	timeout time.Duration // for each
+	handler Handler
+
+	next     int
+	at       time.Duration // loop clock: the current attempt has failed, or is made again
+	deadline time.Duration // of waiting for descriptors
+	errs     []error
+}
+
+// A Target is where a session may be connected to.
+type Target struct {
+	Name    string // for errors
+	Address sys.Address
+}
+
+// Keep-alive probes of dialled connections, in seconds: a vanished peer is
+// noticed after two and a half minutes, as with Go's own dialer.
+const (
+	keepIdle     = 15
+	keepInterval = 15
+	keepCount    = 9
+)
+
+// shortageFirst and shortageMost bound the pause after a lack of descriptors.
+const (
+	shortageFirst = 5 * time.Millisecond
+	shortageMost  = time.Second
+)
+
+func (d *dial) begin(l *loop, s *Session) {
+	d.deadline = l.now + d.timeout
+	d.try(l, s)
+}
+
+// try starts connecting to the next target, and fails the session after the
+// last.
+func (d *dial) try(l *loop, s *Session) {
+	for d.next < len(d.targets) {
+		err := d.connect(l, s)
+		if err == nil {
+			d.at = l.now + d.timeout
+			s.settle(l)
+			return
+		}
+		if Shortage(err) && l.now < d.deadline {
+			d.at = l.now + shortageFirst
+			s.settle(l)
+			return
+		}
+		d.failed(l, s, err)
+	}
+	err := errors.Join(d.errs...)
+	s.ends[0].reset()
+	s.stopAll(l, Failed, err)
+	d.handler.Failed(err)
+}
+
+// connect sends the SYN.
+func (d *dial) connect(l *loop, s *Session) error {
+	t, e := &d.targets[d.next], &s.ends[1]
+	fd, err := sys.StreamSocket(t.Address.Family())
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	e.fd = fd
+	if t.Address.Family() != syscall.AF_UNIX {
+		if err := sys.SetTCP(fd, keepIdle, keepInterval, keepCount); err != nil {
+			return fmt.Errorf("setsockopt: %w", err)
+		}
+	}
+	if err := sys.Connect(fd, &t.Address); err != nil && err != syscall.EINPROGRESS {
+		return err
+	}
+	*e = endpoint{session: s, fd: fd, slot: -1}
+	return l.add(e)
+}
+
+// failed gives the current target up.
+func (d *dial) failed(l *loop, s *Session, err error) {
+	d.errs = append(d.errs, fmt.Errorf("connect to %s: %w", d.targets[d.next].Name, err))
+	d.next++
+	e := &s.ends[1]
+	l.drop(e)
+	if e.fd >= 0 {
+		_ = sys.Close(e.fd)
+		e.fd = -1
+	}
+}
+
+// finish says whether the session is connected now.
+func (d *dial) finish(l *loop, s *Session) bool {
+	e := &s.ends[1]
+	if s.stopping {
+		s.stopAll(l, Stopped, ErrStopped)
+		d.handler.Failed(ErrStopped)
+		return false
+	}
+	if !e.writable {
+		return false
+	}
+	if err := sys.SocketError(e.fd); err != nil {
+		d.failed(l, s, err)
+		d.try(l, s)
+		return false
+	}
+	family := d.targets[d.next].Address.Family()
+	e.resettable, e.exact = family != syscall.AF_UNIX, family != syscall.AF_UNIX
+	if _, err := sys.SetOOBInline(e.fd, true); err != nil && e.resettable {
+		d.failed(l, s, err)
+		d.try(l, s)
+		return false
+	}
+	if err := l.add(&s.ends[0]); err != nil {
+		d.errs, d.next = append(d.errs, err), len(d.targets)
+		d.try(l, s)
+		return false
+	}
+	s.dial, s.active = nil, l.now
+	d.handler.Connected(d.next)
+	return true
+}
+
+// expire is called when at has come.
+func (d *dial) expire(l *loop, s *Session) {
+	switch {
+	case l.now < d.at:
+		s.settle(l)
+	case s.ends[1].fd < 0: // waited for a descriptor
+		d.try(l, s)
+	default:
+		d.failed(l, s, syscall.ETIMEDOUT)
+		d.try(l, s)
+	}
+}
+
+// Shortage says whether err is a lack of descriptors or of memory for them,
+// which passes, and is nobody's fault.
+func Shortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}
