@@ -15,18 +15,6 @@ func Sendfile(to, from, n int) (int, error) {
 	}
 }
 
-// CopyFileRange is copy_file_range(2) at both files' own offsets (Linux 4.5;
-// between regular files of one file system). 0 and no error is the end of the
-// file, or a file whose size the kernel does not know, as in /proc.
-func CopyFileRange(from, to, n int) (int, error) {
-	for {
-		m, err := unix.CopyFileRange(from, nil, to, nil, n, 0)
-		if err != unix.EINTR {
-			return max(m, 0), err
-		}
-	}
-}
-
 // Write is write(2).
 func Write(fd int, b []byte) (int, error) {
 	for {
@@ -73,12 +61,12 @@ func ready(fd int, events int16) bool {
 	}
 }
 
-// WaitReadable waits until fd is readable or the eventfd wake was added to. It
+// AwaitReadable waits until fd is readable or the eventfd wake was added to. It
 // holds a thread. A negative wake is not waited for.
-func WaitReadable(fd, wake int) error { return wait(fd, unix.POLLIN|unix.POLLRDHUP, wake) }
+func AwaitReadable(fd, wake int) error { return wait(fd, unix.POLLIN|unix.POLLRDHUP, wake) }
 
-// WaitWritable is WaitReadable for writing.
-func WaitWritable(fd, wake int) error { return wait(fd, unix.POLLOUT, wake) }
+// AwaitWritable is AwaitReadable for writing.
+func AwaitWritable(fd, wake int) error { return wait(fd, unix.POLLOUT, wake) }
 
 func wait(fd int, events int16, wake int) error {
 	p := []unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(wake), Events: unix.POLLIN}}

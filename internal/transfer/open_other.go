@@ -1,0 +1,18 @@
+//go:build !linux
+
+package transfer
+
+type kernel struct{}
+
+func (j *job) open() (Side, error) {
+	j.watch = watchByDeadlines(j.Dst, j.Src)
+	return Both, nil
+}
+
+func (j *job) close() {}
+
+// inKernel says that there is no way.
+func (j *job) inKernel() bool {
+	j.use(ReadWrite, WhyNotLinux)
+	return false
+}
