@@ -45,6 +45,8 @@ type Handler interface {
 type Acceptor struct {
 	spec  AcceptSpec
 	exact bool // see endpoint
+	kind  Kind // as chosen for this kernel
+	why   Why
 	loops []*loop
 	gone  sync.WaitGroup // loops that have not let go yet
 	once  sync.Once
@@ -65,6 +67,7 @@ const acceptTurn = 16
 // Listen starts to accept. On success the descriptor belongs to the acceptor.
 func (r *Reactor) Listen(spec AcceptSpec) (*Acceptor, error) {
 	a := &Acceptor{spec: spec}
+	a.kind, a.why = r.choose(spec.Kind)
 	if err := a.prepare(); err != nil {
 		return nil, err
 	}
@@ -236,8 +239,11 @@ func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
 	a, b := &s.ends[0], &s.ends[1]
 	*a = endpoint{session: s, fd: fd, slot: -1, resettable: client.IsValid(), exact: e.a.exact, inline: true}
 	*b = endpoint{session: s, fd: -1, slot: -1}
-	s.dirs[0].init(a, b, spec.Kind, spec.Limits.MaxAToB, nil)
-	s.dirs[1].init(b, a, spec.Kind, spec.Limits.MaxBToA, nil)
+	s.dirs[0].init(a, b, spec.Limits.MaxAToB, nil)
+	s.dirs[1].init(b, a, spec.Limits.MaxBToA, nil)
+	for i := range s.dirs {
+		s.dirs[i].choice.init(e.a.kind, e.a.why)
+	}
 	targets, h := spec.Accepted(s, client)
 	s.onEnd = h.Ended
 	s.dial = &dial{targets: targets, timeout: spec.Timeout, handler: h}

@@ -104,3 +104,14 @@ func TestChoiceObeysRefusal(t *testing.T) {
 	}
 	c.expect(t, Copy, WhyUnsupported)
 }
+
+func TestAutoCopiesWhereSpliceDoes(t *testing.T) {
+	var r Reactor
+	r.sample.Do(func() { r.copies = true })
+	if k, w := r.choose(Auto); k != Copy || w != WhyCopiesAnyway {
+		t.Fatalf("auto is %v (%v)", k, w)
+	}
+	if k, _ := r.choose(Splice); k != Splice {
+		t.Fatalf("splice became %v", k)
+	}
+}

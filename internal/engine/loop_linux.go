@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -105,6 +106,9 @@ func (l *loop) post(c command) bool {
 
 // run is the loop's goroutine.
 func (l *loop) run() {
+	// A thread of its own has the scheduler's queues out of the way when the
+	// wait ends. It is not unlocked: the thread ends with the loop.
+	runtime.LockOSThread()
 	defer l.close()
 	events := make([]sys.EpollEvent, batch)
 	for {

@@ -7,13 +7,16 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/internal/pipe"
+	"github.com/spliced-io/spliced/internal/probe"
 )
 
 // A Reactor spreads sessions over event loops, one per CPU. The loops start
 // with the first session and end soon after the last: a reactor without
 // sessions holds no goroutine and no descriptor. The zero value is ready.
 type Reactor struct {
-	pipes pipe.Pool
+	pipes  pipe.Pool
+	sample sync.Once // of copies
+	copies bool      // this kernel's splice(2) copies pages, as it was found to
 
 	mu     sync.Mutex
 	epoch  time.Time
@@ -28,8 +31,12 @@ func (r *Reactor) Start(spec Spec) (*Session, error) {
 	s := &Session{limits: spec.Limits, own: spec.Own, onEnd: spec.OnEnd}
 	s.timer.owner = s
 	s.ends[0].fd, s.ends[1].fd = spec.A, spec.B
-	s.dirs[0].init(&s.ends[0], &s.ends[1], spec.Kind, spec.Limits.MaxAToB, spec.FromA)
-	s.dirs[1].init(&s.ends[1], &s.ends[0], spec.Kind, spec.Limits.MaxBToA, spec.FromB)
+	kind, why := r.choose(spec.Kind)
+	s.dirs[0].init(&s.ends[0], &s.ends[1], spec.Limits.MaxAToB, spec.FromA)
+	s.dirs[1].init(&s.ends[1], &s.ends[0], spec.Limits.MaxBToA, spec.FromB)
+	for i := range s.dirs {
+		s.dirs[i].choice.init(kind, why)
+	}
 	for i := range s.ends {
 		e := &s.ends[i]
 		e.session, e.slot = s, -1
@@ -57,14 +64,26 @@ func (r *Reactor) Start(spec Spec) (*Session, error) {
 	}
 }
 
-func (d *direction) init(src, dst *endpoint, k Kind, limit int64, first []byte) {
+// choose says what auto is on this kernel. Some copy in splice(2) what older
+// ones shared; then a pipe between the sockets only costs.
+func (r *Reactor) choose(k Kind) (Kind, Why) {
+	if k != Auto {
+		return k, WhyNoBytes
+	}
+	r.sample.Do(func() { r.copies = probe.SocketPages().Answer == probe.No })
+	if r.copies {
+		return Copy, WhyCopiesAnyway
+	}
+	return Auto, WhyNoBytes
+}
+
+func (d *direction) init(src, dst *endpoint, limit int64, first []byte) {
 	d.src, d.dst, d.max = src, dst, limit
 	if limit > 0 && int64(len(first)) > limit {
 		d.undelivered = first[limit:]
 		first = first[:limit]
 	}
 	d.first, d.in = first, int64(len(first))
-	d.choice.init(k, WhyNoBytes)
 }
 
 // restore undoes the preparation of the first n sockets.

@@ -9,9 +9,12 @@ import (
 
 // Recv is recv(2) without waiting. It returns 0 and no error at the end of the
 // stream.
+//
+// Recv and Send don't tell Go's scheduler: they never wait, and telling it
+// costs 15 % of the CPU time of small messages (docs/engines.md).
 func Recv(fd int, b []byte) (int, error) {
 	for {
-		n, _, e := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
 			uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
 		if e == 0 {
 			return int(n), nil
@@ -26,7 +29,7 @@ func Recv(fd int, b []byte) (int, error) {
 // that the socket took no more.
 func Send(fd int, b []byte) (int, error) {
 	for {
-		n, _, e := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
+		n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
 			uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		if e == 0 {
 			return int(n), nil
