@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,17 +31,6 @@ type AcceptSpec struct {
 	Held func(error)
 }
 
-// A Handler follows one accepted connection. Its methods are called by the
-// session's event loop and must not block.
-type Handler interface {
-	// Connected: the session is joined, with that target.
-	Connected(target int)
-	// Failed: no target could be reached. The client was sent a RST.
-	Failed(err error)
-	// Ended: it was joined, and has ended.
-	Ended(Result)
-}
-
 // An Acceptor accepts, dials and joins on the event loops.
 type Acceptor struct {
 	spec  AcceptSpec
@@ -48,8 +38,13 @@ type Acceptor struct {
 	kind  Kind // as chosen for this kernel
 	why   Why
 	loops []*loop
-	gone  sync.WaitGroup // loops that have not let go yet
+	ears  atomic.Int32   // loops that have not let go yet
+	gone  sync.WaitGroup // of them
 	once  sync.Once
+
+	// starved counts sessions that wait for a descriptor. They come first: as
+	// long as there are any, nobody is accepted.
+	starved atomic.Int32
 }
 
 // An ear is an acceptor's place in one loop.
@@ -74,6 +69,7 @@ func (r *Reactor) Listen(spec AcceptSpec) (*Acceptor, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.init()
+	a.ears.Store(int32(len(r.loops)))
 	for i := 0; i < len(r.loops); {
 		l, err := r.started(i)
 		if err != nil {
@@ -124,17 +120,18 @@ func (a *Acceptor) Resume() {
 	}
 }
 
-// Close accepts no more, and returns when no loop will. Sessions go on. It must
-// not be called by an event loop.
+// Close tells the loops to accept no more. Sessions go on.
 func (a *Acceptor) Close() {
 	a.once.Do(func() {
 		for _, l := range a.loops {
 			l.post(command{what: deaf, a: a})
 		}
-		a.gone.Wait()
-		_ = sys.Close(a.spec.FD)
 	})
 }
+
+// Wait returns when no loop accepts any more, after a Close. It must not be
+// called by an event loop.
+func (a *Acceptor) Wait() { a.gone.Wait() }
 
 func (l *loop) listen(a *Acceptor) {
 	l.sessions++ // keeps the loop
@@ -167,6 +164,9 @@ func (l *loop) deaf(a *Acceptor) {
 		l.timers.set(&e.timer, 0)
 		l.ears[e.slot] = nil
 		l.sessions--
+		if a.ears.Add(-1) == 0 {
+			_ = sys.Close(a.spec.FD)
+		}
 		a.gone.Done()
 	}
 }
@@ -196,7 +196,9 @@ func (e *ear) hold(l *loop, err error) {
 	e.close(l)
 	e.pause = min(max(2*e.pause, shortageFirst), shortageMost)
 	l.timers.set(&e.timer, l.now+e.pause)
-	e.a.spec.Held(err)
+	if err != nil {
+		e.a.spec.Held(err)
+	}
 }
 
 func (e *ear) expire(l *loop) { e.open(l) }
@@ -208,6 +210,10 @@ func (e *ear) accept(l *loop) {
 	}
 	spec := &e.a.spec
 	for range acceptTurn {
+		if e.a.starved.Load() > 0 {
+			e.hold(l, nil)
+			return
+		}
 		if !spec.Admit() {
 			e.close(l)
 			return
@@ -246,6 +252,6 @@ func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
 	}
 	targets, h := spec.Accepted(s, client)
 	s.onEnd = h.Ended
-	s.dial = &dial{targets: targets, timeout: spec.Timeout, handler: h}
+	s.dial = &dial{acceptor: e.a, targets: targets, handler: h}
 	l.join(s)
 }

@@ -25,7 +25,7 @@ func newRecorder() *recorder {
 	return &recorder{make(chan int, 100), make(chan error, 100), make(chan Result, 100)}
 }
 
-func (r *recorder) Connected(target int) { r.connected <- target }
+func (r *recorder) Connected(target int, _ netip.AddrPort) { r.connected <- target }
 func (r *recorder) Failed(err error)     { r.failed <- err }
 func (r *recorder) Ended(res Result)     { r.ended <- res }
 
@@ -75,7 +75,7 @@ func accept(t *testing.T, network, addr string, h Handler, admit func() bool, ta
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(a.Close)
+	t.Cleanup(func() { a.Close(); a.Wait() })
 	return a, ln.Addr().String()
 }
 

@@ -1,0 +1,25 @@
+package engine
+
+import (
+	"net/netip"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// A Handler follows one accepted connection. Its methods are called by the
+// session's event loop and must not block.
+type Handler interface {
+	// Connected: the session is joined, with that target, which sees local as
+	// its client; invalid for a unix socket.
+	Connected(target int, local netip.AddrPort)
+	// Failed: no target could be reached. The client was sent a RST.
+	Failed(err error)
+	// Ended: it was joined, and has ended.
+	Ended(Result)
+}
+
+// A Target is where a session may be connected to.
+type Target struct {
+	Name    string // for errors
+	Address sys.Address
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package proxy
+
+import "net"
+
+func inheritKeepAlive(lc *net.ListenConfig) { lc.KeepAliveConfig = keepAlive }

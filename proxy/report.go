@@ -1,0 +1,64 @@
+package proxy
+
+import (
+	"net"
+
+	"github.com/spliced-io/spliced/splice"
+)
+
+// unsaid is something that a hook has not been told yet: the end of conn, its
+// failure, or why a listener is held. Event loops can't wait for a hook.
+type unsaid struct {
+	conn   *conn         // nil for held
+	result splice.Result // of an end
+	failed *Failed
+	held   error
+	addr   net.Addr // of the listener that is held
+}
+
+// tell queues u for the hooks. s.mu is held.
+func (s *Server) tell(u unsaid) {
+	s.unsaid = append(s.unsaid, u)
+	if !s.saying {
+		s.saying = true
+		go s.report()
+	}
+}
+
+// report tells the hooks, and is gone when there is nothing left to tell. A
+// connection counts as open until its end was told: a slow hook holds back new
+// connections at MaxConns instead of filling the memory.
+func (s *Server) report() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.unsaid) > 0 {
+		batch := s.unsaid
+		s.unsaid = nil
+		s.mu.Unlock()
+		gone := 0
+		for _, u := range batch {
+			if u.conn != nil {
+				gone++
+			}
+			s.say(u)
+		}
+		s.mu.Lock()
+		s.open -= gone
+		s.change()
+	}
+	s.saying = false
+	s.change()
+}
+
+func (s *Server) say(u unsaid) {
+	switch {
+	case u.conn == nil:
+		s.held(u.addr, u.held)
+	case u.failed != nil:
+		if s.Hooks.Failed != nil {
+			s.Hooks.Failed(*u.failed)
+		}
+	case s.Hooks.Ended != nil:
+		s.Hooks.Ended(Ended{Conn: u.conn.view(u.result.Stats), Result: u.result})
+	}
+}

@@ -1,0 +1,658 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/testnet"
+	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/splice"
+)
+
+// patience bounds every wait for something that must happen.
+const patience = 20 * time.Second
+
+// A backend is a target that hands its connections to the test.
+type backend struct {
+	addr  proxy.Addr
+	conns chan net.Conn
+}
+
+func newBackend(t *testing.T, addr proxy.Addr) *backend {
+	t.Helper()
+	ln, err := proxy.Listen(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &backend{addr: boundAddr(ln), conns: make(chan net.Conn, 100)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			b.conns <- c
+		}
+	}()
+	t.Cleanup(func() {
+		_ = ln.Close()
+		<-done
+		close(b.conns)
+		for c := range b.conns {
+			_ = c.Close()
+		}
+	})
+	return b
+}
+
+func (b *backend) next(t *testing.T) net.Conn {
+	t.Helper()
+	select {
+	case c := <-b.conns:
+		t.Cleanup(func() { _ = c.Close() })
+		_ = c.SetDeadline(time.Now().Add(patience))
+		return c
+	case <-time.After(patience):
+		t.Fatal("the target was not dialled")
+		return nil
+	}
+}
+
+func boundAddr(ln net.Listener) proxy.Addr {
+	return proxy.Addr{Network: ln.Addr().Network(), Address: ln.Addr().String()}
+}
+
+// A relay is a server that runs, and what it told.
+type relay struct {
+	*proxy.Server
+	addr   proxy.Addr
+	ended  chan proxy.Ended
+	failed chan proxy.Failed
+	held   chan proxy.Held
+	served chan struct{} // closed when Serve has returned
+}
+
+func newRelay(t *testing.T, listen proxy.Addr, s *proxy.Server) *relay {
+	t.Helper()
+	r := &relay{
+		Server: s,
+		ended:  make(chan proxy.Ended, 1000),
+		failed: make(chan proxy.Failed, 1000),
+		held:   make(chan proxy.Held, 1000),
+		served: make(chan struct{}),
+	}
+	first := s.Hooks.Ended
+	s.Hooks = proxy.Hooks{
+		Ended: func(e proxy.Ended) {
+			if first != nil {
+				first(e)
+			}
+			r.ended <- e
+		},
+		Failed: func(f proxy.Failed) { r.failed <- f },
+		Held: func(h proxy.Held) {
+			select {
+			case r.held <- h:
+			default:
+			}
+		},
+	}
+	ln, err := proxy.Listen(t.Context(), listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = boundAddr(ln)
+	go func() {
+		defer close(r.served)
+		if err := s.Serve(ln); !errors.Is(err, proxy.ErrServerClosed) {
+			t.Errorf("Serve: %v, want %v", err, proxy.ErrServerClosed)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = s.Close()
+		<-r.served
+	})
+	return r
+}
+
+func (r *relay) dial(t *testing.T) net.Conn {
+	t.Helper()
+	c, err := net.DialTimeout(r.addr.Network, r.addr.Address, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+// dialDoomed returns what waits for the reset of a connection that can't be
+// joined. It may be here before the dial has returned.
+func (r *relay) dialDoomed(t *testing.T) (expectEnd func()) {
+	t.Helper()
+	c, err := net.DialTimeout(r.addr.Network, r.addr.Address, patience)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return func() {}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return func() {
+		t.Helper()
+		expectReset(t, c)
+	}
+}
+
+func receive[T any](t *testing.T, c <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("not told of %s", what)
+		panic("unreachable")
+	}
+}
+
+func send(t *testing.T, c net.Conn, s string) {
+	t.Helper()
+	if _, err := io.WriteString(c, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expect(t *testing.T, c net.Conn, want string) {
+	t.Helper()
+	b := make([]byte, len(want))
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != want {
+		t.Fatalf("got %q, %v; want %q", b, err, want)
+	}
+}
+
+func expectEnd(t *testing.T, c net.Conn) {
+	t.Helper()
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Fatalf("got %d bytes, %v; want the end", n, err)
+	}
+}
+
+func expectReset(t *testing.T, c net.Conn) {
+	t.Helper()
+	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("got %d bytes, %v; want a reset", n, err)
+	}
+}
+
+func closeWrite(t *testing.T, c net.Conn) {
+	t.Helper()
+	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func loopback(t *testing.T, network string) proxy.Addr {
+	t.Helper()
+	switch network {
+	case "tcp6":
+		ln, err := net.Listen("tcp6", "[::1]:0")
+		if err != nil {
+			t.Skipf("needs ::1: %v", err)
+		}
+		_ = ln.Close()
+		return proxy.Addr{Network: "tcp", Address: "[::1]:0"}
+	case "unix":
+		return proxy.Addr{Network: "unix", Address: filepath.Join(t.TempDir(), "s")}
+	}
+	return proxy.Addr{Network: "tcp", Address: "127.0.0.1:0"}
+}
+
+// dead returns the address of a port that refuses connections.
+func dead(t *testing.T) proxy.Addr {
+	t.Helper()
+	// Bound and not listening: nobody else gets it meanwhile.
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proxy.Addr{Network: "tcp", Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*syscall.SockaddrInet4).Port)).String()}
+}
+
+func TestServe(t *testing.T) {
+	for _, from := range []string{"tcp4", "tcp6", "unix"} {
+		for _, to := range []string{"tcp4", "tcp6", "unix"} {
+			t.Run(from+" to "+to, func(t *testing.T) {
+				testnet.Leaks(t)
+				b := newBackend(t, loopback(t, to))
+				r := newRelay(t, loopback(t, from), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+
+				client := r.dial(t)
+				send(t, client, "question")
+				closeWrite(t, client)
+				server := b.next(t)
+				expect(t, server, "question")
+				expectEnd(t, server)
+				send(t, server, "the answer")
+				_ = server.Close()
+				expect(t, client, "the answer")
+				expectEnd(t, client)
+
+				e := receive(t, r.ended, "the end")
+				if e.Result.AToB.Bytes != 8 || e.Result.BToA.Bytes != 10 || e.Result.AToB.Reason != splice.EOF || e.Result.BToA.Reason != splice.EOF {
+					t.Errorf("ended with %v", e.Result)
+				}
+				wantClient, wantTarget := client.LocalAddr().String(), b.addr.String()
+				if from == "unix" {
+					wantClient = "unix"
+				}
+				if e.Client != wantClient || e.Target != wantTarget || e.ID != 1 {
+					t.Errorf("connection %d from %s to %s, want 1 from %s to %s", e.ID, e.Client, e.Target, wantClient, wantTarget)
+				}
+				if err := r.Shutdown(t.Context()); err != nil {
+					t.Error(err)
+				}
+				want := proxy.Stats{Accepted: 1, Ended: 1, BytesToTarget: 8, BytesToClient: 10}
+				if st := r.Stats(); st != want {
+					t.Errorf("stats %+v, want %+v", st, want)
+				}
+			})
+		}
+	}
+}
+
+func TestTargetsAreTriedInTurn(t *testing.T) {
+	testnet.Leaks(t)
+	b := newBackend(t, loopback(t, "tcp4"))
+	gone := proxy.Addr{Network: "unix", Address: filepath.Join(t.TempDir(), "none")}
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{dead(t), gone, b.addr}})
+	client := r.dial(t)
+	send(t, client, "x")
+	expect(t, b.next(t), "x")
+}
+
+func TestNoTargetReached(t *testing.T) {
+	testnet.Leaks(t)
+	targets := []proxy.Addr{dead(t), {Network: "unix", Address: filepath.Join(t.TempDir(), "none")}}
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{Targets: targets})
+	r.dialDoomed(t)()
+	f := receive(t, r.failed, "the failure")
+	if !errors.Is(f.Err, syscall.ECONNREFUSED) || !errors.Is(f.Err, syscall.ENOENT) {
+		t.Errorf("error %v, want that of each target", f.Err)
+	}
+	for _, target := range targets {
+		if !strings.Contains(f.Err.Error(), target.String()) {
+			t.Errorf("error %q does not name %s", f.Err, target)
+		}
+	}
+	if _, err := netip.ParseAddrPort(f.Client); err != nil {
+		t.Errorf("client %q: %v", f.Client, err)
+	}
+	if err := r.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if st := r.Stats(); st.Failed != 1 || st.Open != 0 {
+		t.Errorf("stats %+v, want one failed and none open", st)
+	}
+}
+
+func TestConnectTimeout(t *testing.T) {
+	testnet.Leaks(t)
+	// A backlog that is full answers no SYN any more.
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*syscall.SockaddrInet4).Port)).String()
+	for {
+		c, err := net.DialTimeout("tcp", silent, 300*time.Millisecond)
+		if err != nil {
+			break
+		}
+		defer c.Close()
+	}
+
+	b := newBackend(t, loopback(t, "tcp4"))
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{
+		Targets:        []proxy.Addr{{Network: "tcp", Address: silent}, b.addr},
+		ConnectTimeout: 200 * time.Millisecond,
+	})
+	start := time.Now()
+	send(t, r.dial(t), "x")
+	expect(t, b.next(t), "x")
+	if took := time.Since(start); took < 200*time.Millisecond {
+		t.Errorf("the second target was dialled after %v, want the connect timeout of the first", took)
+	}
+}
+
+func TestMaxConns(t *testing.T) {
+	testnet.Leaks(t)
+	b := newBackend(t, loopback(t, "tcp4"))
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}, MaxConns: 1})
+	first := r.dial(t)
+	server := b.next(t)
+	second := r.dial(t) // by the kernel alone
+	send(t, second, "second")
+	if h := receive(t, r.held, "the limit"); !errors.Is(h.Err, proxy.ErrConnLimit) || h.Addr.String() != r.addr.Address {
+		t.Errorf("held: %v at %v, want %v at %v", h.Err, h.Addr, proxy.ErrConnLimit, r.addr)
+	}
+	// The first goes on as if nothing were.
+	send(t, first, "first")
+	expect(t, server, "first")
+	if st := r.Stats(); st.Accepted != 1 || st.Open != 1 || st.Joined != 1 {
+		t.Errorf("stats %+v, want one connection", st)
+	}
+	_ = first.Close()
+	expectEnd(t, server)
+	_ = server.Close()
+	expect(t, b.next(t), "second")
+}
+
+func TestShutdownWaits(t *testing.T) {
+	testnet.Leaks(t)
+	b := newBackend(t, loopback(t, "tcp4"))
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+	client := r.dial(t)
+	server := b.next(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	down := make(chan error)
+	go func() { down <- r.Shutdown(ctx) }()
+	// The listener goes first.
+	receive(t, r.served, "the end of Serve")
+	if c, err := net.Dial("tcp", r.addr.Address); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dial: %v, %v; want %v", c, err, syscall.ECONNREFUSED)
+	}
+	if r.Accepting() {
+		t.Error("accepting during the shutdown")
+	}
+	send(t, client, "still here")
+	expect(t, server, "still here")
+	cancel()
+	if err := <-down; !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown: %v, want %v", err, context.Canceled)
+	}
+	send(t, server, "and still")
+	expect(t, client, "and still")
+	go func() { down <- r.Shutdown(t.Context()) }()
+	_ = client.Close()
+	expectEnd(t, server)
+	_ = server.Close()
+	if err := <-down; err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}
+
+func TestCloseResets(t *testing.T) {
+	testnet.Leaks(t)
+	b := newBackend(t, loopback(t, "tcp4"))
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+	client := r.dial(t)
+	server := b.next(t)
+	send(t, client, "x")
+	expect(t, server, "x")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expectReset(t, client)
+	expectReset(t, server)
+	e := receive(t, r.ended, "the end")
+	if e.Result.AToB.Reason != splice.Stopped || e.Result.BToA.Reason != splice.Stopped {
+		t.Errorf("ended with %v, want stopped", e.Result)
+	}
+}
+
+func TestCloseEndsDials(t *testing.T) {
+	testnet.Leaks(t)
+	// 192.0.2.0/24 leads nowhere; where even that is known at once, the dial
+	// has failed before Close, which is as good.
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{
+		Targets:        []proxy.Addr{{Network: "tcp", Address: "192.0.2.1:9"}},
+		ConnectTimeout: time.Hour,
+	})
+	expectEnd := r.dialDoomed(t)
+	settled(func() int { return int(r.Stats().Accepted) }, 1)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expectEnd()
+	receive(t, r.failed, "the failure")
+}
+
+func TestConnections(t *testing.T) {
+	testnet.Leaks(t)
+	b := newBackend(t, loopback(t, "tcp4"))
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+	if got := r.Connections(); len(got) != 0 {
+		t.Errorf("connections %v before there was any", got)
+	}
+	client := r.dial(t)
+	server := b.next(t)
+	send(t, client, "12345")
+	expect(t, server, "12345")
+	send(t, server, "678")
+	expect(t, client, "678")
+
+	// Live: both are open. A byte arrives a moment before it is counted.
+	settled(func() int { return int(r.Stats().BytesToClient) }, 3)
+	got := r.Connections()
+	if len(got) != 1 || got[0].Stats.AToB.Bytes != 5 || got[0].Stats.BToA.Bytes != 3 || got[0].Client != client.LocalAddr().String() {
+		t.Errorf("connections %+v, want one with 5 and 3 bytes", got)
+	}
+	if st := r.Stats(); st.BytesToTarget != 5 || st.BytesToClient != 3 || st.Joined != 1 {
+		t.Errorf("stats %+v, want 5 and 3 bytes", st)
+	}
+	local := server.RemoteAddr().(*net.TCPAddr).AddrPort()
+	if c, ok := r.ByLocal(t.Context(), local); !ok || c.ID != got[0].ID {
+		t.Errorf("by %v: %v, %v", local, c, ok)
+	}
+	if c, ok := r.ByLocal(t.Context(), netip.MustParseAddrPort("127.0.0.1:1")); ok {
+		t.Errorf("by somebody else's address: %v", c)
+	}
+}
+
+func TestOptionsReachTheSession(t *testing.T) {
+	testnet.Leaks(t)
+	b := newBackend(t, loopback(t, "tcp4"))
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{
+		Targets: []proxy.Addr{b.addr},
+		Options: []splice.Option{splice.Use(splice.EngineCopy), splice.MaxBytes(3, 4)},
+	})
+	client := r.dial(t)
+	server := b.next(t)
+	send(t, client, "abcdefgh")
+	send(t, server, "12345678")
+	expect(t, server, "abc")
+	expect(t, client, "1234")
+	e := receive(t, r.ended, "the end")
+	if e.Result.AToB.Reason != splice.Max || e.Result.BToA.Reason != splice.Max || e.Stats.AToB.Engine != splice.EngineCopy {
+		t.Errorf("ended with %v, %+v", e.Result, e.Stats)
+	}
+}
+
+// A joined pair costs two descriptors and no goroutine.
+func TestCostOfAPair(t *testing.T) {
+	testnet.Leaks(t)
+	b := newBackend(t, loopback(t, "tcp4"))
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+	join := func() {
+		client := r.dial(t)
+		server := b.next(t)
+		send(t, client, "x")
+		expect(t, server, "x")
+	}
+	join() // the event loops start with the first
+	join()
+	goroutines, files := runtime.NumGoroutine(), openFiles(t)
+	const pairs = 50
+	for range pairs {
+		join()
+	}
+	// The client's and the server's end are this process's too.
+	if got := settled(func() int { return openFiles(t) }, files+4*pairs); got != files+4*pairs {
+		t.Errorf("%d descriptors for %d pairs, want %d", got-files, pairs, 4*pairs)
+	}
+	if got := settled(runtime.NumGoroutine, goroutines); got > goroutines {
+		t.Errorf("%d goroutines more for %d pairs", got-goroutines, pairs)
+	}
+}
+
+// settled asks until the answer is the one that is wanted, or it is too late.
+func settled(ask func() int, want int) int {
+	deadline := time.Now().Add(patience)
+	for {
+		got := ask()
+		if got == want || time.Now().After(deadline) {
+			return got
+		}
+		runtime.Gosched()
+	}
+}
+
+// A hook that blocks holds back no byte of others.
+func TestSlowHook(t *testing.T) {
+	testnet.Leaks(t)
+	b := newBackend(t, loopback(t, "tcp4"))
+	release := make(chan struct{})
+	var once sync.Once
+	defer once.Do(func() { close(release) })
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{
+		Targets: []proxy.Addr{b.addr},
+		Hooks:   proxy.Hooks{Ended: func(proxy.Ended) { <-release }},
+	})
+	for range 3 {
+		client := r.dial(t)
+		server := b.next(t)
+		send(t, client, "bytes")
+		expect(t, server, "bytes")
+		_ = client.Close()
+		expectEnd(t, server)
+		_ = server.Close()
+	}
+	if st := r.Stats(); st.Open == 0 {
+		t.Errorf("stats %+v, want connections open whose end is not told yet", st)
+	}
+	once.Do(func() { close(release) })
+	for range 3 {
+		receive(t, r.ended, "an end")
+	}
+}
+
+func TestServeAfterClose(t *testing.T) {
+	testnet.Leaks(t)
+	s := &proxy.Server{Targets: []proxy.Addr{{Network: "tcp", Address: "127.0.0.1:1"}}}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := proxy.Listen(t.Context(), loopback(t, "tcp4"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(ln); !errors.Is(err, proxy.ErrServerClosed) {
+		t.Errorf("Serve: %v, want %v", err, proxy.ErrServerClosed)
+	}
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener was left open: %v", err)
+	}
+}
+
+func TestServeNeedsATarget(t *testing.T) {
+	ln, err := proxy.Listen(t.Context(), loopback(t, "tcp4"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if err := new(proxy.Server).Serve(ln); err == nil {
+		t.Error("no error without a target")
+	}
+}
+
+// Many at once, all kinds of ends, and every one is told once.
+func TestManyConnections(t *testing.T) {
+	testnet.Leaks(t)
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait) // after the backend, which ends the echoes
+	b := newBackend(t, loopback(t, "tcp4"))
+	r := newRelay(t, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}, MaxConns: 20})
+	const clients = 200
+	for range 8 {
+		wg.Go(func() {
+			for c := range b.conns {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			}
+		})
+	}
+	for i := range clients {
+		wg.Go(func() {
+			c, err := net.Dial("tcp", r.addr.Address)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(patience))
+			if _, err := io.WriteString(c, "hello"); err != nil {
+				t.Error(err)
+				return
+			}
+			if i%3 == 0 {
+				_ = c.(*net.TCPConn).SetLinger(0)
+				return // a reset, at any moment
+			}
+			_ = c.(*net.TCPConn).CloseWrite()
+			if got, err := io.ReadAll(c); string(got) != "hello" || err != nil {
+				t.Errorf("echo %q, %v", got, err)
+			}
+		})
+	}
+	ids := make(map[uint64]bool)
+	for range clients {
+		select {
+		case e := <-r.ended:
+			if ids[e.ID] {
+				t.Errorf("the end of connection %d was told twice", e.ID)
+			}
+			ids[e.ID] = true
+		case f := <-r.failed: // reset before it was joined
+			if !errors.Is(f.Err, syscall.ENOTCONN) {
+				t.Errorf("failed: %v", f.Err)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%d of %d ends were told", len(ids), clients)
+		}
+	}
+	if err := r.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if st := r.Stats(); st.Accepted != clients || st.Ended+st.Failed != clients || st.Open != 0 {
+		t.Errorf("stats %+v", st)
+	}
+}

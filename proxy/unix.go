@@ -1,0 +1,66 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// listenUnix binds to the file of addr. Two servers that start at the same
+// time on the same stale file must not both remove it, the slower one taking
+// away the file that the faster one has bound: the check and the bind happen
+// under a lock on the directory.
+func listenUnix(ctx context.Context, addr Addr) (net.Listener, error) {
+	if !strings.HasPrefix(addr.Address, "@") { // an abstract name has no file
+		unlock, err := lockDir(ctx, filepath.Dir(addr.Address))
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		}
+		defer unlock()
+		if err := removeStale(ctx, addr.Address); err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		}
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", addr.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, cause(err))
+	}
+	return ln, nil
+}
+
+// removeStale removes the file of a socket that nobody listens on.
+func removeStale(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("the file exists and is no socket: %w", fs.ErrExist)
+	}
+	// A listener with a full backlog keeps connect waiting: it is in use too.
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		return fmt.Errorf("another process listens on it: %w", syscall.EADDRINUSE)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return os.Remove(path)
+	case errors.Is(err, syscall.EPROTOTYPE):
+		return fmt.Errorf("the file is a socket, but of datagrams: %w", syscall.EADDRINUSE)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.EAGAIN):
+		return fmt.Errorf("another process listens on it: %w", syscall.EADDRINUSE)
+	default:
+		return fmt.Errorf("is it in use? %w", cause(err))
+	}
+}
