@@ -1,0 +1,109 @@
+package netbench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// conn connects, exchanges one message, and closes, again and again.
+func (s *Source) conn(ctx context.Context, load Load) (*Outcome, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var c clock
+	var begun atomic.Int64 // connections, warm-up included
+	histograms := make([]*hdrhistogram.Histogram, load.Streams)
+	broken := make(chan struct{}, load.Streams)
+	var wg sync.WaitGroup
+	for i := range histograms {
+		histograms[i] = newHistogram()
+		wg.Go(func() {
+			for !c.stop.Load() {
+				n := begun.Add(1)
+				if load.MaxConns > 0 && n > int64(load.MaxConns) {
+					broken <- struct{}{}
+					return
+				}
+				measured := c.measure.Load()
+				took, err := s.once(ctx, load, int(n))
+				if err != nil {
+					cancel(fmt.Errorf("connection %d: %w", n, err))
+					broken <- struct{}{}
+					return
+				}
+				if measured {
+					record(histograms[i], took)
+				}
+				s.Moved.Add(1)
+			}
+		})
+	}
+	var began, ended time.Time
+	if wait(ctx, load.Warmup, broken) {
+		s.OnPhase(PhaseMeasure)
+		began = time.Now()
+		c.measure.Store(true)
+		wait(ctx, load.Duration, broken)
+		c.measure.Store(false)
+		ended = time.Now()
+		s.OnPhase(PhaseStop)
+	}
+	c.stop.Store(true)
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	latency := newHistogram()
+	for _, h := range histograms {
+		latency.Merge(h)
+	}
+	if latency.TotalCount() == 0 {
+		return nil, errors.New("no connection was completed within the measured time")
+	}
+	out := &Outcome{OpsPerS: float64(latency.TotalCount()) / ended.Sub(began).Seconds()}
+	if load.MaxConns > 0 && begun.Load() > int64(load.MaxConns) {
+		out.Notes = append(out.Notes, fmt.Sprintf(
+			"stopped after %d connections, %.2f s: more would measure exhausted ports", load.MaxConns, ended.Sub(began).Seconds()))
+	}
+	var err error
+	out.Latency, err = encode(latency)
+	return out, err
+}
+
+// once is one connection. The time runs from before the connect to the last
+// byte of the response.
+func (s *Source) once(ctx context.Context, load Load, n int) (time.Duration, error) {
+	start := time.Now()
+	conn, err := s.connect(ctx, load, n)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	h := header{kind: kindOnce, size: load.Size, stream: rand.Uint64() &^ responseBit}
+	if err := conn.SetDeadline(start.Add(s.patience)); err != nil {
+		return 0, err
+	}
+	if _, err := conn.Write(append(h.marshal(), s.pattern.at(h.stream, 0, load.Size)...)); err != nil {
+		return 0, err
+	}
+	buf := make([]byte, load.Size)
+	if _, err := io.ReadFull(conn, buf); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, fmt.Errorf("no response for %v", s.patience)
+		}
+		return 0, cut(err)
+	}
+	took := time.Since(start)
+	if err := s.pattern.check(h.stream|responseBit, 0, buf); err != nil {
+		return 0, fmt.Errorf("source: %w", err)
+	}
+	return took, nil
+}

@@ -1,0 +1,293 @@
+package netbench_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/netbench"
+	"github.com/spliced-io/spliced/internal/testnet"
+)
+
+// forwarder carries one direction of a connection, in its own way.
+type forwarder func(dst, src *net.TCPConn)
+
+// faithful forwards everything, and the end.
+func faithful(dst, src *net.TCPConn) {
+	if _, err := io.Copy(dst, src); err != nil {
+		dst.Close()
+		src.Close()
+		return
+	}
+	dst.CloseWrite()
+}
+
+// changed passes every block through change, which says whether to go on.
+func changed(change func(offset int64, block []byte) (out []byte, more bool)) forwarder {
+	return func(dst, src *net.TCPConn) {
+		buf := make([]byte, 32<<10)
+		for offset := int64(0); ; {
+			n, err := src.Read(buf)
+			out, more := change(offset, buf[:n])
+			offset += int64(n)
+			if _, writeErr := dst.Write(out); writeErr != nil || !more {
+				break
+			}
+			if errors.Is(err, io.EOF) {
+				dst.CloseWrite()
+				return
+			}
+			if err != nil {
+				break
+			}
+		}
+		dst.Close()
+		src.Close()
+	}
+}
+
+// faultAt is where the stream is spoilt: behind the header, within what every
+// workload sends.
+const faultAt = 100
+
+// flipBit spoils one byte.
+func flipBit(offset int64, block []byte) ([]byte, bool) {
+	if at := faultAt - offset; at >= 0 && at < int64(len(block)) {
+		block[at] ^= 1
+	}
+	return block, true
+}
+
+// flipLate spoils one byte of a stream, far from its start.
+func flipLate(offset int64, block []byte) ([]byte, bool) {
+	const late = 5_000_000
+	if at := late - offset; at >= 0 && at < int64(len(block)) {
+		block[at] ^= 0x80
+	}
+	return block, true
+}
+
+// swallow leaves a block out.
+func swallow(offset int64, block []byte) ([]byte, bool) {
+	if offset > faultAt && offset < faultAt+100_000 {
+		return nil, true
+	}
+	return block, true
+}
+
+// repeat sends a block twice.
+func repeat(offset int64, block []byte) ([]byte, bool) {
+	if offset > faultAt && offset < faultAt+100_000 {
+		return append(block[:len(block):len(block)], block...), true
+	}
+	return block, true
+}
+
+// truncate ends the stream, cleanly.
+func truncate(offset int64, block []byte) ([]byte, bool) {
+	return block, offset+int64(len(block)) < 3_000_000
+}
+
+// deaf does not forward the end.
+func deaf(dst, src *net.TCPConn) { _, _ = io.Copy(dst, src) }
+
+// hasty takes the end of one direction for that of both.
+func hasty(dst, src *net.TCPConn) {
+	_, _ = io.Copy(dst, src)
+	dst.Close()
+	src.Close()
+}
+
+// startRelay serves until the test ends.
+func startRelay(t *testing.T, target string, toSink, toSource forwarder) (address string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
+	t.Cleanup(func() {
+		ln.Close()
+		mu.Lock()
+		for _, conn := range open {
+			conn.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	wg.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			mu.Lock()
+			open = append(open, client, server)
+			mu.Unlock()
+			wg.Go(func() {
+				defer client.Close()
+				defer server.Close()
+				var back sync.WaitGroup
+				back.Go(func() { toSource(client.(*net.TCPConn), server.(*net.TCPConn)) })
+				toSink(server.(*net.TCPConn), client.(*net.TCPConn))
+				back.Wait()
+			})
+		}
+	})
+	return ln.Addr().String()
+}
+
+// startSink serves until the test ends.
+func startSink(t *testing.T) (address string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ln, err := netbench.ListenSink(ctx, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- netbench.NewSink().Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().String()
+}
+
+func testLoad(workload, target string) netbench.Load {
+	load := netbench.Load{
+		Workload: workload, Target: target, Streams: 2, Size: 64, Pairs: 20, Rate: 1000,
+		Warmup: 20 * time.Millisecond, Duration: 100 * time.Millisecond,
+	}
+	switch workload {
+	case netbench.WorkloadBulk, netbench.WorkloadBulkBoth, netbench.WorkloadMixed:
+		load.Size = 64 << 10
+	}
+	return load
+}
+
+func runLoad(t *testing.T, load netbench.Load, patience time.Duration) (*netbench.Outcome, error) {
+	t.Helper()
+	source := netbench.NewSource(func(netbench.Phase) {})
+	source.SetPatience(patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return source.Run(ctx, load)
+}
+
+func TestFaithfulRelayPasses(t *testing.T) {
+	for _, workload := range netbench.Workloads() {
+		t.Run(workload, func(t *testing.T) {
+			testnet.Leaks(t)
+			target := startRelay(t, startSink(t), faithful, faithful)
+			outcome, err := runLoad(t, testLoad(workload, target), 10*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch workload {
+			case netbench.WorkloadBulk, netbench.WorkloadBulkBoth:
+				if outcome.BytesPerS <= 0 || outcome.Sent == 0 || outcome.Sent != outcome.Received {
+					t.Errorf("implausible: %+v", outcome)
+				}
+			case netbench.WorkloadRR, netbench.WorkloadRROpen, netbench.WorkloadConn:
+				if outcome.OpsPerS <= 0 || outcome.Latency == "" {
+					t.Errorf("implausible: %+v", outcome)
+				}
+			case netbench.WorkloadMixed:
+				if outcome.BytesPerS <= 0 || outcome.AloneBytesS <= 0 {
+					t.Errorf("implausible: %+v", outcome)
+				}
+			}
+		})
+	}
+}
+
+func TestFaultyRelayIsCaught(t *testing.T) {
+	all := netbench.Workloads()
+	streams := []string{netbench.WorkloadBulk, netbench.WorkloadBulkBoth, netbench.WorkloadMixed}
+	for _, fault := range []struct {
+		name             string
+		toSink, toSource forwarder
+		workloads        []string
+		want             string // in the error, if it is always the same
+	}{
+		{"flips a bit to the sink", changed(flipBit), faithful, all, ""},
+		{"flips a bit to the source", faithful, changed(flipBit), []string{
+			netbench.WorkloadBulkBoth, netbench.WorkloadRR, netbench.WorkloadRROpen, netbench.WorkloadIdle,
+		}, ""},
+		{"flips a late bit to the sink", changed(flipLate), faithful, streams, "byte 4999936 of the stream"},
+		{"leaves out a block", changed(swallow), faithful, streams, "of the stream is"},
+		{"repeats a block", changed(repeat), faithful, streams, "of the stream is"},
+		{"truncates to the sink", changed(truncate), faithful, streams, ""},
+		{"truncates to the source", faithful, changed(truncate), []string{netbench.WorkloadBulkBoth}, ""},
+		{"drops the half-close", deaf, faithful, []string{
+			netbench.WorkloadBulk, netbench.WorkloadBulkBoth, netbench.WorkloadRR, netbench.WorkloadRROpen, netbench.WorkloadIdle,
+		}, "the half-close was not forwarded"},
+		{"closes both at a half-close", hasty, faithful, []string{
+			netbench.WorkloadBulk, netbench.WorkloadBulkBoth, netbench.WorkloadRR, netbench.WorkloadRROpen, netbench.WorkloadIdle,
+		}, ""},
+	} {
+		for _, workload := range fault.workloads {
+			t.Run(fault.name+"/"+workload, func(t *testing.T) {
+				testnet.Leaks(t)
+				target := startRelay(t, startSink(t), fault.toSink, fault.toSource)
+				outcome, err := runLoad(t, testLoad(workload, target), 500*time.Millisecond)
+				if err == nil {
+					t.Fatalf("not caught: %+v", outcome)
+				}
+				t.Log(err)
+				if !strings.Contains(err.Error(), fault.want) {
+					t.Errorf("error %q does not say %q", err, fault.want)
+				}
+			})
+		}
+	}
+}
+
+func TestSourceEndsWithItsContext(t *testing.T) {
+	for _, workload := range netbench.Workloads() {
+		t.Run(workload, func(t *testing.T) {
+			testnet.Leaks(t)
+			load := testLoad(workload, startSink(t))
+			load.Duration = time.Hour
+			ctx, cancel := context.WithCancel(t.Context())
+			source := netbench.NewSource(func(netbench.Phase) { cancel() })
+			if workload == netbench.WorkloadMixed {
+				// Its first phase is far away.
+				load.Duration = time.Second
+				time.AfterFunc(50*time.Millisecond, cancel)
+			}
+			outcome, err := source.Run(ctx, load)
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("got %+v, %v", outcome, err)
+			}
+		})
+	}
+}
+
+func TestNobodyListens(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	for _, workload := range netbench.Workloads() {
+		if _, err := runLoad(t, testLoad(workload, ln.Addr().String()), time.Second); err == nil || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("%s: %v, want a refused connection", workload, err)
+		}
+	}
+}

@@ -1,0 +1,13 @@
+//go:build unix
+
+package netbench
+
+import "syscall"
+
+// The group may be gone already, which is what the caller wants.
+
+func terminateGroup(pgid int) { _ = syscall.Kill(-pgid, syscall.SIGTERM) }
+
+func killGroup(pgid int) { _ = syscall.Kill(-pgid, syscall.SIGKILL) }
+
+func groupExists(pgid int) bool { return syscall.Kill(-pgid, 0) == nil }

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package netbench
+
+func (m *Machine) detail() {}

@@ -1,0 +1,145 @@
+package netbench
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"time"
+)
+
+// A connection from the source begins with a header that tells the sink what
+// to do. Then the two exchange pattern bytes. At the source's FIN the sink
+// answers with its verdict and a FIN of its own: so every connection also
+// proves that the path keeps the two directions apart.
+
+// kind is what the sink does with a connection.
+type kind uint8
+
+const (
+	kindBulk  kind = iota + 1 // read to the end
+	kindEcho                  // answer each message, one thread a connection
+	kindHold                  // the same, without a thread: for many connections
+	kindOnce                  // answer one message
+	kindStall                 // read nothing for a while, then as bulk
+)
+
+const (
+	headerSize  = 64
+	headerMagic = "splbench"
+	flagBoth    = 1 // the sink sends too
+
+	verdictSize  = 1024
+	verdictMagic = "splverdt"
+	verdictHead  = 16
+)
+
+// responseBit tells the sink's stream from the source's of the same connection.
+const responseBit = 1 << 63
+
+type header struct {
+	kind   kind
+	both   bool
+	size   int           // of a message, or of the sink's writes
+	stream uint64        // below responseBit
+	warmup time.Duration // after the first byte, before the sink's window opens
+	stall  time.Duration
+}
+
+var errNoHeader = errors.New("the connection does not begin with a valid header")
+
+func (h header) marshal() []byte {
+	b := make([]byte, headerSize)
+	copy(b, headerMagic)
+	b[8] = byte(h.kind)
+	if h.both {
+		b[9] = flagBoth
+	}
+	binary.BigEndian.PutUint32(b[12:], uint32(h.size))
+	binary.BigEndian.PutUint64(b[16:], h.stream)
+	binary.BigEndian.PutUint64(b[24:], uint64(h.warmup))
+	binary.BigEndian.PutUint64(b[32:], uint64(h.stall))
+	binary.BigEndian.PutUint32(b[headerSize-4:], crc32.ChecksumIEEE(b[:headerSize-4]))
+	return b
+}
+
+func readHeader(r io.Reader) (header, error) {
+	var b [headerSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return header{}, fmt.Errorf("read header: %w", err)
+	}
+	if string(b[:8]) != headerMagic || binary.BigEndian.Uint32(b[headerSize-4:]) != crc32.ChecksumIEEE(b[:headerSize-4]) {
+		return header{}, errNoHeader
+	}
+	h := header{
+		kind:   kind(b[8]),
+		both:   b[9] == flagBoth,
+		size:   int(binary.BigEndian.Uint32(b[12:])),
+		stream: binary.BigEndian.Uint64(b[16:]),
+		warmup: time.Duration(binary.BigEndian.Uint64(b[24:])),
+		stall:  time.Duration(binary.BigEndian.Uint64(b[32:])),
+	}
+	const longest = time.Hour
+	switch {
+	case h.kind < kindBulk || h.kind > kindStall,
+		h.size < 1 || h.size > maxChunk,
+		h.warmup < 0 || h.warmup > longest || h.stall < 0 || h.stall > longest:
+		return header{}, errNoHeader
+	}
+	return h, nil
+}
+
+// verdict is what the sink found out about a connection.
+type verdict struct {
+	Received int64     `json:"received"` // payload, verified up to Error
+	Sent     int64     `json:"sent"`
+	Window   window    `json:"window"`
+	Error    string    `json:"error,omitempty"`
+	Rcvbuf   int       `json:"rcvbuf,omitempty"`
+	TCP      transport `json:"tcp"`
+}
+
+// transport is what the kernel says about a connection; zero elsewhere than on
+// Linux.
+type transport struct {
+	RTTUs       float64 `json:"rtt_us,omitempty"`
+	Cwnd        int     `json:"cwnd,omitempty"`
+	Retransmits int     `json:"retransmits,omitempty"`
+}
+
+func (v verdict) marshal() ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err == nil && len(text) > verdictSize-verdictHead {
+		v.Error = v.Error[:min(len(v.Error), 200)]
+		text, err = json.Marshal(v)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, verdictSize)
+	copy(b, verdictMagic)
+	binary.BigEndian.PutUint32(b[8:], uint32(len(text)))
+	binary.BigEndian.PutUint32(b[12:], crc32.ChecksumIEEE(text))
+	copy(b[verdictHead:], text)
+	return b, nil
+}
+
+func parseVerdict(b []byte) (v verdict, err error) {
+	if len(b) != verdictSize || string(b[:8]) != verdictMagic {
+		return v, errors.New("the sink's verdict is damaged")
+	}
+	size := binary.BigEndian.Uint32(b[8:])
+	if size > verdictSize-verdictHead {
+		return v, errors.New("the sink's verdict is damaged")
+	}
+	text := b[verdictHead:][:size]
+	if crc32.ChecksumIEEE(text) != binary.BigEndian.Uint32(b[12:]) {
+		return v, errors.New("the sink's verdict is damaged")
+	}
+	if err := json.Unmarshal(text, &v); err != nil {
+		return v, fmt.Errorf("read the sink's verdict: %w", err)
+	}
+	return v, nil
+}

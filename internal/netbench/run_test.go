@@ -1,0 +1,351 @@
+package netbench_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/netbench"
+	"github.com/spliced-io/spliced/internal/testnet"
+)
+
+// quickOptions measure everything once, on loopback.
+func quickOptions(t *testing.T) netbench.Options {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := netbench.DefaultOptions()
+	o.Topology = netbench.TopologyLoopback
+	o.Paths = []string{netbench.PathDirect, netbench.PathGoCopy}
+	o.Workloads = netbench.Workloads()
+	o.Rounds, o.Pairs = 1, 20
+	o.Warmup, o.Duration = 20*time.Millisecond, 100*time.Millisecond
+	o.Tool = "test"
+	o.Self = []string{self, roleArg}
+	o.Relay = []string{self, "no-such-relay"}
+	return o
+}
+
+func run(t *testing.T, o netbench.Options) *netbench.File {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	file, err := netbench.Run(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestRunOnLoopback(t *testing.T) {
+	testnet.Leaks(t)
+	o := quickOptions(t)
+	finished := 0
+	o.OnProgress = func(p netbench.Progress) {
+		if p.Finished && p.Extra == "" {
+			finished++
+		}
+	}
+	file := run(t, o)
+	requireFigures(t, file, o)
+	if want := 2 * len(o.Workloads); finished != want {
+		t.Errorf("progress told of %d measurements, want %d", finished, want)
+	}
+}
+
+func TestRunInNamespacesWithPeers(t *testing.T) {
+	testnet.Need(t, "root", "netns", "peers")
+	testnet.Leaks(t)
+	o := quickOptions(t)
+	o.Topology = netbench.TopologyNetns
+	o.Paths = append(o.Paths,
+		netbench.PathHAProxy, netbench.PathHAProxySplice, netbench.PathNginx, netbench.PathSocat)
+	o.Workloads = []string{netbench.WorkloadBulk, netbench.WorkloadRR, netbench.WorkloadConn, netbench.WorkloadIdle}
+	if testing.Short() {
+		o.Workloads = o.Workloads[:1]
+	}
+	file := run(t, o)
+	requireFigures(t, file, o)
+	for _, p := range file.Peers {
+		if p.Path != netbench.PathDirect && (p.Version == "" || len(p.Command) == 0) {
+			t.Errorf("%s is not described: %+v", p.Path, p)
+		}
+	}
+	for i := range file.Results {
+		r := &file.Results[i]
+		if r.Path == netbench.PathHAProxySplice && r.Workload == netbench.WorkloadBulk && (r.Pipes == nil || r.Pipes.Max == 0) {
+			t.Errorf("haproxy did not splice: %+v", r.Pipes)
+		}
+	}
+}
+
+// requireFigures checks that every path gave every workload's main figure.
+func requireFigures(t *testing.T, file *netbench.File, o netbench.Options) {
+	t.Helper()
+	if failures := file.Failures(); len(failures) > 0 {
+		t.Fatal(strings.Join(failures, "\n"))
+	}
+	if want := len(o.Paths) * len(o.Workloads); len(file.Results) != want {
+		t.Errorf("%d results, want %d", len(file.Results), want)
+	}
+	for i := range file.Results {
+		r := &file.Results[i]
+		figure, key, _ := r.Main()
+		direct := r.Path == netbench.PathDirect
+		if r.Workload == netbench.WorkloadIdle && direct {
+			figure, key = r.KernelPerPair, "kernel_bytes_per_pair"
+		}
+		if figure == nil || len(figure.Samples) != o.Rounds {
+			t.Errorf("%s, %s: %s is %+v, want %d samples", r.Path, r.Workload, key, figure, o.Rounds)
+			continue
+		}
+		if !direct && r.Workload != netbench.WorkloadIdle && (r.RatioToDirect == nil || r.RatioToDirect.Median <= 0) {
+			t.Errorf("%s, %s: ratio to direct is %+v", r.Path, r.Workload, r.RatioToDirect)
+		}
+		if !direct && r.Workload == netbench.WorkloadBulk && (r.ProxyCPU == nil || r.ProxyCPU.Median <= 0) {
+			t.Errorf("%s: the proxy's processor time is %+v", r.Path, r.ProxyCPU)
+		}
+		if r.Latency != nil && (r.Latency.HDR == "" || len(r.Latency.Curve) == 0) {
+			t.Errorf("%s, %s: no histogram", r.Path, r.Workload)
+		}
+		if !direct && r.Workload == netbench.WorkloadIdle && (r.FDsPerPair == nil || r.FDsPerPair.Median < 1.9) {
+			t.Errorf("%s: %+v descriptors per pair", r.Path, r.FDsPerPair)
+		}
+	}
+}
+
+func TestBrokenPeersDoNotStopOthers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a peer that does not listen")
+	}
+	testnet.Leaks(t)
+	o := quickOptions(t)
+	o.Rounds = 2
+	o.Workloads = []string{netbench.WorkloadBulk}
+	self := strings.Join(o.Self, " ")
+	o.Proxies = []netbench.Proxy{
+		{Name: "mute", Command: "exec sleep 100 # {listen} {target}"},
+		{Name: "dead", Command: "echo this is why >&2; exit 3 # {listen} {target}"},
+		// Ends while it is measured.
+		{Name: "dying", Command: `echo '{"listen":"{listen}","target":"{target}"}' | (cat; sleep 0.4) | ` + self + ` gocopy`},
+		// What it starts outlives it.
+		{Name: "orphans", Command: "sleep 100 & sleep 100 & exit 0 # {listen} {target}"},
+	}
+	o.Duration = time.Second
+	for _, p := range o.Proxies {
+		o.Paths = append(o.Paths, p.Name)
+	}
+	o.Paths = append(o.Paths, netbench.PathSockmap) // the relay of these options is no relay
+	file := run(t, o)
+	want := map[string]string{
+		"mute":    "does not listen",
+		"dead":    "exit status 3: this is why",
+		"dying":   "dying ended",
+		"orphans": "orphans ended: exit status 0",
+	}
+	for i := range file.Results {
+		r := &file.Results[i]
+		switch text, broken := want[r.Path]; {
+		case broken && !strings.Contains(r.Error, text):
+			t.Errorf("%s, %s: error %q does not say %q", r.Path, r.Workload, r.Error, text)
+		case r.Path == netbench.PathSockmap && r.Missing == "":
+			t.Errorf("%s is not reported as missing: %+v", r.Path, r)
+		case !broken && r.Path != netbench.PathSockmap && (r.Error != "" || r.Rounds != 2):
+			t.Errorf("%s, %s: %d rounds, error %q", r.Path, r.Workload, r.Rounds, r.Error)
+		}
+	}
+	if len(file.Failures()) != len(want) {
+		t.Errorf("failures: %q", file.Failures())
+	}
+}
+
+func TestMissingPeerIsReported(t *testing.T) {
+	testnet.Leaks(t)
+	t.Setenv("PATH", t.TempDir())
+	o := quickOptions(t)
+	o.Workloads = []string{netbench.WorkloadBulk}
+	o.Paths = []string{netbench.PathDirect, netbench.PathHAProxy, netbench.PathNginx, netbench.PathSocat}
+	file := run(t, o)
+	if len(file.Failures()) != 0 || len(file.Results) != len(o.Paths) {
+		t.Errorf("failures %q, %d results", file.Failures(), len(file.Results))
+	}
+	for i, r := range file.Results {
+		missing := r.Path != netbench.PathDirect
+		if missing != (r.Missing != "") || missing != (file.Peers[i].Missing != "") {
+			t.Errorf("%s: missing is %q and %q", r.Path, r.Missing, file.Peers[i].Missing)
+		}
+	}
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	topologies := []string{netbench.TopologyLoopback}
+	if os.Geteuid() == 0 {
+		topologies = append(topologies, netbench.TopologyNetns)
+	}
+	for _, topology := range topologies {
+		t.Run(topology, func(t *testing.T) {
+			if topology == netbench.TopologyNetns {
+				testnet.Need(t, "root", "netns")
+			}
+			testnet.Leaks(t)
+			before := temporary(t)
+			o := quickOptions(t)
+			o.Topology = topology
+			o.Paths = []string{netbench.PathGoCopy}
+			o.Duration = time.Hour
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			o.OnProgress = func(p netbench.Progress) {
+				if p.Rate > 0 {
+					cancel() // in the middle of a measurement
+				}
+			}
+			file, err := netbench.Run(ctx, o)
+			if !errors.Is(err, context.Canceled) || file != nil {
+				t.Errorf("got %+v, %v", file, err)
+			}
+			if after := temporary(t); after != before {
+				t.Errorf("temporary files: %s, before %s", after, before)
+			}
+		})
+	}
+}
+
+// temporary lists what runs of this process leave in the temporary directory.
+func temporary(t *testing.T) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(os.TempDir(), "spliced-bench-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(found, " ")
+}
+
+func TestValidate(t *testing.T) {
+	for _, test := range []struct {
+		change func(*netbench.Options)
+		want   string
+	}{
+		{func(o *netbench.Options) { o.Topology = "star" }, `topology "star"`},
+		{func(o *netbench.Options) { o.Paths = []string{"squid"} }, `path "squid"`},
+		{func(o *netbench.Options) { o.Paths = nil }, "no path"},
+		{func(o *netbench.Options) { o.Paths = []string{"direct", "direct"} }, `path "direct" is given twice`},
+		{func(o *netbench.Options) { o.Workloads = []string{"http"} }, `workload "http"`},
+		{func(o *netbench.Options) { o.Rounds = 0 }, "rounds 0"},
+		{func(o *netbench.Options) { o.Duration = -time.Second }, "duration -1s"},
+		{func(o *netbench.Options) { o.Warmup = -1 }, "warm-up"},
+		{func(o *netbench.Options) { o.Streams = []int{1, 0} }, "streams 0"},
+		{func(o *netbench.Options) { o.Size = -1 }, "size -1"},
+		{func(o *netbench.Options) { o.Size = 2 << 20 }, "size 2097152"},
+		{func(o *netbench.Options) { o.Pairs = 0 }, "pairs 0"},
+		{func(o *netbench.Options) { o.Rate = 0 }, "rate 0"},
+	} {
+		o := quickOptions(t)
+		test.change(&o)
+		err := o.Validate()
+		var usage *netbench.UsageError
+		if !errors.As(err, &usage) || !usage.Usage() || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("got %v, want a usage error with %q", err, test.want)
+		}
+	}
+	o := quickOptions(t)
+	if err := o.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParseProxy(t *testing.T) {
+	p, err := netbench.ParseProxy("mine=relay --x=y {listen} {target}")
+	if err != nil || p.Name != "mine" || p.Command != "relay --x=y {listen} {target}" {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	for _, text := range []string{"", "mine", "=x {listen} {target}", "mine=x {listen}", "a,b={listen}{target}", "nginx={listen}{target}"} {
+		if p, err := netbench.ParseProxy(text); err == nil {
+			t.Errorf("ParseProxy(%q) is %+v", text, p)
+		}
+	}
+}
+
+func TestOutput(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out.json")
+	files := func() int {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	write := func(text string, fail error) func(io.Writer) error {
+		return func(w io.Writer) error {
+			_, err := io.WriteString(w, text)
+			return errors.Join(err, fail)
+		}
+	}
+
+	o, err := netbench.OpenOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Discard()
+	if n := files(); n != 0 {
+		t.Errorf("%d files after Discard", n)
+	}
+	o, err = netbench.OpenOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Commit(write("first", nil)); err != nil {
+		t.Fatal(err)
+	}
+	o.Discard()
+	o, err = netbench.OpenOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failure := errors.New("failure")
+	if err := o.Commit(write("second", failure)); !errors.Is(err, failure) {
+		t.Errorf("Commit returned %v", err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "first" || files() != 1 {
+		t.Errorf("the file is %q, %v, one of %d; want the first, alone", got, err, files())
+	}
+	for _, bad := range []string{dir, filepath.Join(dir, "none", "out.json")} {
+		if o, err := netbench.OpenOutput(bad); err == nil {
+			o.Discard()
+			t.Errorf("OpenOutput(%s) succeeded", bad)
+		}
+	}
+}
+
+func TestRunSource(t *testing.T) {
+	testnet.Leaks(t)
+	o := quickOptions(t)
+	o.Rounds = 2
+	file, err := netbench.RunSource(t.Context(), "lan", startSink(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if failures := file.Failures(); len(failures) > 0 {
+		t.Fatal(failures)
+	}
+	for i := range file.Results {
+		r := &file.Results[i]
+		if figure, key, _ := r.Main(); r.Workload != netbench.WorkloadIdle && (figure == nil || len(figure.Samples) != 2) {
+			t.Errorf("%s: %s is %+v", r.Workload, key, figure)
+		}
+	}
+	for _, bad := range []string{"", "host", "host:0", ":7", "host:http"} {
+		var usage *netbench.UsageError
+		if _, err := netbench.RunSource(t.Context(), "lan", bad, o); !errors.As(err, &usage) {
+			t.Errorf("target %q: %v", bad, err)
+		}
+	}
+}
