@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"time"
 
 	"github.com/spliced-io/spliced/splice"
 )
@@ -25,6 +26,10 @@ func (s *Server) tell(u unsaid) {
 	}
 }
 
+// gather is how long report waits for more to tell: at thousands of ends a
+// second, waking it for each would cost more than telling.
+const gather = 2 * time.Millisecond
+
 // report tells the hooks, and is gone when there is nothing left to tell. A
 // connection counts as open until its end was told: a slow hook holds back new
 // connections at MaxConns instead of filling the memory.
@@ -45,6 +50,11 @@ func (s *Server) report() {
 		s.mu.Lock()
 		s.open -= gone
 		s.change()
+		if len(s.unsaid) == 0 && !s.closing {
+			s.mu.Unlock()
+			time.Sleep(gather)
+			s.mu.Lock()
+		}
 	}
 	s.saying = false
 	s.change()

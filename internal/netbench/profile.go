@@ -63,7 +63,7 @@ func (r *runner) profileRound(ctx context.Context, progress func(path string, c 
 				}
 			}
 			if ctx.Err() != nil {
-				return fmt.Errorf("interrupted: %w", ctx.Err())
+				return &interrupted{ctx.Err()}
 			}
 			progress(path, c, true)
 		}

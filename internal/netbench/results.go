@@ -72,7 +72,9 @@ func (r *runner) disturbances() (notes []string) {
 		for _, sample := range s.samples {
 			if v, ok := sample.values[metricForeign]; ok {
 				foreign = append(foreign, v)
-				steal = append(steal, sample.values[metricSteal])
+			}
+			if v, ok := sample.values[metricSteal]; ok {
+				steal = append(steal, v)
 			}
 		}
 	}

@@ -61,6 +61,12 @@ func (f *File) Failures() (failures []string) {
 	return failures
 }
 
+// interrupted is what a run ends with when its context does.
+type interrupted struct{ cause error }
+
+func (*interrupted) Error() string   { return "interrupted" }
+func (e *interrupted) Unwrap() error { return e.cause }
+
 type runner struct {
 	o          *Options
 	measureOne measureFunc
@@ -172,7 +178,7 @@ func (r *runner) rounds(ctx context.Context) error {
 				}
 				progress.Err = r.one(ctx, p, i, c, round, &progress)
 				if ctx.Err() != nil {
-					return fmt.Errorf("interrupted: %w", ctx.Err())
+					return &interrupted{ctx.Err()}
 				}
 				done++
 				progress.Done, progress.Finished, progress.Left = done, true, r.left(began, done, total)

@@ -138,7 +138,7 @@ func TestBrokenPeersDoNotStopOthers(t *testing.T) {
 		// What it starts outlives it.
 		{Name: "orphans", Command: "sleep 100 & sleep 100 & exit 0 # {listen} {target}"},
 	}
-	o.Duration = time.Second
+	o.Duration = 600 * time.Millisecond
 	for _, p := range o.Proxies {
 		o.Paths = append(o.Paths, p.Name)
 	}

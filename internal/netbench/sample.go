@@ -194,11 +194,14 @@ func (s *sample) machine(o *observer, used usage) {
 		return
 	}
 	s.values[metricRetransmits] = float64(used.retransmits)
+	s.values[metricSteal] = used.machine.steal / total
+	if o.source == nil {
+		return // this process is the source: its own use is not told apart
+	}
 	// What ran as a soft interrupt may also be in the time of the process that
 	// it interrupted: so this is the least that others can have used.
 	foreign := used.machine.busy - used.machine.softirq - used.machine.irq - used.proxy.cpu - used.load.cpu
 	s.values[metricForeign] = max(foreign, 0) / total
-	s.values[metricSteal] = used.machine.steal / total
 }
 
 func (s *series) add(got sample) error {

@@ -14,15 +14,19 @@ import (
 func Need(t TB, what ...string) {
 	t.Helper()
 	required := strings.Split(os.Getenv("SPLICED_REQUIRE"), ",")
+	var missing []string
 	for _, name := range what {
 		err := available(name)
-		switch {
-		case err == nil:
-		case slices.Contains(required, name):
-			t.Fatalf("SPLICED_REQUIRE names %s, but: %v", name, err)
-		default:
-			t.Skipf("needs %s: %v", name, err)
+		if err == nil {
+			continue
 		}
+		if slices.Contains(required, name) {
+			t.Fatalf("SPLICED_REQUIRE names %s, but: %v", name, err)
+		}
+		missing = append(missing, fmt.Sprintf("%s: %v", name, err))
+	}
+	if missing != nil {
+		t.Skipf("needs %s", strings.Join(missing, "; "))
 	}
 }
 

@@ -181,12 +181,17 @@ func TestReapRemovesWhatACrashLeft(t *testing.T) {
 
 func TestNeedFailsWhatIsRequired(t *testing.T) {
 	t.Setenv("SPLICED_REQUIRE", "bpf,nonsense")
-	for _, test := range []struct{ need, want string }{
-		{"nonsense", "fatal"},
-		{"rubbish", "skip"},
+	for _, test := range []struct {
+		need []string
+		want string
+	}{
+		{[]string{"nonsense"}, "fatal"},
+		{[]string{"rubbish"}, "skip"},
+		{[]string{"rubbish", "nonsense"}, "fatal"},
+		{nil, ""},
 	} {
 		rec := &recorder{TB: t}
-		rec.run(func() { testnet.Need(rec, test.need) })
+		rec.run(func() { testnet.Need(rec, test.need...) })
 		if rec.outcome != test.want {
 			t.Errorf("Need(%q) ended as %q, want %q", test.need, rec.outcome, test.want)
 		}

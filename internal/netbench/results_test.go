@@ -1,0 +1,166 @@
+package netbench
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestFigure(t *testing.T) {
+	for _, test := range []struct {
+		samples          []float64
+		median, min, max float64
+	}{
+		{[]float64{3}, 3, 3, 3},
+		{[]float64{3, 1}, 2, 1, 3},
+		{[]float64{9, 1, 5}, 5, 1, 9},
+		{[]float64{4, 1, 3, 2}, 2.5, 1, 4},
+	} {
+		f := NewFigure(test.samples)
+		if f.Median != test.median || f.Min != test.min || f.Max != test.max || !slices.Equal(f.Samples, test.samples) {
+			t.Errorf("of %v: %+v", test.samples, f)
+		}
+	}
+	if f := NewFigure(nil); f != nil {
+		t.Errorf("of nothing: %+v", f)
+	}
+}
+
+// fakeRunner has a series of main figures for each path.
+func fakeRunner(workload string, of map[string][]sample) *runner {
+	o := DefaultOptions()
+	o.Workloads, o.Paths = []string{workload}, nil
+	r := &runner{o: &o, topology: &topology{name: TopologyLoopback}, series: map[seriesKey]*series{}, absent: map[string]string{}}
+	c := o.cells()[0]
+	for path, samples := range of {
+		o.Paths = append(o.Paths, path)
+		s := &series{}
+		for _, one := range samples {
+			if one.latency != nil {
+				one.values[metricP90], one.values[metricP99], one.values[metricP999] = 1, 1, 1
+			}
+			_ = s.add(one)
+		}
+		r.series[seriesKey{path, c}] = s
+	}
+	slices.Sort(o.Paths)
+	return r
+}
+
+func TestRatiosCompareWithinRounds(t *testing.T) {
+	at := func(round int, m metric, v float64) sample {
+		s := sample{round: round, values: map[metric]float64{m: v}}
+		if m == metricP50 {
+			s.latency = newHistogram()
+			record(s.latency, time.Microsecond)
+		}
+		return s
+	}
+	for _, test := range []struct {
+		workload           string
+		m                  metric
+		direct, mine, peer []float64 // 0: no figure in that round
+		toDirect, toBest   []float64
+	}{
+		// More is better, and a round that one of the two lacks is left out.
+		{
+			WorkloadBulk, metricThroughput,
+			[]float64{4, 2, 8},
+			[]float64{2, 2, 0},
+			[]float64{1, 4, 4},
+			[]float64{0.5, 1},
+			[]float64{2, 0.5},
+		},
+		// Less is better.
+		{WorkloadRR, metricP50, []float64{10, 20}, []float64{20, 20}, []float64{40, 10}, []float64{0.5, 1}, []float64{2, 0.5}},
+	} {
+		series := func(values []float64) (samples []sample) {
+			for round, v := range values {
+				if v > 0 {
+					samples = append(samples, at(round, test.m, v))
+				}
+			}
+			return samples
+		}
+		r := fakeRunner(test.workload, map[string][]sample{
+			PathDirect: series(test.direct), PathSplice: series(test.mine), PathNginx: series(test.peer),
+			PathSocat: series([]float64{1000}[:0]),
+		})
+		for _, result := range r.results() {
+			if result.Path == PathSplice {
+				if !slices.Equal(result.RatioToDirect.Samples, test.toDirect) {
+					t.Errorf("%s to direct: %v, want %v", test.workload, result.RatioToDirect.Samples, test.toDirect)
+				}
+				if result.BestPeer != PathNginx || !slices.Equal(result.RatioToBestPeer.Samples, test.toBest) {
+					t.Errorf("%s to %s: %v, want %v", test.workload, result.BestPeer, result.RatioToBestPeer, test.toBest)
+				}
+			}
+			if result.Path == PathNginx && result.RatioToBestPeer != nil {
+				t.Errorf("a peer is compared with the best peer: %+v", result.RatioToBestPeer)
+			}
+		}
+	}
+}
+
+func TestBestPeer(t *testing.T) {
+	one := func(m metric, v float64) []sample { return []sample{{values: map[metric]float64{m: v}}} }
+	for _, test := range []struct {
+		workload string
+		m        metric
+		want     string
+	}{
+		{WorkloadBulk, metricThroughput, PathNginx},
+		{WorkloadRR, metricP50, PathGoCopy},
+		{WorkloadConn, metricConnections, PathNginx},
+		{WorkloadIdle, metricRSSPerPair, PathGoCopy},
+	} {
+		r := fakeRunner(test.workload, map[string][]sample{
+			PathDirect: one(test.m, 1e6), PathWire: one(test.m, 1), // neither is a peer
+			PathGoCopy: one(test.m, 100), PathNginx: one(test.m, 300), PathSocat: one(test.m, 200),
+			PathHAProxy: nil,
+		})
+		if got := r.bestPeer(r.o.cells()[0]); got != test.want {
+			t.Errorf("%s: %q, want %q", test.workload, got, test.want)
+		}
+	}
+}
+
+func TestErrorsAreSaidOnce(t *testing.T) {
+	s := &series{errs: []roundError{{0, "cut"}, {1, "late"}, {2, "cut"}}}
+	if got, want := s.errors(), "rounds 1, 3: cut; round 2: late"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestWindowLeavesTheWarmUpOut(t *testing.T) {
+	var w window
+	w.start(0)
+	w.add(1000) // opens it
+	w.add(500)
+	w.add(500)
+	w.close()
+	if w.Bytes != 1000 || w.Seconds <= 0 {
+		t.Errorf("%+v", w)
+	}
+	w = window{}
+	w.start(time.Hour)
+	w.add(1000)
+	w.close()
+	if w.Bytes != 0 || w.rate() != 0 {
+		t.Errorf("within the warm-up: %+v", w)
+	}
+}
+
+func TestCellsAndTheirDefaults(t *testing.T) {
+	o := DefaultOptions()
+	o.Workloads = []string{WorkloadBulk, WorkloadConn, WorkloadIdle}
+	if got, want := o.cells(), []cell{{WorkloadBulk, 1, 128 << 10}, {WorkloadConn, 8, 64}, {WorkloadIdle, 1000, 64}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	o.Streams, o.Size = []int{1, 4}, 100
+	if got, want := o.cells(), []cell{
+		{WorkloadBulk, 1, 100}, {WorkloadBulk, 4, 100}, {WorkloadConn, 1, 100}, {WorkloadConn, 4, 100}, {WorkloadIdle, 1000, 100},
+	}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
