@@ -52,7 +52,7 @@ func (s *Server) awaitRoom(ln net.Listener) bool {
 		if s.closing {
 			return false
 		}
-		full := s.MaxConns > 0 && s.open >= s.MaxConns
+		full := s.open >= s.maxConns
 		if !full && s.starved == 0 {
 			return true
 		}

@@ -97,7 +97,7 @@ func (s *Server) admit(f *forwarder) bool {
 	if s.closing {
 		return false
 	}
-	if s.MaxConns <= 0 || s.open < s.MaxConns {
+	if s.open < s.maxConns {
 		return true
 	}
 	if !s.full {

@@ -30,7 +30,8 @@ type Server struct {
 	ConnectTimeout time.Duration
 	// MaxConns is how many connections may be open at a time. Further ones are
 	// not refused: they wait in the kernel's queue until another has ended. One
-	// more for each further listener and CPU may be accepted. 0 is no limit.
+	// more for each further listener and CPU may be accepted. 0, or more than
+	// that, is [RoomForConns].
 	MaxConns int
 	// Hooks tell what happens.
 	Hooks Hooks
@@ -43,11 +44,12 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	changed   chan struct{} // closed at the next change; nil while nobody waits
 
+	maxConns int // the limit that holds
 	lastID   uint64
 	accepted uint64
 	failed   uint64
-	open     int // accepted, and the end not yet reported
-	starved  int // connections that wait for a descriptor
+	open     int  // accepted, and the end not yet reported
+	starved  int  // connections that wait for a descriptor
 	dialing  list // by the event loops
 	live     list // joined
 	ended    totals
@@ -85,25 +87,41 @@ func (t *totals) add(s splice.Stats) {
 // may be called for several listeners. A failing accept is reported by
 // [Hooks.Held] and tried again, ever more slowly, up to once a second.
 func (s *Server) Serve(ln net.Listener) error {
-	if len(s.Targets) == 0 {
-		return errors.New("proxy: serve without a target")
-	}
-	if !s.track(ln) {
-		_ = ln.Close()
-		return ErrServerClosed
-	}
-	defer func() { s.untrack(ln) }()
-	f, err := s.forward(ln)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return s.accept(ln)
-	}
+	wait, err := s.Start(ln)
 	if err != nil {
 		return err
 	}
+	return wait()
+}
+
+// Start does the first half of [Server.Serve]: when it returns without an
+// error, connections to ln are accepted. wait does the second half, and must be
+// called.
+func (s *Server) Start(ln net.Listener) (wait func() error, err error) {
+	if len(s.Targets) == 0 {
+		return nil, errors.New("proxy: serve without a target")
+	}
+	if !s.track(ln) {
+		_ = ln.Close()
+		return nil, ErrServerClosed
+	}
+	f, err := s.forward(ln)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return func() error {
+			defer s.untrack(ln)
+			return s.accept(ln)
+		}, nil
+	case err != nil:
+		s.untrack(ln)
+		return nil, err
+	}
 	s.swap(ln, f)
-	ln = f
-	f.Wait()
-	return ErrServerClosed
+	return func() error {
+		defer s.untrack(f)
+		f.Wait()
+		return ErrServerClosed
+	}, nil
 }
 
 // Shutdown stops accepting and waits until every connection has ended by
@@ -201,6 +219,10 @@ func (s *Server) init() {
 	if s.ctx == nil {
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.listeners = make(map[net.Listener]struct{})
+		s.maxConns = RoomForConns()
+		if s.MaxConns > 0 {
+			s.maxConns = min(s.maxConns, s.MaxConns)
+		}
 	}
 }
 
@@ -248,7 +270,7 @@ func (s *Server) wait(done <-chan struct{}, timeout <-chan time.Time) error {
 
 // change wakes those who wait. s.mu is held.
 func (s *Server) change() {
-	if s.full && s.open < s.MaxConns {
+	if s.full && s.open < s.maxConns {
 		s.full = false
 		for ln := range s.listeners {
 			if f, ok := ln.(*forwarder); ok {

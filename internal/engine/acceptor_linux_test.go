@@ -26,8 +26,8 @@ func newRecorder() *recorder {
 }
 
 func (r *recorder) Connected(target int, _ netip.AddrPort) { r.connected <- target }
-func (r *recorder) Failed(err error)     { r.failed <- err }
-func (r *recorder) Ended(res Result)     { r.ended <- res }
+func (r *recorder) Failed(err error)                       { r.failed <- err }
+func (r *recorder) Ended(res Result)                       { r.ended <- res }
 
 func target(t *testing.T, addr string) Target {
 	t.Helper()

@@ -81,6 +81,9 @@ func (d *dial) connect(l *loop, s *Session) error {
 		if err := sys.SetTCP(fd, keepIdle, keepInterval, keepCount); err != nil {
 			return fmt.Errorf("setsockopt: %w", err)
 		}
+		if err := sys.LeaveOOBInline(fd); err != nil {
+			return fmt.Errorf("setsockopt: %w", err)
+		}
 	}
 	if err := sys.Connect(fd, &t.Address); err != nil && err != syscall.EINPROGRESS {
 		return err
@@ -121,11 +124,6 @@ func (d *dial) finish(l *loop, s *Session) bool {
 	}
 	family := d.targets[d.next].Address.Family()
 	e.resettable, e.exact = family != syscall.AF_UNIX, family != syscall.AF_UNIX
-	if _, err := sys.SetOOBInline(e.fd, true); err != nil && e.resettable {
-		d.failed(l, s, err)
-		d.try(l, s)
-		return false
-	}
 	if err := l.add(&s.ends[0]); err != nil {
 		d.errs, d.next = append(d.errs, err), len(d.targets)
 		d.try(l, s)

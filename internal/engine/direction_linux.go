@@ -31,6 +31,7 @@ type direction struct {
 
 	in     int64 // bytes taken from the source, prefetched ones included
 	max    int64 // limit of in; 0 is none
+	fed    bool  // splice(2) has taken bytes since the last event
 	first  []byte
 	copy   copy.Mover
 	splice splice.Mover
@@ -39,7 +40,9 @@ type direction struct {
 	undelivered []byte
 }
 
-func (d *direction) ended() bool { return Reason(d.state.Load()) != Running }
+func (d *direction) reason() Reason { return Reason(d.state.Load()) }
+
+func (d *direction) ended() bool { return d.reason() != Running }
 
 // held counts the bytes that have left the source and are not with the drain.
 func (d *direction) held() int { return len(d.first) + d.copy.Held() + d.splice.Held() }
@@ -55,6 +58,7 @@ func (d *direction) left() int {
 // run moves bytes until the source is empty, the drain is full, the direction
 // has ended, or its quantum is used up: then it returns true.
 func (d *direction) run(l *loop, s *Session) (again bool) {
+	d.fed = false
 	for budget := quantum; !d.ended(); {
 		switch {
 		case d.held() > 0:
@@ -83,6 +87,7 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 			s.moved(l)
 		}
 		budget -= step.Out
+		l.moved += step.Out
 		switch step.Status {
 		case flow.More:
 		case flow.SourceShort:
@@ -117,7 +122,12 @@ func (d *direction) step(l *loop) (step flow.Step, spliced bool) {
 		step = d.splice.Step(&l.reactor.pipes, d.src.fd, d.dst.fd, d.left())
 		switch step.Status {
 		case flow.SourceEmpty, flow.SourceEnd:
-			// Believed only when recv(2) says the same: see package splice.
+			// Believed only when recv(2) says the same: see package splice. But a
+			// plain TCP socket that has just fed the pipe is one that splice(2)
+			// can see into, and what it can't see yet makes an edge.
+			if d.fed && d.src.exact && !d.src.hangup && step.Status == flow.SourceEmpty {
+				return step, true
+			}
 		case flow.NoPipe:
 			d.choice.noPipe()
 		case flow.Refused:
@@ -132,6 +142,7 @@ func (d *direction) step(l *loop) (step flow.Step, spliced bool) {
 				return step, true
 			}
 		default:
+			d.fed = d.fed || step.In > 0
 			d.choice.spliced(step.In)
 			return step, true
 		}

@@ -22,6 +22,8 @@ type endpoint struct {
 	hangup             bool // EPOLLRDHUP, HUP or ERR was seen: read on to the end
 	resettable         bool // a TCP socket: it can send a RST
 	aborting           bool // a RST is to be sent once the peer has all bytes
+	parting            bool // it is to be closed once the peer has all bytes
+	hup, failed        bool // EPOLLHUP, EPOLLERR were seen, and not looked into yet
 
 	blocking, inline bool  // what to restore when the session gives the socket back
 	err              error // the error that broke the connection; sticky
@@ -89,8 +91,54 @@ func (e *endpoint) event(events uint32) {
 	if events&(sys.EpollRDHup|sys.EpollHup|sys.EpollErr) != 0 {
 		e.hangup = true
 	}
+	e.hup = e.hup || events&sys.EpollHup != 0
+	e.failed = e.failed || events&sys.EpollErr != 0
 	if events&sys.EpollPri != 0 {
 		e.exact = false // reads stop short at the urgent mark
+	}
+}
+
+// gone looks into an EPOLLHUP or EPOLLERR and returns the error that broke the
+// connection. This side must not have sent its FIN: after both FINs a hang-up
+// is no failure.
+func (e *endpoint) gone() error {
+	if !e.hup && !e.failed {
+		return nil
+	}
+	hup := e.hup
+	e.hup, e.failed = false, false
+	err := sys.SocketError(e.fd)
+	if err == nil && hup {
+		err = syscall.EPIPE
+	}
+	return err
+}
+
+// part prepares the end of an owned socket that may have unread bytes: closing
+// it would then send a RST, which throws away what its peer has not got yet.
+func (e *endpoint) part() {
+	_ = sys.Shutdown(e.fd, syscall.SHUT_WR)
+	if e.resettable {
+		e.parting = true
+		return
+	}
+	// A unix socket has no send queue of its own.
+	_ = sys.Shutdown(e.fd, syscall.SHUT_RD)
+	e.discard()
+}
+
+// discard reads what is left of a unix or MPTCP connection: its peer's next
+// read fails if unread bytes are closed away. A TCP peer has seen the FIN, and
+// a RST after that is no failure to it.
+func (e *endpoint) discard() {
+	if e.exact {
+		return
+	}
+	var b [4096]byte
+	for range 256 { // who sends more than that has not listened
+		if n, err := sys.Recv(e.fd, b[:]); n == 0 || err != nil {
+			return
+		}
 	}
 }
 

@@ -29,6 +29,7 @@ type loop struct {
 	ears     []*ear // acceptors, by epoll data
 	sessions int
 	ready    []*Session // have something to do
+	moved    int        // bytes, since the last wait
 	spare    []*Session // ready's other array
 	commands []command  // posted's other array
 	timers   timers
@@ -62,6 +63,9 @@ const (
 	wakeSlot = -1
 	// batch is how many events one epoll_wait takes.
 	batch = 128
+	// streamTurn is how many bytes between two waits mean that a stream is
+	// running.
+	streamTurn = 64 << 10
 )
 
 func newLoop(r *Reactor) (*loop, error) {
@@ -112,7 +116,7 @@ func (l *loop) run() {
 	defer l.close()
 	events := make([]sys.EpollEvent, batch)
 	for {
-		n, err := sys.EpollWait(l.ep, events, l.timeout())
+		n, err := l.wait(events)
 		if err != nil {
 			// EBADF, EFAULT, EINVAL: memory or descriptors were overwritten.
 			panic(fmt.Sprintf("splice: epoll_wait: %v", err))
@@ -129,6 +133,23 @@ func (l *loop) run() {
 			return
 		}
 	}
+}
+
+// wait returns the next events. In the middle of a stream it first lets the
+// processor go for a moment: where the sender runs on it, there is more to
+// fetch when the loop comes back, and it has not slept. That saves a quarter of
+// the CPU time and half of the context switches (docs/engines.md).
+func (l *loop) wait(events []sys.EpollEvent) (int, error) {
+	streaming := l.moved >= streamTurn
+	l.moved = 0
+	timeout := l.timeout()
+	if streaming && timeout != 0 {
+		sys.Yield()
+		if n, err := sys.EpollWait(l.ep, events, 0); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	return sys.EpollWait(l.ep, events, timeout)
 }
 
 // timeout is how long, in milliseconds, epoll may wait.
@@ -316,7 +337,7 @@ func (l *loop) end(s *Session) {
 		}
 	}
 	l.reactor.release(s)
-	s.endAt = l.now
+	s.endAt = max(l.now, s.startedAt) // the loop's clock stands still between two waits
 	if s.onEnd != nil && s.dial == nil {
 		s.onEnd(s.Result())
 	}

@@ -135,7 +135,7 @@ func (r *Reactor) loop() (*loop, error) {
 func (r *Reactor) init() {
 	if r.loops == nil {
 		r.epoch = time.Now()
-		r.loops = make([]*loop, runtime.GOMAXPROCS(0))
+		r.loops = make([]*loop, runtime.NumCPU())
 	}
 }
 

@@ -31,6 +31,7 @@ type Session struct {
 	onEnd  func(Result)
 
 	own, stopping, queued bool
+	parted                bool // its own sockets were prepared for their end
 	timer                 timer
 	active                time.Duration // loop clock: the last byte or FIN
 	abortWait             time.Duration // the next look at an unacknowledged queue comes after that
@@ -141,12 +142,20 @@ func (s *Session) run(l *loop) {
 	if again {
 		l.queue(s)
 	}
+	for i := range s.ends {
+		// A direction that reads finds out by itself.
+		if s.dirs[i].ended() && !s.dirs[1-i].ended() {
+			if err := s.ends[i].gone(); err != nil {
+				s.drainFailed(l, &s.dirs[1-i], err)
+			}
+		}
+	}
 	s.settle(l)
 }
 
 func (s *Session) moved(l *loop) {
 	s.active = l.now
-	s.progress.Store(int64(l.now))
+	s.progress.Store(int64(max(l.now, s.startedAt))) // the loop's clock may be from before the start
 }
 
 // opposite is the direction that reads where d writes.
@@ -206,7 +215,7 @@ func (s *Session) tryAbort(l *loop) {
 	s.abortAt = 0
 	for i := range s.ends {
 		e := &s.ends[i]
-		if !e.aborting {
+		if !e.aborting && !e.parting {
 			continue
 		}
 		if n, err := sys.Unacked(e.fd); err == nil && n > 0 && e.resettable && l.now < s.abortBy {
@@ -214,8 +223,34 @@ func (s *Session) tryAbort(l *loop) {
 			s.abortWait = min(2*s.abortWait, abortMost)
 			continue
 		}
-		e.reset()
+		if e.aborting {
+			e.reset()
+		}
+		if e.parting {
+			e.parting = false
+			e.discard()
+		}
 	}
+}
+
+// part prepares the session's own sockets for their end. It is the caller's
+// part where they are not: nothing is lost by merely giving them back.
+func (s *Session) part(l *loop) {
+	s.parted = true
+	for i := range s.ends {
+		e, from, to := &s.ends[i], &s.dirs[i], &s.dirs[1-i]
+		if e.fd < 0 || e.err != nil || e.aborting || from.reason() == EOF && to.reason() == EOF {
+			continue
+		}
+		if len(to.undelivered) > 0 && to.reason() != Max {
+			// Its stream was cut in the middle: no clean end.
+			e.reset()
+			continue
+		}
+		e.part()
+	}
+	s.abortWait, s.abortBy = abortFirst, l.now+abortPatience
+	s.tryAbort(l)
 }
 
 // stopNow ends what a Stop could not end in time.
@@ -238,6 +273,9 @@ func (s *Session) stopAll(l *loop, r Reason, err error) {
 func (s *Session) settle(l *loop) {
 	if s.over {
 		return
+	}
+	if s.ended() && s.own && !s.stopping && !s.parted && s.dial == nil {
+		s.part(l)
 	}
 	if s.ended() && s.abortAt == 0 {
 		l.end(s)

@@ -4,14 +4,14 @@ import "sync"
 
 const (
 	// want is the size asked for. Measured: docs/engines.md.
-	want = 512 << 10
+	want = 1 << 20
 	// least is the smallest pipe worth having: the kernel's default. Below it
 	// (an unprivileged user beyond pipe-user-pages-soft gets two pages) splice
 	// costs more than copying.
 	least = 64 << 10
-	// most pipes are lent at once: 256 of 512 KiB hold at most 128 MiB of
-	// pages, and use 512 descriptors.
-	most = 256
+	// most pipes are lent at once: 128 of 1 MiB hold at most 128 MiB of pages,
+	// and use 256 descriptors.
+	most = 128
 	// spare pipes are kept for the next session.
 	spare = 8
 )

@@ -43,8 +43,9 @@ var sources = [...]source{
 	{"tmpfs", fileSource(func() string { return tmpfsDir }, 0)},
 	{"dev-zero", pathSource("/dev/zero", make([]byte, chunk))},
 	{"dev-urandom", pathSource("/dev/urandom", nil)},
-	{"proc", pathSource("/proc/self/maps", nil)},
-	{"sys", pathSource("/sys/kernel/mm/transparent_hugepage/enabled", nil)},
+	{"proc-version", pathSource("/proc/version", nil)},
+	{"proc-self-maps", pathSource("/proc/self/maps", nil)},
+	{"sys-online-cpus", pathSource("/sys/devices/system/cpu/online", nil)},
 }
 
 var sinks = [...]sink{

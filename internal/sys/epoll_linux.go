@@ -64,6 +64,9 @@ func EpollWait(ep int, events []EpollEvent, msec int) (int, error) {
 	}
 }
 
+// Yield is sched_yield(2): whoever waits for this processor has it first.
+func Yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
 // Eventfd returns a non-blocking counter that wakes an epoll_wait.
 func Eventfd() (int, error) { return unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC) }
 

@@ -129,6 +129,11 @@ func SetOOBInline(fd int, on bool) (was bool, err error) {
 	return was, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, v)
 }
 
+// LeaveOOBInline is SetOOBInline(fd, true) for a socket whose past is known.
+func LeaveOOBInline(fd int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+}
+
 // errno returns e as an error without allocating for the one that the hot path
 // meets.
 func errno(e syscall.Errno) error {

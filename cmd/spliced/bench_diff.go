@@ -1,0 +1,42 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spliced-io/spliced/internal/netbench"
+)
+
+type benchDiffCmd struct {
+	Old       string `arg:"" help:"The result file to compare with."`
+	New       string `arg:"" help:"The result file that may be worse."`
+	Threshold string `default:"5%" help:"How much worse is a regression."`
+}
+
+func (c *benchDiffCmd) Run(std streams) error {
+	threshold, err := netbench.ParseThreshold(c.Threshold)
+	if err != nil {
+		return usageError{err}
+	}
+	before, err := netbench.ReadFile(c.Old)
+	if err != nil {
+		return err
+	}
+	after, err := netbench.ReadFile(c.New)
+	if err != nil {
+		return err
+	}
+	report, regressions := netbench.Diff(before, after, threshold)
+	if err := report.Write(std.out); err != nil {
+		return err
+	}
+	switch {
+	case len(report.Rows) == 0:
+		return errors.New("the two files have nothing in common")
+	case regressions == 1:
+		return errors.New("1 regression")
+	case regressions > 1:
+		return fmt.Errorf("%d regressions", regressions)
+	}
+	return nil
+}

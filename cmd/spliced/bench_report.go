@@ -1,0 +1,41 @@
+package main
+
+import (
+	"github.com/spliced-io/spliced/internal/netbench"
+)
+
+type benchReportCmd struct {
+	File      string `arg:"" help:"A result file, written by --json."`
+	HTML      string `name:"html" placeholder:"FILE" help:"Write a page with charts here."`
+	Markdown  string `placeholder:"FILE" help:"Write tables as Markdown here."`
+	SVG       string `name:"svg" placeholder:"DIR" help:"Write the charts as files into this directory."`
+	Benchstat string `placeholder:"FILE" help:"Write lines for benchstat here."`
+}
+
+func (c *benchReportCmd) Run(std streams) error {
+	file, err := netbench.ReadFile(c.File)
+	if err != nil {
+		return err
+	}
+	outputs, err := openOutputs([]outputTo{
+		{c.HTML, netbench.WriteHTML},
+		{c.Markdown, netbench.WriteMarkdown},
+		{c.Benchstat, netbench.WriteBenchstat},
+	})
+	if err != nil {
+		return err
+	}
+	defer outputs.discard()
+	if c.SVG != "" {
+		if err := netbench.WriteSVGs(c.SVG, file); err != nil {
+			return err
+		}
+	}
+	if err := outputs.commit(file); err != nil {
+		return err
+	}
+	if c.SVG == "" && len(outputs) == 0 {
+		return netbench.WriteTable(std.out, file)
+	}
+	return nil
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/netbench"
+)
+
+func TestBenchRefusesBadInput(t *testing.T) {
+	dir := t.TempDir()
+	for _, test := range []struct {
+		args string
+		code int
+		want string // in the one line that says why
+	}{
+		{"net --path squid", exitUsage, `path "squid"`},
+		{"net --workload http", exitUsage, `workload "http"`},
+		{"net --topology ring", exitUsage, `topology "ring"`},
+		{"net --rounds 0", exitUsage, "rounds 0"},
+		{"net --rounds=-1", exitUsage, "rounds -1"},
+		{"net --duration 0s", exitUsage, "duration 0s"},
+		{"net --duration=-1s", exitUsage, "-1s"},
+		{"net --streams 0", exitUsage, "streams 0"},
+		{"net --size 0", exitUsage, "size 0"},
+		{"net --size 2MiB", exitUsage, "size 2097152"},
+		{"net --pairs 0", exitUsage, "pairs 0"},
+		{"net --rate 0", exitUsage, "rate 0"},
+		{"net --proxy nginx", exitUsage, `proxy "nginx"`},
+		{"net --json " + dir, exitFailed, "directory"},
+		{"net --json " + filepath.Join(dir, "none", "x.json"), exitFailed, "none"},
+		{"net --json " + filepath.Join(dir, "x.json") + " --html " + filepath.Join(dir, "none", "x.html"), exitFailed, "none"},
+		{"source nowhere", exitUsage, `address "nowhere"`},
+		{"source host:1 --workload http", exitUsage, `workload "http"`},
+		{"sink 127.0.0.1:port", exitFailed, "unknown port"},
+		{"diff a b --threshold 5", exitUsage, `threshold "5"`},
+		{"diff " + filepath.Join(dir, "a") + " " + filepath.Join(dir, "b"), exitFailed, "no such file"},
+		{"report " + filepath.Join(dir, "a"), exitFailed, "no such file"},
+	} {
+		var out, errs bytes.Buffer
+		code := run(append([]string{"bench"}, strings.Fields(test.args)...), streams{&out, &errs})
+		said := strings.TrimSpace(errs.String())
+		if code != test.code || !strings.Contains(said, test.want) || strings.Contains(said, "\n") || out.Len() > 0 {
+			t.Errorf("bench %s: exit code %d, want %d; stdout %q, stderr %q, want one line with %q",
+				test.args, code, test.code, out.String(), said, test.want)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("files left behind: %v, %v", left, err)
+	}
+}
+
+// sampleFile writes the results of a run with one figure.
+func sampleFile(t *testing.T, name string, throughput float64) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), name)
+	output, err := netbench.OpenOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Discard()
+	file := openedOutputs{{output, netbench.WriteJSON}}
+	err = file.commit(&netbench.File{
+		Schema: netbench.SchemaVersion, Tool: "test", Started: time.Unix(0, 0).UTC(),
+		Config: netbench.Config{Topology: netbench.TopologyLoopback, Rounds: 5},
+		Results: []netbench.Result{{
+			Path: netbench.PathSplice, Workload: netbench.WorkloadBulk, Streams: 1, Size: 1, Rounds: 5,
+			Throughput: netbench.NewFigure([]float64{throughput, throughput, throughput, throughput, throughput}),
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestBenchDiffAndReport(t *testing.T) {
+	fast, slow := sampleFile(t, "fast.json", 2e9), sampleFile(t, "slow.json", 1e9)
+	for _, test := range []struct {
+		args []string
+		code int
+		want string // on standard output
+	}{
+		{[]string{"diff", fast, slow}, exitFailed, "REGRESSION"},
+		{[]string{"diff", slow, fast}, exitOK, "better"},
+		{[]string{"diff", fast, slow, "--threshold", "60%"}, exitOK, "0 regressions"},
+		{[]string{"report", fast}, exitOK, "splice"},
+	} {
+		var out, errs bytes.Buffer
+		code := run(append([]string{"bench"}, test.args...), streams{&out, &errs})
+		if code != test.code || !strings.Contains(out.String(), test.want) {
+			t.Errorf("bench %v: exit code %d, want %d; stdout %q, want %q; stderr %q",
+				test.args, code, test.code, out.String(), test.want, errs.String())
+		}
+	}
+	markdown := filepath.Join(t.TempDir(), "report.md")
+	var out, errs bytes.Buffer
+	if code := run([]string{"bench", "report", fast, "--markdown", markdown}, streams{&out, &errs}); code != exitOK {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+	if text, err := os.ReadFile(markdown); err != nil || !strings.Contains(string(text), "splice") {
+		t.Errorf("the report is %q, %v", text, err)
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/splice"
+)
+
+// reasonCount is how many ends of a direction there are.
+const reasonCount = int(splice.Failed) + 1
+
+// events turns what the server tells into log lines and counts.
+type events struct {
+	log      *slog.Logger
+	toTarget [reasonCount]atomic.Uint64
+	toClient [reasonCount]atomic.Uint64
+	held     atomic.Uint64
+
+	mu       sync.Mutex
+	lastHeld time.Time
+}
+
+func newLogger(w io.Writer, format string) *slog.Logger {
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+func newEvents(log *slog.Logger) *events { return &events{log: log} }
+
+func (e *events) hooks() proxy.Hooks {
+	return proxy.Hooks{Ended: e.onEnded, Failed: e.onFailed, Held: e.onHeld}
+}
+
+// onEnded writes the one line of a connection. Its keys are a contract: see
+// docs/relay.md.
+func (e *events) onEnded(c proxy.Ended) {
+	r := c.Result
+	e.toTarget[r.AToB.Reason].Add(1)
+	e.toClient[r.BToA.Reason].Add(1)
+	engine, why := carriedBy(c.Stats)
+	e.log.Info("connection ended",
+		"client", c.Client,
+		"target", c.Target,
+		"engine", engine.String(),
+		"engine_reason", why.String(),
+		"bytes_to_target", r.AToB.Bytes,
+		"bytes_to_client", r.BToA.Bytes,
+		"end_to_target", r.AToB.Reason.String(),
+		"end_to_client", r.BToA.Reason.String(),
+		"duration_ms", float64(r.Ended.Sub(c.Started).Microseconds())/1e3,
+	)
+	e.failure(c, "to_target", r.AToB)
+	e.failure(c, "to_client", r.BToA)
+}
+
+// failure tells what the one line has no key for.
+func (e *events) failure(c proxy.Ended, direction string, end splice.End) {
+	if end.Reason == splice.Failed {
+		e.log.Error("connection failed", "client", c.Client, "target", c.Target, "direction", direction, "error", end.Err)
+	}
+}
+
+func (e *events) onFailed(f proxy.Failed) {
+	e.log.Warn("no target reached", "client", f.Client, "error", oneLine{f.Err}, "duration_ms", float64(f.After.Microseconds())/1e3)
+}
+
+// onHeld says so once a second at most: a shortage is told for each client.
+func (e *events) onHeld(h proxy.Held) {
+	e.held.Add(1)
+	e.mu.Lock()
+	now := time.Now()
+	quiet := now.Sub(e.lastHeld) < time.Second
+	if !quiet {
+		e.lastHeld = now
+	}
+	e.mu.Unlock()
+	if !quiet {
+		e.log.Warn("new connections have to wait", "listen", h.Addr.String(), "error", oneLine{h.Err})
+	}
+}
+
+// carriedBy names the engine of the direction that has carried more.
+func carriedBy(s splice.Stats) (splice.Engine, splice.Why) {
+	if s.AToB.Bytes > s.BToA.Bytes {
+		return s.AToB.Engine, s.AToB.Why
+	}
+	return s.BToA.Engine, s.BToA.Why
+}

@@ -1,0 +1,71 @@
+// Command spliced joins connections inside the Linux kernel: a relay, and the
+// instruments that measure it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+// The exit codes. See docs/relay.md.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+type cli struct {
+	Relay   relayCmd   `cmd:"" help:"Accept connections and join each to a target."`
+	Bench   benchCmd   `cmd:"" help:"Measure relays, this one and others, side by side."`
+	Probe   probeCmd   `cmd:"" help:"Measure what this kernel and this user may do."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// streams are the standard ones: what a program reads goes to out, what a
+// person reads goes to err.
+type streams struct{ out, err io.Writer }
+
+func main() { os.Exit(run(os.Args[1:], streams{os.Stdout, os.Stderr})) }
+
+func run(args []string, std streams) int {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("spliced"),
+		kong.Description("Join two connections inside the Linux kernel."),
+		kong.Writers(std.out, std.err),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		panic(err) // the tags above are wrong: a test sees it first
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(std.err, "spliced: %v (see: spliced --help)\n", err)
+		return exitUsage
+	}
+	command.Bind(std)
+	command.BindTo(context.Background(), (*context.Context)(nil))
+	err = command.Run()
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(std.err, "spliced: %v\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintf(std.err, "spliced: %v\n", err)
+		return exitFailed
+	}
+}
+
+// usageError is a wrong value on the command line that only a command sees.
+type usageError struct{ error }

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/splice"
+)
+
+// metrics is the HTTP server behind --metrics.
+type metrics struct {
+	addr   string // really bound
+	server *http.Server
+	done   chan struct{}
+}
+
+func startMetrics(ctx context.Context, addr proxy.Addr, relay *proxy.Server, e *events) (*metrics, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, addr.Network, addr.Address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		newCollector(relay, e),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if !relay.Accepting() {
+			http.Error(w, "draining", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /connections", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(connections(relay)) // the reader may have gone
+	})
+	m := &metrics{
+		addr:   ln.Addr().String(),
+		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute},
+		done:   make(chan struct{}),
+	}
+	go func() {
+		defer close(m.done)
+		_ = m.server.Serve(ln) // until stop
+	}()
+	return m, nil
+}
+
+func (m *metrics) stop() {
+	_ = m.server.Close()
+	<-m.done
+}
+
+// connection is an element of /connections. See docs/relay.md.
+type connection struct {
+	ID              uint64        `json:"id"`
+	Client          string        `json:"client"`
+	Target          string        `json:"target"`
+	Engine          splice.Engine `json:"engine"`
+	EngineReason    splice.Why    `json:"engine_reason"`
+	BytesToTarget   int64         `json:"bytes_to_target"`
+	BytesToClient   int64         `json:"bytes_to_client"`
+	SplicedToTarget int64         `json:"spliced_to_target"`
+	SplicedToClient int64         `json:"spliced_to_client"`
+	EndToTarget     splice.Reason `json:"end_to_target"`
+	EndToClient     splice.Reason `json:"end_to_client"`
+	Started         time.Time     `json:"started"`
+	LastProgress    time.Time     `json:"last_progress"`
+}
+
+func connections(relay *proxy.Server) []connection {
+	live := relay.Connections()
+	list := make([]connection, len(live))
+	for i, c := range live {
+		engine, why := carriedBy(c.Stats)
+		list[i] = connection{
+			ID: c.ID, Client: c.Client, Target: c.Target,
+			Engine: engine, EngineReason: why,
+			BytesToTarget: c.Stats.AToB.Bytes, BytesToClient: c.Stats.BToA.Bytes,
+			SplicedToTarget: c.Stats.AToB.Spliced, SplicedToClient: c.Stats.BToA.Spliced,
+			EndToTarget: c.Stats.AToB.Reason, EndToClient: c.Stats.BToA.Reason,
+			Started: c.Started, LastProgress: c.Stats.LastProgress,
+		}
+	}
+	return list
+}
+
+// collector reads the relay's counts when it is asked for them: counting costs
+// a connection nothing.
+type collector struct {
+	relay  *proxy.Server
+	events *events
+
+	accepted, failed, open, joined, ended, bytes, spliced, held, info *prometheus.Desc
+}
+
+func newCollector(relay *proxy.Server, e *events) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("spliced_"+name, help, labels, nil)
+	}
+	return &collector{
+		relay: relay, events: e,
+		accepted: desc("connections_accepted_total", "Clients accepted."),
+		failed:   desc("connections_failed_total", "Clients that could be joined to no target."),
+		open:     desc("connections_open", "Clients accepted whose connection has not ended."),
+		joined:   desc("connections_joined", "Connections that are joined now."),
+		ended:    desc("directions_ended_total", "Ended directions of connections, by reason.", "direction", "reason"),
+		bytes:    desc("bytes_total", "Bytes delivered, those of live connections included.", "direction"),
+		spliced:  desc("bytes_by_reference_total", "Of these, moved as page references.", "direction"),
+		held:     desc("accept_held_total", "Times that new clients had to wait, for the limit of connections or for want of descriptors."),
+		info:     desc("build_info", "1, with the version of this program.", "version"),
+	}
+}
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.accepted, c.failed, c.open, c.joined, c.ended, c.bytes, c.spliced, c.held, c.info} {
+		ch <- d
+	}
+}
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	const toTarget, toClient = "to_target", "to_client"
+	s := c.relay.Stats()
+	counter(c.accepted, float64(s.Accepted))
+	counter(c.failed, float64(s.Failed))
+	gauge(c.open, float64(s.Open))
+	gauge(c.joined, float64(s.Joined))
+	for r := range reasonCount {
+		reason := splice.Reason(r)
+		if reason == splice.Running {
+			continue
+		}
+		counter(c.ended, float64(c.events.toTarget[r].Load()), toTarget, reason.String())
+		counter(c.ended, float64(c.events.toClient[r].Load()), toClient, reason.String())
+	}
+	counter(c.bytes, float64(s.BytesToTarget), toTarget)
+	counter(c.bytes, float64(s.BytesToClient), toClient)
+	counter(c.spliced, float64(s.SplicedToTarget), toTarget)
+	counter(c.spliced, float64(s.SplicedToClient), toClient)
+	counter(c.held, float64(c.events.held.Load()))
+	gauge(c.info, 1, version())
+}

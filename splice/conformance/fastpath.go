@@ -1,0 +1,120 @@
+//go:build linux
+
+package conformance
+
+import "testing"
+
+// stream is how many bytes make a long stream: less where the race detector
+// looks at each of them.
+const stream = 64<<20 - raceShare*48<<20
+
+// fastPath: the engine that was asked for is the one that ran, and if not, the
+// statistics say why.
+func fastPath() []scenario {
+	return []scenario{
+		{name: "stream-of-64-MiB", run: eachWay(fastStream)},
+		{name: "small-messages", plain: true, run: eachWay(fastSmall)},
+		{name: "small-then-stream-then-small", plain: true, run: eachWay(fastAdapts)},
+		{name: "streams-both-ways", plain: true, run: fastBoth},
+	}
+}
+
+func fastStream(t *testing.T, w way) {
+	const n = stream
+	w.Start()
+	w.carry(0, n, 1<<20)
+	w.carried(n)
+	w.finish()
+	w.receiveEOF()
+	w.fast(t)
+}
+
+// fast checks the way that a stream went.
+func (w way) fast(t *testing.T) {
+	t.Helper()
+	d := w.stats()
+	if w.place.network.A == MPTCP {
+		// The kernel may not splice these; then it is said.
+		if d.Spliced*10 < d.Bytes*9 && d.Engine.String() != "copy" {
+			t.Errorf("engine %v carried %d of %d bytes", d.Engine, d.Spliced, d.Bytes)
+		}
+		return
+	}
+	if f := w.place.engine.Stream; f != nil {
+		if err := f(d); err != nil {
+			t.Errorf("after a stream: %v", err)
+		}
+	}
+}
+
+func fastSmall(t *testing.T, w way) {
+	w.Start()
+	w.pingPong(0, 500, 64)
+	for _, w := range []way{w, w.back()} {
+		if f := w.place.engine.Small; f != nil {
+			if err := f(w.stats()); err != nil {
+				t.Errorf("after small messages: %v", err)
+			}
+		}
+	}
+}
+
+// pingPong sends messages of size bytes and has them answered.
+func (w way) pingPong(off, rounds, size int64) {
+	w.t.Helper()
+	for range rounds {
+		w.send(off, size)
+		w.receive(off, size)
+		w.back().send(off, size)
+		w.back().receive(off, size)
+		off += size
+	}
+}
+
+// The change of engine must not change the stream.
+func fastAdapts(t *testing.T, w way) {
+	const n = 16 << 20
+	w.Start()
+	w.pingPong(0, 50, 100)
+	at := int64(5000)
+	for range 2 {
+		w.carry(at, n, 1<<20)
+		at += n
+		if f := w.place.engine.Stream; f == nil || w.stats().Engine.String() == "copy" {
+			w.carry(at, 100, 100)
+			at += 100
+			continue
+		}
+		// The stream is over when the source pauses between small messages: a
+		// busy machine may send the next before the relay sees the pause.
+		eventually(t, "small messages copied again", func() bool {
+			w.carry(at, 100, 100)
+			at += 100
+			return w.stats().Engine.String() == "copy"
+		})
+		if why := w.stats().Why.String(); why != "small-messages" {
+			t.Errorf("engine copy because of %v", why)
+		}
+	}
+	w.carried(at)
+	if name := w.place.engine.Name; name == "splice" && w.stats().Spliced < n {
+		t.Errorf("%d bytes spliced of two streams of %d", w.stats().Spliced, n)
+	}
+}
+
+func fastBoth(t *testing.T, p *place) {
+	const n = 16 << 20
+	l := p.link(t)
+	f, b := l.forward(), l.backward()
+	l.Start()
+	pf, pb := f.pump(0, n, 1<<20), b.pump(0, n, 1<<20)
+	sf, sb := f.sink(0), b.sink(0)
+	pf.wait()
+	pb.wait()
+	sf.beyond(n)
+	sb.beyond(n)
+	f.carried(n)
+	b.carried(n)
+	f.fast(t)
+	b.fast(t)
+}

@@ -1,0 +1,10 @@
+//go:build linux && race
+
+package conformance
+
+// raceDetector says whether it is on: then memory and time are not those of
+// the relay.
+const (
+	raceDetector = true
+	raceShare    = 1
+)
