@@ -231,3 +231,54 @@ func TestAcceptorHoldsBackAndResumes(t *testing.T) {
 	a.Resume()
 	<-h.connected
 }
+
+// Who has received a byte finds it counted.
+func TestStatsKeepUpWithDelivery(t *testing.T) {
+	h := newRecorder()
+	server := echo(t, "tcp", "127.0.0.1:0")
+	sessions := make(chan *Session, 1)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	raw, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := -1
+	if cerr := raw.Control(func(n uintptr) { fd, err = sys.Dup(int(n)) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	a, err := new(Reactor).Listen(AcceptSpec{
+		FD: fd, Timeout: 1e9, Admit: func() bool { return true }, Held: func(error) {},
+		Accepted: func(s *Session, _ netip.AddrPort) ([]Target, Handler) {
+			sessions <- s
+			return []Target{target(t, server)}, h
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { a.Close(); a.Wait() }()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := <-sessions
+	b := make([]byte, 64)
+	for i := int64(1); i <= 2000; i++ {
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+		if st := s.Stats(); st.AToB.Bytes != 64*i || st.BToA.Bytes != 64*i {
+			t.Fatalf("after exchange %d: %d and %d bytes counted, want %d", i, st.AToB.Bytes, st.BToA.Bytes, 64*i)
+		}
+	}
+	c.Close()
+	<-h.ended
+}

@@ -26,6 +26,7 @@ type direction struct {
 	src, dst *endpoint
 	out      atomic.Int64  // bytes the drain's socket has accepted
 	spliced  atomic.Int64  // of these, moved by splice(2)
+	moving   atomic.Bool   // a system call may have delivered what out lacks
 	state    atomic.Uint32 // Reason
 	choice   choice
 
@@ -77,6 +78,7 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 		if budget <= 0 {
 			return true
 		}
+		d.moving.Store(true)
 		step, spliced := d.step(l)
 		d.in += int64(step.In)
 		if step.Out > 0 {
@@ -86,6 +88,7 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 			}
 			s.moved(l)
 		}
+		d.moving.Store(false)
 		budget -= step.Out
 		l.moved += step.Out
 		switch step.Status {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -65,7 +66,24 @@ func (s *Session) Stats() Stats {
 	return st
 }
 
+// settled waits, for a system call's length, until out says what was delivered:
+// who has received a byte finds it counted. It gives up after a while, lest a
+// loop that the machine has stopped should stop others.
+func (d *direction) settled() {
+	for i := range 1000 {
+		if !d.moving.Load() {
+			return
+		}
+		if i < 100 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(10 * time.Microsecond) // the loop may need this very processor
+		}
+	}
+}
+
 func (d *direction) stats() DirectionStats {
+	d.settled()
 	kind, why := d.choice.current()
 	return DirectionStats{
 		Bytes: d.out.Load(), Spliced: d.spliced.Load(),
