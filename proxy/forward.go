@@ -30,8 +30,11 @@ func (s *Server) forward(ln net.Listener) (*forwarder, error) {
 		return nil, errors.ErrUnsupported
 	}
 	f := &forwarder{addr: ln.Addr()}
-	if ua, ok := ln.Addr().(*net.UnixAddr); ok && !strings.HasPrefix(ua.Name, "@") {
-		f.path = ua.Name
+	if bound, ok := ln.(boundUnix); ok {
+		ln = bound.UnixListener
+		if path := ln.Addr().String(); !strings.HasPrefix(path, "@") {
+			f.path = path
+		}
 	}
 	var err error
 	f.Forwarder, err = splice.Forward(ln, splice.Forwarding{

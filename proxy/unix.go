@@ -32,8 +32,12 @@ func listenUnix(ctx context.Context, addr Addr) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, cause(err))
 	}
-	return ln, nil
+	return boundUnix{ln.(*net.UnixListener)}, nil
 }
+
+// boundUnix is a unix listener whose file is ours to remove. That of a socket
+// that was passed to this process is not.
+type boundUnix struct{ *net.UnixListener }
 
 // removeStale removes the file of a socket that nobody listens on.
 func removeStale(ctx context.Context, path string) error {

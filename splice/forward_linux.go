@@ -49,7 +49,7 @@ func Forward(ln net.Listener, f Forwarding, opts ...Option) (*Forwarder, error) 
 		return nil, &Error{Op: "forward", Err: err}
 	}
 	a, err := reactor.Listen(engine.AcceptSpec{
-		FD: fd, Kind: o.engine, Limits: o.limits(), Timeout: f.ConnectTimeout,
+		FD: fd, Kind: o.engine, Limits: o.limits(), Timeout: min(f.ConnectTimeout, longest),
 		Admit: f.admit(),
 		Accepted: func(s *engine.Session, client netip.AddrPort) ([]Target, Handler) {
 			return f.Accepted(&Session{carrier: loopSession{s}, own: true}, client)

@@ -99,9 +99,12 @@ func (o *options) check() error {
 	return fmt.Errorf("%s: %w", o.engine, syscall.EINVAL)
 }
 
+// longest is what longer durations are cut to: added to a clock they overflow.
+const longest = 10 * 365 * 24 * time.Hour
+
 func (o *options) limits() engine.Limits {
 	return engine.Limits{
 		MaxAToB: o.maxAToB, MaxBToA: o.maxBToA,
-		Idle: o.idle, HalfClose: o.halfClose, Lifetime: o.lifetime,
+		Idle: min(o.idle, longest), HalfClose: min(o.halfClose, longest), Lifetime: min(o.lifetime, longest),
 	}
 }

@@ -17,6 +17,7 @@ type dial struct {
 
 	next     int
 	at       time.Duration // loop clock: the current attempt has failed, or is made again
+	by       time.Duration // loop clock: when the current target has failed; 0 before it is tried
 	deadline time.Duration // loop clock: of waiting for descriptors
 	starved  bool          // is counted as such
 	errs     []error
@@ -47,17 +48,23 @@ func (d *dial) begin(l *loop, s *Session) {
 // last.
 func (d *dial) try(l *loop, s *Session) {
 	for d.next < len(d.targets) {
+		if d.by == 0 {
+			d.by = l.now + d.acceptor.spec.Timeout
+		}
 		err := d.connect(l, s)
 		if err == nil {
 			d.starve(false, nil)
-			d.at = l.now + d.acceptor.spec.Timeout
+			d.at = d.by
 			s.settle(l)
 			return
 		}
 		if Shortage(err) && l.now < d.deadline {
 			d.starve(true, err)
-			d.at = l.now + shortageFirst
-			s.settle(l)
+			d.again(l, s)
+			return
+		}
+		if errors.Is(err, syscall.EAGAIN) && l.now < d.by {
+			d.again(l, s) // a unix listener whose queue is full
 			return
 		}
 		d.failed(l, s, err)
@@ -96,6 +103,19 @@ func (d *dial) connect(l *loop, s *Session) error {
 func (d *dial) failed(l *loop, s *Session, err error) {
 	d.errs = append(d.errs, fmt.Errorf("connect to %s: %w", d.targets[d.next].Name, err))
 	d.next++
+	d.by = 0
+	d.close(l, s)
+}
+
+// again comes back to the current target after a pause.
+func (d *dial) again(l *loop, s *Session) {
+	d.close(l, s)
+	d.at = l.now + shortageFirst
+	s.settle(l)
+}
+
+// close gives up the socket of an attempt.
+func (d *dial) close(l *loop, s *Session) {
 	e := &s.ends[1]
 	l.drop(e)
 	if e.fd >= 0 {
@@ -117,7 +137,14 @@ func (d *dial) finish(l *loop, s *Session) bool {
 	if !e.writable {
 		return false
 	}
-	if err := sys.SocketError(e.fd); err != nil {
+	switch err := sys.SocketError(e.fd); err {
+	case nil:
+	case syscall.ECONNRESET, syscall.EPIPE:
+		// It was connected, and reset since: a refusal is ECONNREFUSED. What
+		// it has sent is delivered, and then the reset.
+		e.fail(err)
+		e.readable, e.hangup = true, true
+	default:
 		d.failed(l, s, err)
 		d.try(l, s)
 		return false

@@ -39,8 +39,16 @@ func (e *endpoint) prepare() error {
 		return syscall.ESOCKTNOSUPPORT
 	}
 	family, err := sys.PeerFamily(e.fd)
+	if err == syscall.ENOTCONN {
+		// Never connected; or connected, and reset since: then what it has
+		// received is delivered, and the reset after it.
+		if e.err = sys.SocketError(e.fd); e.err == nil || !broken(e.err) {
+			return err
+		}
+		family, err = sys.LocalFamily(e.fd)
+	}
 	if err != nil {
-		return err // ENOTCONN
+		return err
 	}
 	if e.cookie, err = sys.Cookie(e.fd); err != nil {
 		return err
@@ -148,6 +156,23 @@ func (e *endpoint) fail(err error) {
 	if e.err == nil {
 		e.err = err
 	}
+}
+
+// unacked counts the bytes, a FIN included, that the peer has not acknowledged
+// and still may.
+func (e *endpoint) unacked() int {
+	if !e.resettable {
+		return 0
+	}
+	n, err := sys.Unacked(e.fd)
+	if err != nil || n == 0 {
+		return 0
+	}
+	// After a RST the kernel goes on counting what nobody will acknowledge.
+	if _, err := sys.PeerFamily(e.fd); err == syscall.ENOTCONN {
+		return 0
+	}
+	return n
 }
 
 // reset sends a RST, if the protocol has one, and drops what is queued.

@@ -171,7 +171,8 @@ func (l *loop) timeout() int {
 		return -1
 	}
 	// Rounded up: a timer that rings early would make the loop spin.
-	return max(0, int((next-l.reactor.clock()+time.Millisecond-1)/time.Millisecond))
+	ms := (next - l.reactor.clock() + time.Millisecond - 1) / time.Millisecond
+	return int(min(max(0, ms), 1<<30)) // epoll_wait's is an int of 32 bits
 }
 
 // idle does what is due when nothing happened, and says whether the loop can

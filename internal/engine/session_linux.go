@@ -36,7 +36,8 @@ type Session struct {
 	timer                 timer
 	active                time.Duration // loop clock: the last byte or FIN
 	abortWait             time.Duration // the next look at an unacknowledged queue comes after that
-	abortAt, abortBy      time.Duration // loop clock: the next look, and the last; 0 is none
+	abortAt, abortBy      time.Duration // loop clock: the next look, and the last if nothing changes; 0 is none
+	unacked               [2]int        // at the last look
 
 	// For anybody.
 	started   time.Time
@@ -153,6 +154,11 @@ func (s *Session) run(l *loop) {
 	if s.dial != nil && !s.dial.finish(l, s) {
 		return
 	}
+	if s.ended() && s.abortAt != 0 {
+		s.tryAbort(l) // a peer that is gone need not be waited for
+		s.settle(l)
+		return
+	}
 	again := false
 	for i := range s.dirs {
 		again = s.dirs[i].run(l, s) || again
@@ -236,7 +242,12 @@ func (s *Session) tryAbort(l *loop) {
 		if !e.aborting && !e.parting {
 			continue
 		}
-		if n, err := sys.Unacked(e.fd); err == nil && n > 0 && e.resettable && l.now < s.abortBy {
+		n := e.unacked()
+		if n < s.unacked[i] {
+			s.abortBy = l.now + abortPatience // slow, but it reads
+		}
+		s.unacked[i] = n
+		if n > 0 && l.now < s.abortBy {
 			s.abortAt = l.now + s.abortWait
 			s.abortWait = min(2*s.abortWait, abortMost)
 			continue
@@ -260,9 +271,13 @@ func (s *Session) part(l *loop) {
 		if e.fd < 0 || e.err != nil || e.aborting || from.reason() == EOF && to.reason() == EOF {
 			continue
 		}
+		// A stream that was cut in the middle has no clean end.
 		if len(to.undelivered) > 0 && to.reason() != Max {
-			// Its stream was cut in the middle: no clean end.
-			e.reset()
+			e.reset() // its receiver has stalled for the time of a limit
+			continue
+		}
+		if to.reason() == Lifetime {
+			e.aborting = true
 			continue
 		}
 		e.part()
