@@ -161,6 +161,10 @@ func (c *Chain) sysctls() error {
 	}
 	if haveIPv6() {
 		errs = append(errs, c.B.Sysctl("net.ipv6.conf.all.forwarding", "1"))
+		for _, ns := range []*Namespace{c.A, c.B, c.C} {
+			// Link-local addresses are usable at once, too.
+			errs = append(errs, ns.Sysctl("net.ipv6.conf.default.accept_dad", "0"))
+		}
 	}
 	return errors.Join(errs...)
 }

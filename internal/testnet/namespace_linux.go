@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/vishvananda/netlink"
@@ -92,13 +93,24 @@ func (ns *Namespace) Listen(network, address string) (ln net.Listener, err error
 }
 
 // Dial is net.Dialer.DialContext inside the namespace. The address must be
-// numeric: a name would be resolved on other threads.
+// numeric: a name would be resolved on other threads. On a link that has only
+// just come up the kernel may have given up looking for the neighbour: it is
+// asked again, for ten seconds at most.
 func (ns *Namespace) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = ns.Do(func() error {
-		conn, err = new(net.Dialer).DialContext(ctx, network, address)
-		return err
-	})
-	return conn, err
+	for end := time.Now().Add(10 * time.Second); ; {
+		err = ns.Do(func() error {
+			conn, err = new(net.Dialer).DialContext(ctx, network, address)
+			return err
+		})
+		if !errors.Is(err, syscall.EHOSTUNREACH) || ctx.Err() != nil || time.Now().After(end) {
+			return conn, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // Start starts cmd inside the namespace.
