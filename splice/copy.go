@@ -145,6 +145,8 @@ func (o *options) copySpec(dst io.Writer, src io.Reader) (transfer.Spec, error) 
 		spec.Only = transfer.ReadWrite
 	case EngineSplice:
 		spec.Only = transfer.Splice
+	case EngineWire:
+		return spec, fmt.Errorf("%s: %w: a copy has one direction", o.engine, ErrEngine)
 	}
 	return spec, nil
 }

@@ -39,6 +39,9 @@ func Forward(ln net.Listener, f Forwarding, opts ...Option) (*Forwarder, error) 
 	if len(o.fromA) != 0 || len(o.fromB) != 0 || o.onEnd != nil || f.Accepted == nil || f.ConnectTimeout <= 0 {
 		return nil, &Error{Op: "forward", Err: syscall.EINVAL}
 	}
+	if err := o.openWire(); err != nil {
+		return nil, &Error{Op: "forward", Err: err}
+	}
 	switch ln.(type) {
 	case *net.TCPListener, *net.UnixListener:
 	default:
@@ -54,7 +57,7 @@ func Forward(ln net.Listener, f Forwarding, opts ...Option) (*Forwarder, error) 
 		Accepted: func(s *engine.Session, client netip.AddrPort) ([]Target, Handler) {
 			return f.Accepted(&Session{carrier: loopSession{s}, own: true}, client)
 		},
-		Held: f.held(),
+		Held: f.held(), Wire: o.wire,
 	})
 	if err != nil {
 		_ = sys.Close(fd)

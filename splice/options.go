@@ -21,6 +21,7 @@ type options struct {
 	lifetime         time.Duration
 	own              bool
 	onEnd            func(Result)
+	wire             engine.WirePolicy
 }
 
 // Engine names a way of moving bytes between two connections.
@@ -38,8 +39,11 @@ const (
 	// EngineSockmap redirects inside BPF. Not built in yet: asking for it is
 	// an error.
 	EngineSockmap = engine.Sockmap
-	// EngineWire translates packets inside BPF. Not built in yet: asking for
-	// it is an error.
+	// EngineWire hands the pair over to a BPF program as early as possible:
+	// it translates the packets of one side into those of the other, and the
+	// sockets are gone. Needs root or the capabilities of docs/wire.md, and
+	// Linux 6.6. A pair that can't be handed over stays with splice, and
+	// [Stats] says why.
 	EngineWire = engine.Wire
 )
 
@@ -91,9 +95,9 @@ func (o *options) check() error {
 		return fmt.Errorf("negative limit: %w", syscall.EINVAL)
 	}
 	switch o.engine {
-	case EngineAuto, EngineCopy, EngineSplice:
+	case EngineAuto, EngineCopy, EngineSplice, EngineWire:
 		return nil
-	case EngineSockmap, EngineWire:
+	case EngineSockmap:
 		return fmt.Errorf("%s: %w: not part of this version", o.engine, ErrEngine)
 	}
 	return fmt.Errorf("%s: %w", o.engine, syscall.EINVAL)

@@ -21,10 +21,13 @@ func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
 	sa, okA := a.(syscall.Conn)
 	sb, okB := b.(syscall.Conn)
 	if !okA || !okB {
-		if o.engine == EngineSplice {
-			return nil, fmt.Errorf("splice: %w: a connection without a descriptor can only be copied", ErrEngine)
+		if o.engine == EngineSplice || o.engine == EngineWire {
+			return nil, fmt.Errorf("%s: %w: a connection without a descriptor can only be copied", o.engine, ErrEngine)
 		}
 		return startPortable(a, b, o, engine.WhyNoDescriptor)
+	}
+	if err := o.openWire(); err != nil {
+		return nil, &Error{Op: "relay", Err: err}
 	}
 	fa, err := dup(sa)
 	if err != nil {
@@ -37,7 +40,7 @@ func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
 	}
 	s, err := reactor.Start(engine.Spec{
 		Kind: o.engine, A: fa, B: fb, Limits: o.limits(),
-		FromA: o.fromA, FromB: o.fromB, Own: o.own, OnEnd: o.onEnd,
+		FromA: o.fromA, FromB: o.fromB, Own: o.own, OnEnd: o.onEnd, Wire: o.wire,
 	})
 	if err != nil {
 		_ = sys.Close(fa)

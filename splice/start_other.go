@@ -10,8 +10,8 @@ import (
 )
 
 func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
-	if o.engine == EngineSplice {
-		return nil, fmt.Errorf("splice: %w: it needs Linux", ErrEngine)
+	if o.engine == EngineSplice || o.engine == EngineWire {
+		return nil, fmt.Errorf("%s: %w: it needs Linux", o.engine, ErrEngine)
 	}
 	return startPortable(a, b, o, engine.WhyNotLinux)
 }

@@ -23,6 +23,8 @@ type cli struct {
 	Relay   relayCmd   `cmd:"" help:"Accept connections and join each to a target."`
 	Bench   benchCmd   `cmd:"" help:"Measure relays, this one and others, side by side."`
 	Probe   probeCmd   `cmd:"" help:"Measure what this kernel and this user may do."`
+	Fio     fioCmd     `cmd:"" passthrough:"" help:"Measure moving bytes to, from and between files, by fio's job files."`
+	Flows   flowsCmd   `cmd:"" help:"List, watch and end connections that were spliced packet by packet."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -55,7 +57,10 @@ func run(args []string, std streams) int {
 	command.BindTo(context.Background(), (*context.Context)(nil))
 	err = command.Run()
 	var usage usageError
+	var code exitStatus
 	switch {
+	case errors.As(err, &code):
+		return int(code)
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):

@@ -19,6 +19,7 @@ type AcceptSpec struct {
 	Kind    Kind
 	Limits  Limits
 	Timeout time.Duration // for connecting to each target
+	Wire    WirePolicy
 
 	// Admit is asked before each accept. After false nothing is accepted until
 	// [Acceptor.Resume].
@@ -63,6 +64,11 @@ const acceptTurn = 16
 func (r *Reactor) Listen(spec AcceptSpec) (*Acceptor, error) {
 	a := &Acceptor{spec: spec}
 	a.kind, a.why = r.choose(spec.Kind)
+	if spec.Kind == Wire {
+		if _, err := r.OpenWire(spec.Wire.config()); err != nil {
+			return nil, err
+		}
+	}
 	if err := a.prepare(); err != nil {
 		return nil, err
 	}
@@ -240,6 +246,7 @@ func (e *ear) accept(l *loop) {
 func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
 	spec := &e.a.spec
 	s := &Session{limits: spec.Limits, own: true, loop: l}
+	s.wire = wireFor(spec.Kind, spec.Wire, spec.Limits)
 	s.timer.owner = s
 	s.started, s.startedAt = time.Now(), l.now
 	a, b := &s.ends[0], &s.ends[1]

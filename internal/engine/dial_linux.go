@@ -92,7 +92,12 @@ func (d *dial) connect(l *loop, s *Session) error {
 			return fmt.Errorf("setsockopt: %w", err)
 		}
 	}
-	if err := sys.Connect(fd, &t.Address); err != nil && err != syscall.EINPROGRESS {
+	if s.wire != nil {
+		if fd, err = s.wire.connect(l, s.ends[0].fd, fd, &t.Address); err != nil {
+			return err
+		}
+		e.fd = fd
+	} else if err := sys.Connect(fd, &t.Address); err != nil && err != syscall.EINPROGRESS {
 		return err
 	}
 	*e = endpoint{session: s, fd: fd, slot: -1}

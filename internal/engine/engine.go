@@ -56,11 +56,32 @@ const (
 	WhyNoDescriptor             // one of the connections has no descriptor
 	WhyNotLinux                 // this system has no splice(2)
 	WhyCopiesAnyway             // this kernel's splice(2) copies pages
+	WhyHandedOver               // a BPF program carries the packets
+
+	// Why a pair was not handed over: the order of the refusals in package wire.
+	WhyWireNotTCP
+	WhyWireFamilies
+	WhyWireOptions
+	WhyWireSegmentSize
+	WhyWireNoRoute
+	WhyWireLinkLayer
+	WhyWireFull
+	WhyWireConflict
+	WhyWireUnseen
+	WhyWireBusy
+	WhyWireEnded
+	WhyWireLimited
+	WhyWireDenied
+	WhyWireBorrowed
+	WhyWireBroken
 )
 
 var whyNames = [...]string{
 	"no-bytes", "requested", "small-messages", "stream", "pipe-budget",
-	"splice-refused", "splice-blind", "no-descriptor", "not-linux", "splice-copies",
+	"splice-refused", "splice-blind", "no-descriptor", "not-linux", "splice-copies", "handed-over",
+	"wire-not-tcp", "wire-address-families", "wire-tcp-options", "wire-segment-size", "wire-no-route",
+	"wire-link-layer", "wire-table-full", "wire-address-conflict", "wire-packets-unseen", "wire-busy",
+	"wire-ended", "wire-max-bytes", "wire-denied", "wire-not-owned", "wire-refused-by-kernel",
 }
 
 func (w Why) String() string { return whyNames[w] }
@@ -107,7 +128,7 @@ type End struct {
 type DirectionStats struct {
 	Bytes   int64  // delivered to the drain's socket
 	Spliced int64  // of these, moved as page references
-	Engine  Kind   // Copy or Splice: what moves bytes now
+	Engine  Kind   // Copy, Splice or Wire: what moves bytes now
 	Why     Why    // why that one
 	Reason  Reason // Running until it has ended
 }
@@ -116,7 +137,8 @@ type DirectionStats struct {
 type Stats struct {
 	AToB, BToA   DirectionStats
 	Started      time.Time
-	LastProgress time.Time // when a byte last moved; Started if none has
+	LastProgress time.Time  // when a byte last moved; Started if none has
+	Wire         *WireStats // nil if the engine wire was not asked for
 }
 
 // Result is what is left of a session when it has ended.

@@ -46,12 +46,13 @@ type command struct {
 type verb uint8
 
 const (
-	join    verb = iota // take the session in
-	stop                // read nothing more, deliver what is on the way
-	stopNow             // give back what is on the way
-	listen              // accept from a
-	resume              // accept from a again
-	deaf                // accept from a no more
+	join     verb = iota // take the session in
+	stop                 // read nothing more, deliver what is on the way
+	stopNow              // give back what is on the way
+	listen               // accept from a
+	resume               // accept from a again
+	deaf                 // accept from a no more
+	wireNews             // the program has reported something
 )
 
 const (
@@ -254,6 +255,8 @@ func (l *loop) obey() {
 		case c.what == deaf:
 			l.deaf(c.a)
 		case c.s.over:
+		case c.what == wireNews:
+			c.s.wireNews(l)
 		case c.what == stop:
 			c.s.stopping = true
 			l.queue(c.s)
@@ -275,6 +278,10 @@ func (l *loop) join(s *Session) {
 	s.active = l.now
 	if s.dial != nil {
 		s.dial.begin(l, s)
+		return
+	}
+	if s.wire.carried() { // adopted
+		s.wire.refresh(l, s)
 		return
 	}
 	for i := range s.ends {
@@ -320,6 +327,9 @@ func (l *loop) slot(e *endpoint) int32 {
 func (l *loop) end(s *Session) {
 	l.timers.set(&s.timer, 0)
 	l.sessions--
+	if s.wire != nil {
+		s.wire.cut(l, s)
+	}
 	keep := s.own && s.stopping && s.dial == nil
 	for i := range s.ends {
 		e := &s.ends[i]

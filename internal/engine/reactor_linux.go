@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spliced-io/spliced/internal/engine/wire"
 	"github.com/spliced-io/spliced/internal/pipe"
 	"github.com/spliced-io/spliced/internal/probe"
 )
@@ -23,12 +24,24 @@ type Reactor struct {
 	loops  []*loop
 	turn   int
 	joined map[uint64]struct{} // cookies of the sockets in use
+
+	wire wirePlane
 }
 
 // Start joins two sockets. On success their descriptors belong to the session.
 // The error is a bare errno, or one that wraps it.
 func (r *Reactor) Start(spec Spec) (*Session, error) {
 	s := &Session{limits: spec.Limits, own: spec.Own, onEnd: spec.OnEnd}
+	s.wire = wireFor(spec.Kind, spec.Wire, spec.Limits)
+	if s.wire != nil && !spec.Own {
+		s.wire.refuse(wire.Borrowed)
+		s.wire.publish(s)
+	}
+	if spec.Kind == Wire {
+		if _, err := r.OpenWire(spec.Wire.config()); err != nil {
+			return nil, err
+		}
+	}
 	s.timer.owner = s
 	s.ends[0].fd, s.ends[1].fd = spec.A, spec.B
 	kind, why := r.choose(spec.Kind)
@@ -67,7 +80,7 @@ func (r *Reactor) Start(spec Spec) (*Session, error) {
 // choose says what auto is on this kernel. Some copy in splice(2) what older
 // ones shared; then a pipe between the sockets only costs.
 func (r *Reactor) choose(k Kind) (Kind, Why) {
-	if k != Auto {
+	if k != Auto && k != Wire {
 		return k, WhyNoBytes
 	}
 	r.sample.Do(func() { r.copies = probe.SocketPages().Answer == probe.No })

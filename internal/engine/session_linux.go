@@ -19,6 +19,7 @@ type Spec struct {
 	FromA, FromB []byte // bytes already read
 	Own          bool   // nobody else holds the sockets: after a stop they stay open for Take
 	OnEnd        func(Result)
+	Wire         WirePolicy
 }
 
 // A Session is a joined pair. Its loop owns every field but those said to be
@@ -28,6 +29,7 @@ type Session struct {
 	ends   [2]endpoint
 	dirs   [2]direction // a to b, b to a
 	dial   *dial        // until b is connected
+	wire   *wiring      // nil: stays with the sockets
 	limits Limits
 	onEnd  func(Result)
 
@@ -43,6 +45,9 @@ type Session struct {
 	started   time.Time
 	startedAt time.Duration
 	progress  atomic.Int64 // loop clock of the last byte moved, 0 before
+	wired     atomic.Pointer[wired]
+	wireStats atomic.Pointer[WireStats]
+	adoptedBy atomic.Pointer[loop]
 
 	mu    sync.Mutex
 	done  chan struct{} // made by the first that waits
@@ -60,9 +65,13 @@ const (
 
 // Stats is exact at the moment of the call.
 func (s *Session) Stats() Stats {
-	st := Stats{AToB: s.dirs[0].stats(), BToA: s.dirs[1].stats(), Started: s.started, LastProgress: s.started}
+	wired := s.wired.Load() // first: afterwards the directions have its last count
+	st := Stats{Wire: s.wireStats.Load(), AToB: s.dirs[0].stats(), BToA: s.dirs[1].stats(), Started: s.started, LastProgress: s.started}
 	if p := s.progress.Load(); p != 0 {
 		st.LastProgress = s.started.Add(time.Duration(p) - s.startedAt)
+	}
+	if wired != nil {
+		wired.live(s, &st)
 	}
 	return st
 }
@@ -159,6 +168,14 @@ func (s *Session) run(l *loop) {
 		s.settle(l)
 		return
 	}
+	if s.wire.carried() {
+		s.wire.step(l, s)
+		if s.stopping {
+			s.stopAll(l, Stopped, ErrStopped)
+		}
+		s.settle(l)
+		return
+	}
 	again := false
 	for i := range s.dirs {
 		again = s.dirs[i].run(l, s) || again
@@ -173,6 +190,9 @@ func (s *Session) run(l *loop) {
 				s.drainFailed(l, &s.dirs[1-i], err)
 			}
 		}
+	}
+	if s.wire != nil {
+		s.wire.step(l, s)
 	}
 	s.settle(l)
 }
@@ -295,6 +315,9 @@ func (s *Session) stopNow(l *loop) {
 
 // stopAll ends what has not ended yet. What is held becomes Undelivered.
 func (s *Session) stopAll(l *loop, r Reason, err error) {
+	if s.wire != nil {
+		s.wire.cut(l, s)
+	}
 	for i := range s.dirs {
 		s.dirs[i].finish(l, r, err)
 	}
@@ -340,6 +363,9 @@ func (s *Session) due() time.Duration {
 	if s.limits.Lifetime > 0 {
 		sooner(s.startedAt + s.limits.Lifetime)
 	}
+	if s.wire != nil && s.wire.at != 0 {
+		sooner(s.wire.at)
+	}
 	return due
 }
 
@@ -362,6 +388,9 @@ func (s *Session) expire(l *loop) {
 	}
 	if s.dial != nil {
 		s.dial.expire(l, s)
+		return
+	}
+	if s.wire != nil && s.wire.expire(l, s) {
 		return
 	}
 	if s.limits.Lifetime > 0 && l.now >= s.startedAt+s.limits.Lifetime {

@@ -1,0 +1,122 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+)
+
+// The states of a flow's entry, as in wire.c.
+const (
+	WirePass = iota
+	WireSpliced
+)
+
+// The verdicts of a flow's entry, as in wire.c.
+const (
+	WireEndedFIN = 1
+	WireEndedRST = 2
+)
+
+// The commands of wire_control.
+const (
+	wireRelease = iota + 1
+	wireArm
+)
+
+// WireKeyOf returns the key of the packets that go from one address to another.
+func WireKeyOf(from, to netip.AddrPort) WireKey {
+	k := WireKey{Sport: bigEndian16(from.Port()), Dport: bigEndian16(to.Port())}
+	src, dst := from.Addr().As16(), to.Addr().As16()
+	for i := range 4 {
+		k.Saddr[i] = binary.NativeEndian.Uint32(src[4*i:])
+		k.Daddr[i] = binary.NativeEndian.Uint32(dst[4*i:])
+	}
+	return k
+}
+
+// From is where the packets come from.
+func (k WireKey) From() netip.AddrPort { return addrPort(k.Saddr, k.Sport) }
+
+// To is where the packets go.
+func (k WireKey) To() netip.AddrPort { return addrPort(k.Daddr, k.Dport) }
+
+// Reverse is the key of the packets that go the other way.
+func (k WireKey) Reverse() WireKey {
+	k.Saddr, k.Daddr, k.Sport, k.Dport = k.Daddr, k.Saddr, k.Dport, k.Sport
+	return k
+}
+
+func addrPort(addr [4]uint32, port uint16) netip.AddrPort {
+	var b [16]byte
+	for i, v := range addr {
+		binary.NativeEndian.PutUint32(b[4*i:], v)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(b).Unmap(), bigEndian16(port))
+}
+
+func bigEndian16(v uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], v)
+	return binary.NativeEndian.Uint16(b[:])
+}
+
+// A WireSide is what a command says about one of a pair's entries.
+type WireSide struct {
+	Key            WireKey
+	Received, Sent uint32
+	Rewrite        WireRewrite
+}
+
+// Release undoes an Arm. EALREADY: the pair was spliced. EAGAIN: that is being
+// decided.
+func (p *WirePrograms) Release(sides *[2]WireSide) error { return p.control(wireRelease, sides) }
+
+// Arm has both directions spliced by the first packet that finds them at rest.
+// EALREADY: they are spliced, maybe by this call. EAGAIN: a packet is on its
+// way to a socket.
+func (p *WirePrograms) Arm(sides *[2]WireSide) error { return p.control(wireArm, sides) }
+
+func (p *WirePrograms) control(op uint32, sides *[2]WireSide) error {
+	c := WireCommand{Op: op}
+	for i := range sides {
+		c.Side[i].Key = sides[i].Key
+		c.Side[i].Received, c.Side[i].Sent = sides[i].Received, sides[i].Sent
+		c.Side[i].Rewrite = sides[i].Rewrite
+	}
+	data := unsafe.Slice((*byte)(unsafe.Pointer(&c)), unsafe.Sizeof(c))
+	ret, err := p.WireControl.Run(&ebpf.RunOptions{Data: data})
+	if err != nil {
+		return fmt.Errorf("run wire_control: %w", err)
+	}
+	if ret != 0 {
+		return syscall.Errno(ret)
+	}
+	return nil
+}
+
+// Insert adds an entry. EEXIST: there is one. E2BIG: the table is full.
+func (m *WireMaps) Insert(k *WireKey, f *WireFlow) error {
+	err := m.Flows.Update(k, f, ebpf.UpdateNoExist)
+	if errors.Is(err, ebpf.ErrKeyExist) {
+		return syscall.EEXIST
+	}
+	return err
+}
+
+// Flow returns an entry. ENOENT: there is none.
+func (m *WireMaps) Flow(k *WireKey) (f WireFlow, err error) {
+	err = m.Flows.LookupWithFlags(k, &f, ebpf.LookupLock)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = syscall.ENOENT
+	}
+	return f, err
+}
+
+// Delete takes an entry out, if it is there.
+func (m *WireMaps) Delete(k *WireKey) { _ = m.Flows.Delete(k) }

@@ -1,0 +1,157 @@
+package wire
+
+import (
+	"net/netip"
+	"syscall"
+
+	"github.com/spliced-io/spliced/internal/bpf"
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// A leg is one of a pair's connections, as seen from this machine.
+type leg struct {
+	fd          int
+	local, peer netip.AddrPort
+	info        sys.TCPInfo
+	peerMSS     int // as the peer announced it
+	reuse       int // SO_REUSEADDR, which repair mode changes
+	hop         hop // the way to the peer
+
+	// At the hand-over.
+	received, sent uint32 // rcv_nxt, write_seq
+	stamp          uint32 // the clock of the timestamps sent
+}
+
+const (
+	headers4 = 40 // bytes of IP and TCP header
+	headers6 = 60
+)
+
+// inspect fills in a leg, or says why it can't be spliced.
+func (l *leg) inspect(fd int) (Refusal, error) {
+	l.fd = fd
+	protocol, err := sys.SocketProtocol(fd)
+	if err != nil {
+		return Broken, err
+	}
+	if protocol != syscall.IPPROTO_TCP || sys.HasULP(fd) {
+		return NotTCP, nil
+	}
+	if l.local, err = sys.LocalAddr(fd); err != nil {
+		return Broken, err
+	}
+	if l.peer, err = sys.PeerAddr(fd); err != nil || !l.local.IsValid() || !l.peer.IsValid() {
+		return Ended, err
+	}
+	if l.info, err = sys.ReadTCPInfo(fd); err != nil {
+		return Broken, err
+	}
+	if l.info.State != sys.TCPEstablished {
+		return Ended, nil
+	}
+	if l.info.Options&sys.TCPUsec != 0 {
+		return Options, nil
+	}
+	if l.reuse, err = sys.ReuseAddr(fd); err != nil {
+		return Broken, err
+	}
+	return l.measure()
+}
+
+// measure reads what only repair mode tells. The queue is the one of the
+// reader: with the sender's, the kernel would take what it still has to send
+// for sent.
+func (l *leg) measure() (Refusal, error) {
+	if err := sys.SetRepair(l.fd, sys.RepairOn); err != nil {
+		return Denied, err
+	}
+	defer l.leaveRepair(sys.RepairOffNoProbe)
+	if err := sys.SetRepairQueue(l.fd, sys.ReceiveQueue); err != nil {
+		return Broken, err
+	}
+	var err error
+	if l.peerMSS, err = sys.MaxSegment(l.fd); err != nil {
+		return Broken, err
+	}
+	// Stays right after repair mode: the queue stays chosen.
+	if l.received, err = sys.QueueSeq(l.fd); err != nil {
+		return Broken, err
+	}
+	return 0, nil
+}
+
+func (l *leg) leaveRepair(how int) {
+	_ = sys.SetRepair(l.fd, how)
+	_ = sys.SetReuseAddr(l.fd, l.reuse)
+}
+
+// probe makes the peer send an acknowledgement: a pair that is idle would
+// never be seen otherwise.
+func (l *leg) probe() {
+	if sys.SetRepair(l.fd, sys.RepairOn) == nil {
+		_ = sys.SetRepairQueue(l.fd, sys.ReceiveQueue)
+		l.leaveRepair(sys.RepairOff)
+	}
+}
+
+// capture reads the numbers of a connection that has nothing left to send.
+func (l *leg) capture() error {
+	if err := sys.SetRepair(l.fd, sys.RepairOn); err != nil {
+		return err
+	}
+	defer l.leaveRepair(sys.RepairOffNoProbe)
+	var err error
+	if err = sys.SetRepairQueue(l.fd, sys.SendQueue); err != nil {
+		return err
+	}
+	if l.sent, err = sys.QueueSeq(l.fd); err != nil {
+		return err
+	}
+	if err = sys.SetRepairQueue(l.fd, sys.ReceiveQueue); err != nil {
+		return err
+	}
+	if l.received, err = sys.QueueSeq(l.fd); err != nil {
+		return err
+	}
+	l.stamp, err = sys.Timestamp(l.fd)
+	return err
+}
+
+// dissolve makes the socket unconnected without a word to the peer.
+func (l *leg) dissolve() {
+	_ = sys.SetRepair(l.fd, sys.RepairOn)
+	_ = sys.Disconnect(l.fd)
+	l.leaveRepair(sys.RepairOffNoProbe)
+}
+
+// key is the one of the packets that come from the peer.
+func (l *leg) key() bpf.WireKey { return bpf.WireKeyOf(l.peer, l.local) }
+
+func (l *leg) scaled() bool { return l.info.Options&sys.TCPWindowScale != 0 }
+
+func (l *leg) stamped() bool { return l.info.Options&sys.TCPTimestamps != 0 }
+
+// compare says whether the two can talk to each other.
+func compare(a, b *leg) Refusal {
+	if a.local.Addr().Is4() != b.local.Addr().Is4() {
+		return Families
+	}
+	const alike = sys.TCPTimestamps | sys.TCPSACK | sys.TCPECN
+	if (a.info.Options^b.info.Options)&alike != 0 {
+		return Options
+	}
+	if !b.takes(a) || !a.takes(b) {
+		return SegmentSize
+	}
+	return 0
+}
+
+// takes says whether the segments that other's peer may send fit l's peer and
+// the way there.
+func (l *leg) takes(other *leg) bool {
+	headers := headers6
+	if l.local.Addr().Is4() {
+		headers = headers4
+	}
+	return int(other.info.AdvertisedMSS) <= min(l.peerMSS, int(l.info.PathMTU)-headers)
+}

@@ -1,0 +1,92 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// A segment is a TCP segment without data that this machine makes up.
+type segment struct {
+	from, to         netip.AddrPort
+	seq, ack         uint32
+	window           uint16 // as in the packet
+	reset            bool
+	stamped          bool
+	stamp, stampEcho uint32
+}
+
+const (
+	flagRST = 4
+	flagACK = 16
+)
+
+// bytes returns the packet, IP header included. The kernel fills in the
+// checksum of an IPv4 header.
+func (s *segment) bytes() []byte {
+	size := 20
+	if s.stamped {
+		size += 12
+	}
+	tcp := make([]byte, size)
+	binary.BigEndian.PutUint16(tcp[0:], s.from.Port())
+	binary.BigEndian.PutUint16(tcp[2:], s.to.Port())
+	binary.BigEndian.PutUint32(tcp[4:], s.seq)
+	binary.BigEndian.PutUint32(tcp[8:], s.ack)
+	tcp[12] = byte(size / 4 << 4)
+	tcp[13] = flagACK
+	if s.reset {
+		tcp[13] |= flagRST
+	}
+	binary.BigEndian.PutUint16(tcp[14:], s.window)
+	if s.stamped {
+		copy(tcp[20:], []byte{1, 1, 8, 10})
+		binary.BigEndian.PutUint32(tcp[24:], s.stamp)
+		binary.BigEndian.PutUint32(tcp[28:], s.stampEcho)
+	}
+	from, to := s.from.Addr().AsSlice(), s.to.Addr().AsSlice()
+	sum := uint32(syscall.IPPROTO_TCP + size)
+	for _, b := range [][]byte{from, to, tcp} {
+		for i := 0; i < len(b); i += 2 {
+			sum += uint32(b[i])<<8 | uint32(b[i+1])
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(tcp[16:], ^uint16(sum))
+
+	const ttl = 64
+	if s.from.Addr().Is4() {
+		ip := make([]byte, 20, 20+size)
+		ip[0] = 4<<4 | 5
+		binary.BigEndian.PutUint16(ip[2:], uint16(20+size))
+		ip[6] = 0x40 // don't fragment
+		ip[8], ip[9] = ttl, syscall.IPPROTO_TCP
+		copy(ip[12:], from)
+		copy(ip[16:], to)
+		return append(ip, tcp...)
+	}
+	ip := make([]byte, 40, 40+size)
+	ip[0] = 6 << 4
+	binary.BigEndian.PutUint16(ip[4:], uint16(size))
+	ip[6], ip[7] = syscall.IPPROTO_TCP, ttl
+	copy(ip[8:], from)
+	copy(ip[24:], to)
+	return append(ip, tcp...)
+}
+
+// send sends it from this machine, whatever sockets there are.
+func (p *Plane) send(s *segment) error {
+	fd := p.raw[0]
+	if s.to.Addr().Is6() {
+		fd = p.raw[1]
+	}
+	if err := sys.SendPacket(fd, s.bytes(), s.to.Addr()); err != nil {
+		return fmt.Errorf("send to %s: %w", s.to, err)
+	}
+	return nil
+}

@@ -1,0 +1,335 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/spliced-io/spliced/internal/bpf"
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// DefaultRoot is where instances are pinned.
+const DefaultRoot = "/sys/fs/bpf/spliced"
+
+const (
+	mountPoint = "/sys/fs/bpf"
+	// layout is the version of what is pinned. A program and a map of
+	// different layouts must not meet.
+	layout     = "v1"
+	metaName   = "meta"
+	linkPrefix = "link-"
+)
+
+// ErrInUse means that another process has an instance of that name.
+var ErrInUse = errors.New("the instance is in use by another process")
+
+// Meta is what a process leaves about a spliced pair for its successor.
+type Meta struct {
+	B         bpf.WireKey // of b's packets; the entry's own key is a's
+	Pad       uint32
+	Base      [2]int64 // bytes delivered before the hand-over, a's and b's
+	Started   int64    // Unix time in nanoseconds
+	Idle      int64    // limits, in nanoseconds
+	HalfClose int64
+	Lifetime  int64
+}
+
+func metaSpec(entries uint32) *ebpf.MapSpec {
+	return &ebpf.MapSpec{
+		Name: metaName, Type: ebpf.Hash, Flags: 1, // BPF_F_NO_PREALLOC
+		KeySize: uint32(unsafe.Sizeof(bpf.WireKey{})), ValueSize: uint32(unsafe.Sizeof(Meta{})),
+		MaxEntries: entries,
+	}
+}
+
+func (c Config) root() string {
+	if c.Root != "" {
+		return c.Root
+	}
+	return DefaultRoot
+}
+
+func (c Config) dir() (string, error) {
+	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`).MatchString(c.Instance) {
+		return "", fmt.Errorf("instance %q: want letters, digits, - and _: %w", c.Instance, syscall.EINVAL)
+	}
+	return filepath.Join(c.root(), c.Instance, layout), nil
+}
+
+// openPinned makes or finds the instance's directory and maps, and locks them.
+func (p *Plane) openPinned(spec *ebpf.CollectionSpec) (_ map[string]*ebpf.Map, err error) {
+	if p.dir, err = p.config.dir(); err != nil {
+		return nil, err
+	}
+	if p.config.Root == "" && !sys.IsBPF(mountPoint) {
+		if err := sys.MountBPF(mountPoint); err != nil {
+			return nil, fmt.Errorf("mount a BPF file system on %s: %w", mountPoint, err)
+		}
+	}
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make instance: %w", err)
+	}
+	if p.lock, err = os.Open(p.dir); err != nil {
+		return nil, fmt.Errorf("open instance: %w", err)
+	}
+	if err := syscall.Flock(int(p.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", p.dir, ErrInUse)
+	}
+	maps := make(map[string]*ebpf.Map)
+	defer func() {
+		if err != nil {
+			for _, m := range maps {
+				_ = m.Close()
+			}
+		}
+	}()
+	flows := spec.Maps[bpf.WireMapFlows]
+	for _, s := range []*ebpf.MapSpec{flows, spec.Maps[bpf.WireMapEnded]} {
+		if maps[s.Name], err = p.pinnedMap(s); err != nil {
+			return nil, err
+		}
+	}
+	p.meta, err = p.pinnedMap(metaSpec(flows.MaxEntries / 2))
+	return maps, err
+}
+
+// pinnedMap opens a map, or makes it.
+func (p *Plane) pinnedMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
+	path := filepath.Join(p.dir, spec.Name)
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	if err == nil {
+		if err := spec.Compatible(m); err != nil {
+			_ = m.Close()
+			return nil, fmt.Errorf("use map %s: %w", path, err)
+		}
+		return m, nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("open map %s: %w", path, err)
+	}
+	if m, err = ebpf.NewMap(spec); err != nil {
+		return nil, fmt.Errorf("make map %s: %w", spec.Name, err)
+	}
+	if err := m.Pin(path); err != nil {
+		_ = m.Close()
+		return nil, fmt.Errorf("pin map: %w", err)
+	}
+	return m, nil
+}
+
+func (p *Plane) linkPath(ifindex int) string {
+	return filepath.Join(p.dir, linkPrefix+strconv.Itoa(ifindex))
+}
+
+// takeLinks puts this process's program in the place of its predecessor's.
+// Packets meet the one or the other.
+func (p *Plane) takeLinks() error {
+	if !p.kept {
+		return nil
+	}
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return fmt.Errorf("read instance: %w", err)
+	}
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), linkPrefix)
+		ifindex, err := strconv.Atoi(number)
+		if !ok || err != nil {
+			continue
+		}
+		path := filepath.Join(p.dir, e.Name())
+		l, err := link.LoadPinnedLink(path, nil)
+		if err != nil {
+			return fmt.Errorf("open link %s: %w", path, err)
+		}
+		if err := l.Update(p.objects.WireIngress); err != nil {
+			// ENOLINK: the interface is gone.
+			_ = l.Close()
+			_ = os.Remove(path)
+			continue
+		}
+		p.links[ifindex] = l
+	}
+	return nil
+}
+
+// Record leaves a spliced pair for a successor of this process.
+func (pair *Pair) Record(m Meta) error {
+	if pair.plane.meta == nil {
+		return nil
+	}
+	m.B = pair.keys[1]
+	if err := pair.plane.meta.Put(&pair.keys[0], &m); err != nil {
+		return fmt.Errorf("record the flow: %w", err)
+	}
+	return nil
+}
+
+// An Adopted pair was spliced by a process that is gone.
+type Adopted struct {
+	*Pair
+	Meta Meta
+}
+
+// Adopt returns the pairs that an earlier process of this instance has left,
+// once: as if Consider had been asked for them. What it had begun, and not
+// spliced, is taken out.
+func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
+	if !p.kept {
+		return nil, nil
+	}
+	var all []Adopted
+	var stale []bpf.WireKey
+	known := make(map[bpf.WireKey]bool)
+	var key bpf.WireKey
+	var m Meta
+	metas := p.meta.Iterate()
+	for metas.Next(&key, &m) {
+		pair := &Pair{plane: p, keys: [2]bpf.WireKey{key, m.B}}
+		pair.fromKeys()
+		if _, err := pair.Look(); err != nil || !pair.Spliced() {
+			stale = append(stale, key)
+			continue
+		}
+		known[key], known[m.B] = true, true
+		all = append(all, Adopted{pair, m})
+	}
+	if err := metas.Err(); err != nil {
+		return nil, fmt.Errorf("read the flows left: %w", err)
+	}
+	for _, k := range stale {
+		_ = p.meta.Delete(&k)
+	}
+	stale = stale[:0]
+	var f bpf.WireFlow
+	p.mu.Lock()
+	mine := make(map[bpf.WireKey]bool, len(p.pairs))
+	for k := range p.pairs {
+		mine[k] = true
+	}
+	p.mu.Unlock()
+	flows := p.objects.Flows.Iterate()
+	for flows.Next(&key, &f) {
+		if !known[key] && !mine[key] {
+			stale = append(stale, key)
+		}
+	}
+	if err := flows.Err(); err != nil {
+		return nil, fmt.Errorf("read the flows left: %w", err)
+	}
+	for i := range stale {
+		p.objects.Delete(&stale[i])
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range all {
+		a.news = news(a.Pair)
+		p.users++
+		for _, k := range a.keys {
+			p.pairs[k] = a.Pair
+		}
+	}
+	return all, nil
+}
+
+func (pair *Pair) fromKeys() {
+	for i, k := range pair.keys {
+		pair.legs[i] = leg{fd: -1, peer: k.From(), local: k.To()}
+	}
+}
+
+// Addrs returns the addresses of a and b, as this machine sees them.
+func (pair *Pair) Addrs() (a, b netip.AddrPort) {
+	return pair.legs[0].peer, pair.legs[1].peer
+}
+
+// Instances returns the names of those that are pinned below root.
+func Instances(root string) ([]string, error) {
+	entries, err := os.ReadDir(Config{Root: root}.root())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// Purge unpins all of an instance: the flows that no process has any more are
+// cut, without a word to their ends.
+func Purge(config Config) error {
+	dir, err := config.dir()
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("purge: %w", err)
+	}
+	return nil
+}
+
+// A Table is the flows of an instance, for others than its process.
+type Table struct{ plane *Plane }
+
+// OpenTable opens the flows of an instance. ErrNotExist: there is none.
+func OpenTable(config Config) (*Table, error) {
+	dir, err := config.dir()
+	if err != nil {
+		return nil, err
+	}
+	p := &Plane{config: config, dir: dir, raw: [2]int{-1, -1}, pairs: make(map[bpf.WireKey]*Pair)}
+	if p.objects.Flows, err = ebpf.LoadPinnedMap(filepath.Join(dir, bpf.WireMapFlows), nil); err != nil {
+		return nil, fmt.Errorf("open flows of %s: %w", config.Instance, err)
+	}
+	if p.meta, err = ebpf.LoadPinnedMap(filepath.Join(dir, metaName), nil); err != nil {
+		_ = p.objects.Flows.Close()
+		return nil, fmt.Errorf("open flows of %s: %w", config.Instance, err)
+	}
+	if err := p.openRaw(); err != nil {
+		_ = p.objects.Flows.Close()
+		_ = p.meta.Close()
+		return nil, err
+	}
+	return &Table{p}, nil
+}
+
+// Flows returns the spliced pairs.
+func (t *Table) Flows() ([]Adopted, error) {
+	var all []Adopted
+	var key bpf.WireKey
+	var m Meta
+	metas := t.plane.meta.Iterate()
+	for metas.Next(&key, &m) {
+		pair := &Pair{plane: t.plane, keys: [2]bpf.WireKey{key, m.B}}
+		pair.fromKeys()
+		all = append(all, Adopted{pair, m})
+	}
+	if err := metas.Err(); err != nil {
+		return nil, fmt.Errorf("read flows: %w", err)
+	}
+	return all, nil
+}
+
+// Close lets the table go.
+func (t *Table) Close() {
+	_ = t.plane.objects.Flows.Close()
+	_ = t.plane.meta.Close()
+	t.plane.closeRaw()
+}

@@ -1,0 +1,412 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"github.com/vishvananda/netlink"
+
+	"github.com/spliced-io/spliced/internal/bpf"
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// Config says where a plane lives.
+type Config struct {
+	// Instance is the name under which its maps and links outlive the process.
+	// Without one they don't.
+	Instance string
+	// Root is the directory of the instances, in a BPF file system; empty is
+	// [DefaultRoot].
+	Root string
+	// Entries is the size of the table, two for each pair; 0 is 262,144.
+	Entries uint32
+}
+
+const (
+	// linger is how long the entries of an ended pair stay.
+	linger = time.Second
+	// tick is the distance of the looks at what lingers.
+	tick = 500 * time.Millisecond
+)
+
+// A Plane is the program with its table, in the network namespace of the thread
+// that opened it.
+type Plane struct {
+	config   Config
+	netns    namespace
+	objects  bpf.WireObjects
+	netlink  *netlink.Handle
+	loopback int // index of lo
+	raw      [2]int
+	reader   *ringbuf.Reader
+	kept     bool // pinned: does not end by itself
+	dir      string
+	lock     *os.File
+	meta     *ebpf.Map // nil unless kept
+
+	mu        sync.Mutex
+	links     map[int]link.Link // by interface index
+	attaching map[int]*attachment
+	pairs     map[bpf.WireKey]*Pair
+	retired   []retiree
+	users     int // pairs in the table, retired ones too
+	closed    bool
+
+	stop chan struct{}
+	gone sync.WaitGroup
+}
+
+type retiree struct {
+	pair *Pair
+	at   time.Time
+}
+
+// Open loads the program. The error says what is missing: a privilege
+// (CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW), BPF, or a kernel of 6.6.
+func Open(config Config) (_ *Plane, err error) {
+	p := &Plane{
+		config: config, raw: [2]int{-1, -1},
+		links: make(map[int]link.Link), attaching: make(map[int]*attachment), pairs: make(map[bpf.WireKey]*Pair),
+		stop: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			p.release()
+		}
+	}()
+	if p.netns, err = currentNamespace(); err != nil {
+		return nil, err
+	}
+	_ = rlimit.RemoveMemlock() // before Linux 5.11 maps count against it
+	if err := p.load(); err != nil {
+		return nil, err
+	}
+	if p.netlink, err = openNetlink(); err != nil {
+		return nil, err
+	}
+	if p.loopback, err = findLoopback(p.netlink); err != nil {
+		return nil, err
+	}
+	if err := p.openRaw(); err != nil {
+		return nil, err
+	}
+	if p.reader, err = ringbuf.NewReader(p.objects.Ended); err != nil {
+		return nil, fmt.Errorf("read ring buffer: %w", err)
+	}
+	if err := p.takeLinks(); err != nil {
+		return nil, err
+	}
+	p.gone.Go(p.read)
+	p.gone.Go(p.sweep)
+	return p, nil
+}
+
+func (p *Plane) load() error {
+	spec, err := bpf.LoadWire()
+	if err != nil {
+		return fmt.Errorf("read program: %w", err)
+	}
+	if p.config.Entries != 0 {
+		spec.Maps[bpf.WireMapFlows].MaxEntries = p.config.Entries
+	}
+	var options ebpf.CollectionOptions
+	if p.config.Instance != "" {
+		p.kept = true
+		if options.MapReplacements, err = p.openPinned(spec); err != nil {
+			return err
+		}
+		defer func() {
+			for _, m := range options.MapReplacements {
+				_ = m.Close() // the collection has its own descriptors
+			}
+		}()
+	}
+	if err := spec.LoadAndAssign(&p.objects, &options); err != nil {
+		var verifier *ebpf.VerifierError
+		if errors.As(err, &verifier) {
+			return fmt.Errorf("load program: %w", verifier)
+		}
+		return fmt.Errorf("load program: %w", err)
+	}
+	return nil
+}
+
+// attached says whether the program sees what comes in by an interface. If not,
+// it is attached in the background, which can take tens of milliseconds.
+func (p *Plane) attached(ifindex int) (Refusal, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.links[ifindex] != nil {
+		return 0, nil
+	}
+	a := p.attaching[ifindex]
+	switch {
+	case p.closed:
+		return Broken, ErrClosed
+	case a == nil:
+		a = &attachment{}
+		p.attaching[ifindex] = a
+		p.gone.Go(func() { p.attachTo(ifindex, a) })
+	case a.why != 0:
+		why, err := a.why, a.err
+		if time.Since(a.failed) > attachRetry {
+			delete(p.attaching, ifindex)
+		}
+		return why, err
+	}
+	return 0, ErrPending
+}
+
+// attachRetry is how long a failure is believed.
+const attachRetry = 10 * time.Second
+
+// An attachment is on its way, or has failed.
+type attachment struct {
+	why    Refusal
+	err    error
+	failed time.Time
+}
+
+func (p *Plane) attachTo(ifindex int, a *attachment) {
+	var l link.Link
+	why := Broken
+	err := p.netns.do(func() (err error) {
+		l, why, err = p.attach(ifindex)
+		return err
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a.why, a.err, a.failed = why, err, time.Now(); why == 0 {
+		p.links[ifindex] = l
+		delete(p.attaching, ifindex)
+	}
+}
+
+func (p *Plane) attach(ifindex int) (link.Link, Refusal, error) {
+	ok, err := p.ethernet(ifindex)
+	if err != nil {
+		return nil, NoRoute, err
+	}
+	if !ok {
+		return nil, LinkLayer, nil
+	}
+	l, err := link.AttachTCX(link.TCXOptions{
+		Interface: ifindex, Program: p.objects.WireIngress, Attach: ebpf.AttachTCXIngress,
+	})
+	if err != nil {
+		return nil, Denied, fmt.Errorf("attach to interface %d: %w", ifindex, err)
+	}
+	if p.kept {
+		if err := l.Pin(p.linkPath(ifindex)); err != nil {
+			_ = l.Close()
+			return nil, Denied, fmt.Errorf("pin link: %w", err)
+		}
+	}
+	return l, 0, nil
+}
+
+// Attached returns the indexes of the interfaces that have the program.
+func (p *Plane) Attached() (ifindexes []int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.links {
+		ifindexes = append(ifindexes, i)
+	}
+	return ifindexes
+}
+
+// read passes on what the program reports.
+func (p *Plane) read() {
+	var record ringbuf.Record
+	for {
+		err := p.reader.ReadInto(&record)
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		var key bpf.WireKey
+		if err != nil || len(record.RawSample) < int(unsafe.Sizeof(key)) {
+			continue
+		}
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&key)), unsafe.Sizeof(key)), record.RawSample)
+		p.mu.Lock()
+		pair := p.pairs[key]
+		p.mu.Unlock()
+		if pair != nil {
+			pair.news()
+		}
+	}
+}
+
+// sweep takes out what has lingered, and ends the plane when nobody has used it
+// for a while.
+func (p *Plane) sweep() {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	idle := 0
+	for {
+		select {
+		case <-p.stop:
+			return
+		case now := <-ticker.C:
+			p.collect(now)
+		}
+		p.mu.Lock()
+		if idle++; p.users > 0 || p.kept {
+			idle = 0
+		}
+		over := idle > 1 && !p.closed
+		if over {
+			p.closed = true
+		}
+		p.mu.Unlock()
+		if over {
+			// This goroutine is the last: it releases what the plane has.
+			_ = p.reader.Close()
+			go p.finish()
+			return
+		}
+	}
+}
+
+func (p *Plane) collect(now time.Time) {
+	for {
+		p.mu.Lock()
+		if len(p.retired) == 0 || now.Sub(p.retired[0].at) < linger {
+			p.mu.Unlock()
+			return
+		}
+		pair := p.retired[0].pair
+		p.retired = p.retired[1:]
+		p.mu.Unlock()
+		pair.remove()
+	}
+}
+
+// retire keeps a pair's entries for a while.
+func (p *Plane) retire(pair *Pair) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retired = append(p.retired, retiree{pair, time.Now()})
+}
+
+func (p *Plane) forget(pair *Pair) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range pair.keys {
+		if p.pairs[pair.keys[i]] == pair {
+			delete(p.pairs, pair.keys[i])
+			if i == 0 {
+				p.users--
+			}
+		}
+	}
+}
+
+// claim keeps the plane from ending by itself; false: it has ended.
+func (p *Plane) claim() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.users++
+	return true
+}
+
+func (p *Plane) unclaim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.users--
+}
+
+// Taken says whether there is an entry for the packets from one address to
+// another: a spliced flow has no socket that would keep the kernel from handing
+// its local port out again.
+func (p *Plane) Taken(from, to netip.AddrPort) bool {
+	key := bpf.WireKeyOf(from, to)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pairs[key] != nil
+}
+
+// Alive says that the plane has not ended.
+func (p *Plane) Alive() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.closed
+}
+
+// Close ends the plane; what is pinned stays.
+func (p *Plane) Close() {
+	p.mu.Lock()
+	first := !p.closed
+	p.closed = true
+	p.mu.Unlock()
+	if first {
+		close(p.stop)
+		_ = p.reader.Close()
+	}
+	p.finish()
+}
+
+// finish waits for the goroutines and lets everything go.
+func (p *Plane) finish() {
+	p.gone.Wait()
+	p.release()
+}
+
+func (p *Plane) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reader != nil {
+		_ = p.reader.Close()
+	}
+	for i, l := range p.links {
+		_ = l.Close()
+		delete(p.links, i)
+	}
+	_ = p.objects.Close()
+	p.netns.close()
+	if p.netlink != nil {
+		p.netlink.Close()
+	}
+	p.closeRaw()
+	if p.meta != nil {
+		_ = p.meta.Close()
+	}
+	if p.lock != nil {
+		_ = p.lock.Close()
+	}
+}
+
+func (p *Plane) openRaw() error {
+	for i, family := range []int{syscall.AF_INET, syscall.AF_INET6} {
+		fd, err := sys.RawSocket(family)
+		if err != nil && family == syscall.AF_INET {
+			return fmt.Errorf("open raw socket: %w", err)
+		}
+		if err == nil { // else there is no IPv6
+			p.raw[i] = fd
+		}
+	}
+	return nil
+}
+
+func (p *Plane) closeRaw() {
+	for i, fd := range p.raw {
+		if fd >= 0 {
+			_ = sys.Close(fd)
+			p.raw[i] = -1
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package wire
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+)
+
+// A hop is where packets to a peer leave, and its own come in.
+type hop struct {
+	ifindex int // of lo if the peer is on this machine
+}
+
+const (
+	routeUnicast = 1 // RTN_UNICAST
+	routeLocal   = 2 // RTN_LOCAL
+)
+
+// lookup finds the hop to a peer.
+func (p *Plane) lookup(local, peer netip.Addr) (hop, Refusal, error) {
+	options := &netlink.RouteGetOptions{SrcAddr: net.IP(local.AsSlice())}
+	if zone := peer.Zone(); zone != "" {
+		options.Oif = zone
+	}
+	routes, err := p.netlink.RouteGetWithOptions(net.IP(peer.AsSlice()), options)
+	if err != nil || len(routes) == 0 {
+		return hop{}, NoRoute, err
+	}
+	switch r := routes[0]; r.Type {
+	case routeLocal:
+		return hop{ifindex: p.loopback}, 0, nil
+	case routeUnicast:
+		return hop{ifindex: r.LinkIndex}, 0, nil
+	}
+	return hop{}, NoRoute, nil
+}
+
+// ethernet says whether the packets of an interface have Ethernet headers.
+func (p *Plane) ethernet(ifindex int) (bool, error) {
+	l, err := p.netlink.LinkByIndex(ifindex)
+	if err != nil {
+		return false, fmt.Errorf("find interface %d: %w", ifindex, err)
+	}
+	encap := l.Attrs().EncapType
+	return encap == "ether" || encap == "loopback", nil
+}
+
+// findLoopback returns the index of lo.
+func findLoopback(h *netlink.Handle) (int, error) {
+	l, err := h.LinkByName("lo")
+	if err != nil {
+		return 0, fmt.Errorf("find lo: %w", err)
+	}
+	return l.Attrs().Index, nil
+}
+
+func openNetlink() (*netlink.Handle, error) {
+	h, err := netlink.NewHandle(syscall.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	return h, nil
+}

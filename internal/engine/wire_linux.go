@@ -1,0 +1,594 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/engine/wire"
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+const (
+	// wireSettle is how long a pair is watched before anything else is done, and
+	// how long after the switch the sockets stay: a packet that was past the
+	// program by then has reached its socket (an RCU grace period, with room to
+	// spare).
+	wireSettle = 30 * time.Millisecond
+	// wireQuiet is how long a pair may take to come to rest by itself, as the
+	// two sides of an exchange of messages do, before the windows are closed.
+	wireQuiet = 20 * time.Millisecond
+	// wireClosed is how long the windows of the first attempt stay closed at
+	// most once there is little left to deliver; later ones get up to
+	// wireClosedMost. wireLight, in bytes, is little; to get there takes at most
+	// wireDrain.
+	wireClosed     = 100 * time.Millisecond
+	wireClosedMost = time.Second
+	wireLight      = 512 << 10
+	wireDrain      = 2 * time.Second
+	// The pauses between attempts double; after wireAttempts the pair stays
+	// where it is.
+	wirePause    = 20 * time.Millisecond
+	wireAttempts = 10
+	// wirePoll is the distance of looks for a plane that is being opened.
+	wirePoll = 5 * time.Millisecond
+)
+
+// ErrHandOver means that a pair was lost at its hand-over to the program: what
+// its sockets and the program knew did not fit. Both sides got a RST.
+var ErrHandOver = errors.New("hand-over failed")
+
+type wirePhase uint8
+
+const (
+	wireWaiting  wirePhase = iota // not worth it yet
+	wireWatching                  // in the table
+	wireArming                    // to be spliced when it is at rest
+	wireClosing                   // brought to rest
+	wireLeaving                   // spliced; the sockets are still there
+	wireOn                        // spliced
+	wireOff                       // not to be spliced
+)
+
+// A wiring is a session's way to the engine wire. Its loop owns it.
+type wiring struct {
+	policy WirePolicy
+	pair   *wire.Pair
+	phase  wirePhase
+	at     time.Duration // loop clock: the next look; 0 is none
+	began  time.Duration // loop clock: of the phase
+	dry    time.Duration // loop clock: of when there was enough to deliver, last
+	armed  int64         // bytes moved when the pair was armed, -1 if it is not
+	most   time.Duration // bounds the current attempt
+	pause  time.Duration
+	base   [2]int64 // bytes delivered before the switch
+	stats  WireStats
+}
+
+// wirePlane is the reactor's plane.
+type wirePlane struct {
+	mu      sync.Mutex
+	plane   *wire.Plane
+	opening bool
+	err     error
+	failed  time.Time
+}
+
+// wireRetry is how long a failure to open the plane is believed.
+const wireRetry = time.Minute
+
+// OpenWire makes sure that the program is loaded. The error says what is
+// missing.
+func (r *Reactor) OpenWire(config wire.Config) (*wire.Plane, error) {
+	w := &r.wire
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.plane != nil && w.plane.Alive() {
+		return w.plane, nil
+	}
+	plane, err := wire.Open(config)
+	w.plane, w.err, w.failed = plane, err, time.Now()
+	return plane, err
+}
+
+// get returns the plane if there is one. Else it has one opened, unless that
+// has failed lately.
+func (w *wirePlane) get(r *Reactor, config wire.Config) (*wire.Plane, error) {
+	if !w.mu.TryLock() {
+		return nil, nil // it is being opened
+	}
+	defer w.mu.Unlock()
+	switch {
+	case w.plane != nil && w.plane.Alive():
+		return w.plane, nil
+	case w.err != nil && time.Since(w.failed) < wireRetry:
+		return nil, w.err
+	case !w.opening:
+		w.opening = true
+		go func() { // loading takes milliseconds: too long for a loop
+			_, _ = r.OpenWire(config)
+			w.mu.Lock()
+			w.opening = false
+			w.mu.Unlock()
+		}()
+	}
+	return nil, nil
+}
+
+// wireFor returns the wiring of a session to be, nil for none.
+func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
+	if k == Wire {
+		policy = WirePolicy{Upgrade: true, Instance: policy.Instance, Root: policy.Root}
+	}
+	if k != Wire && k != Auto || !policy.Upgrade {
+		return nil
+	}
+	w := &wiring{policy: policy, most: wireClosed, pause: wirePause}
+	if limits.MaxAToB != 0 || limits.MaxBToA != 0 {
+		w.refuse(wire.Limited)
+	}
+	return w
+}
+
+// portAttempts is how many local ports are tried before one is taken that may
+// be a spliced flow's; then the connection fails by its timeout.
+const portAttempts = 16
+
+// connect connects b so that the pair can be spliced: its segments fit a's way,
+// and its local port is not one of a spliced flow to the same target, which the
+// kernel does not know of any more.
+func (w *wiring) connect(l *loop, a, b int, to *sys.Address) (int, error) {
+	w.clamp(a, b)
+	var refused []int
+	defer func() {
+		for _, fd := range refused { // until now, so that each has another port
+			_ = sys.Close(fd)
+		}
+	}()
+	for range portAttempts {
+		if err := sys.Connect(b, to); err != nil && err != syscall.EINPROGRESS {
+			return b, err
+		}
+		plane, _ := l.reactor.wire.get(l.reactor, w.policy.config())
+		local, err := sys.LocalAddr(b)
+		if plane == nil || err != nil || !plane.Taken(to.AddrPort(), local) {
+			return b, nil
+		}
+		next, err := sys.StreamSocket(to.Family())
+		if err != nil {
+			return b, err
+		}
+		refused, b = append(refused, b), next
+		if err := sys.SetTCP(b, keepIdle, keepInterval, keepCount); err != nil {
+			return b, err
+		}
+		if err := sys.LeaveOOBInline(b); err != nil {
+			return b, err
+		}
+		w.clamp(a, b)
+	}
+	return b, syscall.EADDRNOTAVAIL
+}
+
+// clamp bounds the segments that the b side will send to what a takes.
+func (w *wiring) clamp(a, b int) {
+	info, err := sys.ReadTCPInfo(a)
+	if err != nil || w.phase == wireOff {
+		return // a unix socket
+	}
+	mss := int(info.SendMSS)
+	if info.Options&sys.TCPTimestamps != 0 {
+		mss += 12
+	}
+	_ = sys.SetMaxSegment(b, mss) // a unix socket; too small a value: refused later
+}
+
+// carried says whether packets are spliced, so that the sockets are not to be
+// touched.
+func (w *wiring) carried() bool { return w != nil && (w.phase == wireLeaving || w.phase == wireOn) }
+
+func (w *wiring) refuse(why wire.Refusal) {
+	w.phase, w.at = wireOff, 0
+	w.stats.Refused = WhyWireNotTCP + Why(why-wire.NotTCP)
+}
+
+// step does what is next. The directions have just moved what they could.
+func (w *wiring) step(l *loop, s *Session) {
+	if w.phase == wireOff || s.over || s.dial != nil {
+		return
+	}
+	if !w.carried() && (s.stopping || s.dirs[0].ended() || s.dirs[1].ended() || s.ends[0].hangup || s.ends[1].hangup) {
+		w.withdraw(l, s, wire.Ended)
+		if !w.carried() {
+			return
+		}
+	}
+	switch w.phase {
+	case wireWaiting:
+		w.consider(l, s)
+	case wireWatching:
+		if l.now >= w.at {
+			w.begin(l, s)
+		}
+	case wireArming:
+		w.arming(l, s)
+	case wireClosing:
+		w.closing(l, s)
+	case wireLeaving:
+		if l.now >= w.at {
+			w.leave(l, s)
+		}
+	}
+	w.publish(s)
+}
+
+func (w *wiring) publish(s *Session) {
+	if old := s.wireStats.Load(); old == nil || *old != w.stats {
+		st := w.stats
+		s.wireStats.Store(&st)
+	}
+}
+
+// withdraw gives up before the switch, unless that has just happened.
+func (w *wiring) withdraw(l *loop, s *Session, why wire.Refusal) {
+	if w.pair != nil {
+		if !w.release() {
+			w.switched(l, s)
+			return
+		}
+		w.pair.Bound(wire.WindowOpen)
+		w.pair.Withdraw()
+		w.pair = nil
+	}
+	w.refuse(why)
+	w.publish(s)
+}
+
+// release undoes what was done towards a switch; false: it has happened.
+func (w *wiring) release() bool {
+	w.armed = -1
+	err := w.pair.Release()
+	for err == syscall.EAGAIN { // a packet on another CPU decides, within a microsecond
+		err = w.pair.Release()
+	}
+	return err != syscall.EALREADY
+}
+
+// worth says whether a pair is to be handed over, and when to look again.
+func (w *wiring) worth(l *loop, s *Session) bool {
+	age := l.now - s.startedAt
+	if s.dirs[0].out.Load()+s.dirs[1].out.Load() >= w.policy.AfterBytes || age >= w.policy.AfterAge {
+		return true
+	}
+	w.at = s.startedAt + w.policy.AfterAge
+	return false
+}
+
+// consider enters the pair into the table.
+func (w *wiring) consider(l *loop, s *Session) {
+	if l.now < w.at && s.dirs[0].out.Load()+s.dirs[1].out.Load() < w.policy.AfterBytes {
+		return
+	}
+	if !w.worth(l, s) {
+		return
+	}
+	plane, err := l.reactor.wire.get(l.reactor, wire.Config{Instance: w.policy.Instance, Root: w.policy.Root})
+	if err != nil {
+		w.refuse(wire.Denied)
+		return
+	}
+	if plane == nil {
+		w.at = l.now + wirePoll
+		return
+	}
+	pair, why, err := plane.Consider(s.ends[0].fd, s.ends[1].fd, func() {
+		l.post(command{what: wireNews, s: s})
+	})
+	if err == wire.ErrPending || err == wire.ErrClosed { // the next look opens another plane
+		w.at = l.now + wirePoll
+		return
+	}
+	if why != 0 {
+		w.refuse(why)
+		return
+	}
+	w.pair, w.phase = pair, wireWatching
+	w.at = l.now + wireSettle
+}
+
+// begin starts an attempt.
+func (w *wiring) begin(l *loop, s *Session) {
+	if !w.pair.Seen() {
+		w.fail(l, s, wire.Unseen)
+		return
+	}
+	w.phase, w.began, w.armed = wireArming, l.now, -1
+	w.pair.Bound(wire.WindowSqueezed)
+	w.arming(l, s)
+}
+
+// arm arms the pair if there is nothing left to move. It says whether the
+// phase has ended.
+func (w *wiring) arm(l *loop, s *Session) bool {
+	bytes := s.dirs[0].out.Load() + s.dirs[1].out.Load()
+	if w.armed == bytes {
+		return false // still
+	}
+	for i := range s.dirs {
+		if s.dirs[i].held() > 0 || s.ends[i].readable {
+			return false
+		}
+	}
+	switch err := w.pair.Arm(); err {
+	case nil:
+		w.armed = bytes
+		return false
+	case syscall.EAGAIN:
+		return false
+	case syscall.EALREADY:
+		w.switched(l, s)
+	case syscall.ENOTCONN:
+		w.withdraw(l, s, wire.Ended)
+	default:
+		w.withdraw(l, s, wire.Broken)
+	}
+	return true
+}
+
+// arming waits for the pair to come to rest by itself.
+func (w *wiring) arming(l *loop, s *Session) {
+	if w.arm(l, s) {
+		return
+	}
+	w.at = 0
+	if w.armed >= 0 && w.armed == s.dirs[0].out.Load()+s.dirs[1].out.Load() {
+		return // nothing moves: it costs nothing to wait
+	}
+	if l.now < w.began+wireQuiet {
+		w.at = l.now + time.Millisecond
+		return
+	}
+	w.pair.Bound(wire.WindowClosed)
+	w.phase, w.began, w.dry = wireClosing, l.now, l.now
+	w.closing(l, s)
+}
+
+// light says whether little is left to deliver.
+func (w *wiring) light(s *Session) bool {
+	for i := range s.ends {
+		unread, err := sys.Unread(s.ends[i].fd)
+		if err != nil {
+			return true
+		}
+		unsent, err := sys.Unsent(s.ends[1-i].fd)
+		if err != nil {
+			return true
+		}
+		if unread+unsent+s.dirs[i].held() > wireLight {
+			return false
+		}
+	}
+	return true
+}
+
+// closing delivers what is left while nothing new comes.
+func (w *wiring) closing(l *loop, s *Session) {
+	if w.arm(l, s) {
+		return
+	}
+	if !w.light(s) && l.now-w.began < wireDrain {
+		w.dry = l.now // nobody waits: there is enough to deliver
+	}
+	if l.now-w.dry >= w.most+4*w.pair.RTT() {
+		w.fail(l, s, wire.Busy)
+		return
+	}
+	w.at = l.now + time.Millisecond
+}
+
+// fail ends an attempt; why is the reason if it was the last.
+func (w *wiring) fail(l *loop, s *Session, why wire.Refusal) {
+	if w.phase == wireClosing {
+		w.stats.Closed += l.now - w.began
+	}
+	if !w.release() {
+		w.switched(l, s)
+		return
+	}
+	w.stats.Attempts++
+	w.phase = wireWatching
+	w.pair.Bound(wire.WindowOpen)
+	if w.stats.Attempts >= wireAttempts {
+		w.withdraw(l, s, why)
+		return
+	}
+	w.at = l.now + w.pause
+	w.pause *= 2
+	w.most = min(2*w.most, wireClosedMost)
+}
+
+// switched: a packet has found the pair at rest.
+func (w *wiring) switched(l *loop, s *Session) {
+	w.stats.Attempts++
+	if w.phase == wireClosing {
+		w.stats.Closed += l.reactor.clock() - w.began
+	}
+	w.stats.Switched = true
+	w.phase, w.at = wireLeaving, l.now+wireSettle
+	for i := range s.dirs {
+		w.base[i] = s.dirs[i].out.Load()
+		s.dirs[i].choice.view.Store(uint32(Wire)<<8 | uint32(WhyHandedOver))
+	}
+	s.wired.Store(&wired{pair: w.pair, base: w.base})
+	_ = w.pair.Record(w.meta(s)) // a full table: then nobody adopts it
+	_ = w.pair.Announce()        // lost, as any packet can be: a persist timer does it then
+	w.publish(s)
+}
+
+// lose ends a session whose two sides don't fit any more.
+func (w *wiring) lose(l *loop, s *Session, err error) {
+	err = fmt.Errorf("%w: %w", ErrHandOver, err)
+	w.cut(l, s)
+	for i := range s.ends {
+		s.ends[i].reset()
+	}
+	s.stopAll(l, Failed, err)
+}
+
+// leave gives up the sockets.
+func (w *wiring) leave(l *loop, s *Session) {
+	if err := w.pair.Settle(); err != nil {
+		w.lose(l, s, err)
+		return
+	}
+	for i := range s.ends {
+		e := &s.ends[i]
+		l.drop(e)
+		_ = sys.EpollDel(l.ep, e.fd)
+		_ = sys.Close(e.fd)
+		e.fd = -1
+	}
+	l.reactor.release(s)
+	s.ends[0].cookie = 0
+	w.phase, w.at = wireOn, 0
+	w.refresh(l, s) // what was reported so far
+}
+
+// refresh takes over what the program has counted, and ends what has ended.
+func (w *wiring) refresh(l *loop, s *Session) {
+	v, err := w.pair.Look()
+	if err != nil {
+		// Somebody took the entries out, by spliced flows --purge.
+		w.phase = wireOff
+		s.stopAll(l, Failed, fmt.Errorf("look up the spliced flow: %w", err))
+		return
+	}
+	w.count(s, &v)
+	if moved := l.now - time.Duration(sys.Monotonic()-v.LastMoved); v.LastMoved > 0 && moved > s.active {
+		s.active = moved
+		s.progress.Store(int64(moved))
+	}
+	if w.phase == wireLeaving {
+		return // the sockets have to go first
+	}
+	for i := range s.dirs {
+		if v.FIN[i] {
+			s.dirs[i].finish(l, EOF, nil)
+		}
+	}
+	for i := range s.dirs {
+		if v.Reset[i] {
+			s.dirs[i].finish(l, ResetBySource, syscall.ECONNRESET)
+			s.dirs[1-i].finish(l, ResetByDrain, syscall.ECONNRESET)
+		}
+	}
+	if s.ended() {
+		w.phase = wireOff
+		w.pair.Finish()
+		s.wired.Store(nil)
+	}
+	w.publish(s)
+	s.settle(l)
+}
+
+func (w *wiring) count(s *Session, v *wire.View) {
+	for i := range s.dirs {
+		if n := w.base[i] + v.Delivered[i]; n > s.dirs[i].out.Load() {
+			s.dirs[i].out.Store(n)
+		}
+	}
+	w.stats.take(v)
+}
+
+// cut ends a spliced flow, with a RST to both sides. It does nothing for a
+// session that is not spliced.
+func (w *wiring) cut(l *loop, s *Session) {
+	if !w.carried() {
+		if w.pair != nil && w.phase != wireOff {
+			w.withdraw(l, s, wire.Ended)
+		}
+		if !w.carried() {
+			return
+		}
+	}
+	if v, err := w.pair.Look(); err == nil {
+		w.count(s, &v)
+		for i := range s.dirs {
+			if v.FIN[i] {
+				s.dirs[i].finish(l, EOF, nil)
+			}
+		}
+	}
+	leaving := w.phase == wireLeaving
+	w.phase = wireOff
+	w.publish(s)
+	w.pair.Abort()
+	s.wired.Store(nil)
+	if leaving {
+		w.pair.Dissolve()
+		for i := range s.ends {
+			s.ends[i].err = syscall.ECONNABORTED
+		}
+	}
+}
+
+// wired is what others than the loop need of a spliced session.
+type wired struct {
+	pair *wire.Pair
+	base [2]int64
+}
+
+// live brings st up to date.
+func (w *wired) live(s *Session, st *Stats) {
+	v, err := w.pair.Look()
+	if err != nil {
+		return // it has just ended, or the loop will find out
+	}
+	st.AToB.Bytes = max(st.AToB.Bytes, w.base[0]+v.Delivered[0])
+	st.BToA.Bytes = max(st.BToA.Bytes, w.base[1]+v.Delivered[1])
+	if moved := time.Now().Add(-time.Duration(sys.Monotonic() - v.LastMoved)); v.LastMoved > 0 && moved.After(st.LastProgress) {
+		st.LastProgress = moved
+	}
+	if st.Wire != nil {
+		full := *st.Wire
+		full.take(&v)
+		st.Wire = &full
+	}
+}
+
+func (w *WireStats) take(v *wire.View) {
+	for i, f := range v.Flows {
+		w.Packets[i], w.Retransmits[i] = f.Packets, f.Retransmits
+		w.Errors[i] = f.Errors
+	}
+}
+
+func (p WirePolicy) config() wire.Config { return wire.Config{Instance: p.Instance, Root: p.Root} }
+
+// wireNews: the program has seen a FIN acknowledged, or a RST.
+func (s *Session) wireNews(l *loop) {
+	w := s.wire
+	switch {
+	case w.carried():
+		w.refresh(l, s)
+	case (w.phase == wireArming || w.phase == wireClosing) && w.pair.Spliced():
+		w.switched(l, s)
+		s.settle(l)
+	}
+}
+
+// expire does what is due, and says whether that was all.
+func (w *wiring) expire(l *loop, s *Session) bool {
+	if w.at != 0 && l.now >= w.at {
+		w.step(l, s)
+		if s.over || s.ended() {
+			return true
+		}
+	}
+	if w.carried() {
+		w.refresh(l, s) // the idle limit counts from what the program has seen
+	}
+	return s.over || s.ended()
+}

@@ -1,0 +1,304 @@
+package engine_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/engine"
+	"github.com/spliced-io/spliced/internal/sys"
+	"github.com/spliced-io/spliced/internal/testnet"
+)
+
+// wirePatience is how long anything may take that should happen at once.
+const wirePatience = 20 * time.Second
+
+// A relaySpec is what the relay process is told by its environment.
+type relaySpec struct {
+	Listen, Target string
+	Kind           uint8 // engine.Kind, which has an encoder and no decoder
+	Limits         engine.Limits
+	Policy         engine.WirePolicy
+}
+
+// wireNumbers are the fields of engine.WireStats that have a decoder.
+type wireNumbers struct {
+	Switched                     bool
+	Attempts                     int
+	Closed                       time.Duration
+	Packets, Retransmits, Errors [2]uint64
+}
+
+const relayEnv = "SPLICED_WIRE_RELAY"
+
+// A relay is a relay process in a namespace.
+type relay struct {
+	cmd     *exec.Cmd
+	stdin   io.WriteCloser
+	addr    string
+	results chan relayResult
+	gone    chan error
+}
+
+// A relayResult is what is left of a session; Live if it has not ended.
+type relayResult struct {
+	Live           bool
+	Flows          int // adopted, on the first line of an instance; or spliced, when asked
+	Client         string
+	AToB, BToA     int64
+	ReasonA        string
+	ReasonB        string
+	Engine, Why    string
+	Err            string
+	Refused        string // why there was no hand-over
+	Failed         string // why there was no session
+	Wire           wireNumbers
+	SinceLastMoved time.Duration
+}
+
+// TestHelperWireRelay is no test of its own: it is the relay process of the
+// others.
+func TestHelperWireRelay(t *testing.T) {
+	env := os.Getenv(relayEnv)
+	if env == "" {
+		return
+	}
+	var spec relaySpec
+	if err := json.Unmarshal([]byte(env), &spec); err != nil {
+		t.Fatal(err)
+	}
+	if err := runRelay(spec); err != nil {
+		t.Fatal(err)
+	}
+}
+
+type relayHandler struct {
+	client  string
+	session *engine.Session
+	out     *relayOut
+}
+
+type relayOut struct {
+	mu   sync.Mutex
+	enc  *json.Encoder
+	live map[*relayHandler]struct{}
+}
+
+func (h *relayHandler) Connected(int, netip.AddrPort) {
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	h.out.live[h] = struct{}{}
+}
+
+func (h *relayHandler) Failed(err error) {
+	h.out.say(relayResult{Client: h.client, Failed: err.Error()})
+}
+
+func (h *relayHandler) Ended(r engine.Result) {
+	h.out.mu.Lock()
+	delete(h.out.live, h)
+	h.out.mu.Unlock()
+	res := summary(h.client, r.Stats)
+	res.AToB, res.BToA = r.AToB.Bytes, r.BToA.Bytes
+	if err := r.Err(); err != nil {
+		res.Err = err.Error()
+	}
+	h.out.say(res)
+}
+
+func summary(client string, st engine.Stats) relayResult {
+	res := relayResult{
+		Client: client, AToB: st.AToB.Bytes, BToA: st.BToA.Bytes,
+		ReasonA: st.AToB.Reason.String(), ReasonB: st.BToA.Reason.String(),
+		Engine: st.AToB.Engine.String(), Why: st.AToB.Why.String(),
+		SinceLastMoved: time.Since(st.LastProgress),
+	}
+	if w := st.Wire; w != nil {
+		res.Refused = w.Refused.String()
+		res.Wire = wireNumbers{w.Switched, w.Attempts, w.Closed, w.Packets, w.Retransmits, w.Errors}
+	}
+	return res
+}
+
+func (o *relayOut) say(r relayResult) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_ = o.enc.Encode(r)
+}
+
+func runRelay(spec relaySpec) error {
+	ln, err := net.Listen("tcp", spec.Listen)
+	if err != nil {
+		return err
+	}
+	raw, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	fd := -1
+	if cerr := raw.Control(func(n uintptr) { fd, err = sys.Dup(int(n)) }); cerr != nil || err != nil {
+		return fmt.Errorf("%v, %v", cerr, err)
+	}
+	addr := ln.Addr()
+	ln.Close()
+	to, err := sys.TCPAddress(netip.MustParseAddrPort(spec.Target))
+	if err != nil {
+		return err
+	}
+	out := &relayOut{enc: json.NewEncoder(os.Stdout), live: make(map[*relayHandler]struct{})}
+	reactor := new(engine.Reactor)
+	if spec.Policy.Instance != "" {
+		n, err := reactor.AdoptWire(spec.Policy, func(s *engine.Session, a, _ netip.AddrPort) engine.Handler {
+			h := &relayHandler{a.String(), s, out}
+			h.Connected(0, netip.AddrPort{})
+			return h
+		})
+		if err != nil {
+			return err
+		}
+		out.say(relayResult{Flows: n})
+	}
+	a, err := reactor.Listen(engine.AcceptSpec{
+		FD: fd, Kind: engine.Kind(spec.Kind), Limits: spec.Limits, Timeout: 5 * time.Second, Wire: spec.Policy,
+		Admit: func() bool { return true },
+		Held:  func(err error) { out.say(relayResult{Failed: err.Error()}) },
+		Accepted: func(s *engine.Session, client netip.AddrPort) ([]engine.Target, engine.Handler) {
+			return []engine.Target{{Name: spec.Target, Address: to}}, &relayHandler{client.String(), s, out}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("listening %s\n", addr)
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		out.mu.Lock()
+		var live []*relayHandler
+		for h := range out.live {
+			live = append(live, h)
+		}
+		out.mu.Unlock()
+		switch in.Text() {
+		case "stats":
+			for _, h := range live {
+				r := summary(h.client, h.session.Stats())
+				r.Live = true
+				out.say(r)
+			}
+		case "spliced":
+			n := 0
+			for _, h := range live {
+				if h.session.Stats().AToB.Engine == engine.Wire {
+					n++
+				}
+			}
+			out.say(relayResult{Flows: n})
+		case "stop":
+			for _, h := range live {
+				h.session.Stop(context.Background())
+			}
+		}
+	}
+	a.Close()
+	return nil
+}
+
+// startRelay runs a relay inside a namespace until the test ends.
+func startRelay(t *testing.T, ns *testnet.Namespace, spec relaySpec) *relay {
+	t.Helper()
+	env, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{results: make(chan relayResult, 10000), gone: make(chan error, 1)}
+	r.cmd = exec.Command(os.Args[0], "-test.run=^TestHelperWireRelay$", "-test.timeout=10m")
+	r.cmd.Env = append(os.Environ(), relayEnv+"="+string(env))
+	r.cmd.Stderr = os.Stderr
+	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := r.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ns.Start(r.cmd); err != nil {
+		t.Fatal(err)
+	}
+	addr := make(chan string, 1)
+	go func() {
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			var res relayResult
+			if _, err := fmt.Sscanf(lines.Text(), "listening %s", &r.addr); err == nil {
+				addr <- r.addr
+			} else if json.Unmarshal(lines.Bytes(), &res) == nil {
+				r.results <- res
+			} else if s := lines.Text(); s != "PASS" && s != "" {
+				fmt.Fprintln(os.Stderr, "relay:", s)
+			}
+		}
+		r.gone <- r.cmd.Wait()
+	}()
+	t.Cleanup(r.end)
+	select {
+	case r.addr = <-addr:
+	case err := <-r.gone:
+		r.gone <- err
+		t.Fatal("the relay did not start:", err)
+	case <-time.After(wirePatience):
+		t.Fatal("the relay does not listen")
+	}
+	return r
+}
+
+// end ends the process, if it is there.
+func (r *relay) end() {
+	r.stdin.Close()
+	select {
+	case err := <-r.gone:
+		r.gone <- err
+	case <-time.After(wirePatience):
+		_ = r.cmd.Process.Kill()
+		r.gone <- <-r.gone
+	}
+}
+
+// result is the next one that is over.
+func (r *relay) result(t *testing.T) relayResult {
+	t.Helper()
+	select {
+	case res := <-r.results:
+		return res
+	case <-time.After(wirePatience):
+		t.Fatal("no session has ended")
+	}
+	return relayResult{}
+}
+
+// stats asks for the live sessions' and returns the first.
+func (r *relay) stats(t *testing.T) relayResult {
+	t.Helper()
+	if _, err := io.WriteString(r.stdin, "stats\n"); err != nil {
+		t.Fatal(err)
+	}
+	return r.result(t)
+}
+
+// spliced asks how many live sessions are.
+func (r *relay) spliced(t *testing.T) int {
+	t.Helper()
+	if _, err := io.WriteString(r.stdin, "spliced\n"); err != nil {
+		t.Fatal(err)
+	}
+	return r.result(t).Flows
+}

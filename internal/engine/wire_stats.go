@@ -1,0 +1,25 @@
+package engine
+
+import "time"
+
+// A WirePolicy says when auto hands sessions over to the engine wire, which
+// takes privileges. The zero value says never.
+type WirePolicy struct {
+	Upgrade    bool
+	AfterBytes int64         // once that many bytes were moved, both directions together
+	AfterAge   time.Duration // or that long after the start, whichever comes first
+	Instance   string        // flows outlive the process under this name; empty: they don't
+	Root       string        // where they are pinned; empty is the usual place
+}
+
+// WireStats is a session's way to the engine wire, and what the program has
+// seen of it. Pairs are a's and b's packets.
+type WireStats struct {
+	Switched    bool          // it was handed over
+	Attempts    int           // hand-overs begun
+	Closed      time.Duration // for so long the windows were closed, to bring it to rest
+	Refused     Why           // WhyNoBytes if it was not
+	Packets     [2]uint64     // since the hand-over
+	Retransmits [2]uint64     // of these, starting in what was seen before
+	Errors      [2]uint64     // segments that could not be translated, and were dropped
+}

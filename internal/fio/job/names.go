@@ -1,0 +1,79 @@
+package job
+
+import "strings"
+
+// fioOptions are the options that fio 3.42 documents, by name and alias, with
+// those of its engines. One of them that this package does not have is refused
+// as such; another word is a misspelling.
+const fioOptions = `
+allow_file_create allow_mounted_write allrandrepeat atomic ba block_error_percentiles
+blockalign blocksize blocksize_range blocksize_unaligned bs bs_is_seq_rand bs_unaligned
+bsrange bssplit buffer_compress_chunk buffer_compress_percentage buffer_pattern buffered
+bwavgtime cgroup cgroup_nodelete cgroup_weight clat_percentiles clocksource comm
+continue_on_error cpumask cpus_allowed cpus_allowed_policy create_fsync create_on_open
+create_only create_serialize data_placement dataplacement dedupe_global dedupe_mode
+dedupe_percentage dedupe_working_set_percentage description direct directory disable_bw
+disable_bw_measurement disable_clat disable_lat disable_slat disk_util do_verify dp_scheme
+end_fsync end_syncfs error_dump exec_postrun exec_prerun exit_what exitall exitall_on_error
+experimental_verify fadvise_hint fallocate fdatasync fdp fdp_pli fdp_pli_select file_append
+file_service_type filename filename_format fileoffset filesize filetype fill_device fill_fs
+flow flow_id flow_sleep flow_watermark fsync fsync_on_close gid gpu_dev_id gpu_dev_ids
+group_reporting gtod_cpu gtod_reduce hugepage-size ignore_error ignore_zone_limits include
+invalidate io_limit io_size io_submit_mode iodepth iodepth_batch iodepth_batch_complete
+iodepth_batch_complete_max iodepth_batch_complete_min iodepth_batch_submit iodepth_low
+ioengine iomem iomem_align iopsavgtime ioscheduler job_max_open_zones job_start_clock_id
+kb_base lat_percentiles latency_percentile latency_run latency_target latency_window
+lockfile lockmem log_alternate_epoch log_alternate_epoch_clock_id log_avg_msec
+log_compression log_compression_cpus log_entries log_hist_coarseness log_hist_msec
+log_issue_time log_max_value log_offset log_prio log_store_compressed log_unix_epoch
+log_window_value loops max_latency max_open_zones mem mem_align merge_blktrace_file
+merge_blktrace_iters merge_blktrace_scalars name new_group nice norandommap nr_files nrfiles
+num_range numa_cpu_nodes numa_mem_policy number_ios numjobs offset offset_align
+offset_increment opendir openfiles overwrite per_job_logs percentage_random
+percentage_sequential percentile_list plid_select plids pre_read prio prioclass priohint
+profile ramp_size ramp_time random_distribution random_generator random_sequence_stride
+randrepeat randseed rate rate_cycle rate_ignore_thinktime rate_iops rate_iops_min rate_min
+rate_process ratecycle ratemin read_beyond_wp read_iolog read_iolog_chunked readwrite
+recover_zbd_write_error refill_buffers replay_align replay_no_stall replay_redirect
+replay_scale replay_skip replay_time_scale runtime rw rw_sequencer rwmixcycle rwmixread
+rwmixwrite scramble_buffers serialize_overlap significant_figures size slat_percentiles
+softrandommap spr_cs spr_num_regions spr_op sprandom ss ss_dur ss_interval ss_ramp
+startdelay stats steadystate steadystate_check_interval steadystate_duration
+steadystate_ramp_time stonewall sync sync_file_range thinkcycles thinktime thinktime_blocks
+thinktime_blocks_type thinktime_iotime thinktime_spin thread time_based timeout trim_backlog
+trim_backlog_batch trim_percentage trim_verify_zero uid unified_rw_reporting unique_filename
+unit_base unlink unlink_each_loop verify verify_async verify_async_cpus verify_backlog
+verify_backlog_batch verify_dump verify_fatal verify_header_seed verify_interval
+verify_offset verify_only verify_pattern verify_pattern_interval verify_policy
+verify_state_load verify_state_save verify_write_sequence verifysort verifysort_nr wait_for
+wait_for_previous write_barrier write_bw_log write_hint write_hist_log write_iolog
+write_iops_log write_lat_log write_zone_remainder zero_buffers zone_reset_frequency
+zone_reset_threshold zonecapacity zonemode zonerange zonesize zoneskip
+
+apptag apptag_mask arguments bind blocksize_unaligned brick busy_poll chunk_size clientname
+clustername cmd_type cmdprio cmdprio_bssplit cmdprio_class cmdprio_hint cmdprio_percentage
+conf cont cpuchunks cpuload cpumode cuda_io deac donorname exit_on_io_done fixedbufs
+force_async gpu_dev_ids grace_time hipri hipri_percentage hostname host http_backend
+http_host http_mode http_object_mode http_pass http_s3_key http_s3_keyid http_s3_region
+http_s3_security_token http_s3_sse_customer_algorithm http_s3_sse_customer_key
+http_s3_storage_class http_swift_auth_token http_user http_verbose https inplace interface
+libblkio_driver libblkio_force_enable_completion_eventfd libblkio_num_entries
+libblkio_path libblkio_pre_start_props libblkio_queue_size libblkio_vectored
+libblkio_wait_mode libblkio_write_zeroes_on_trim listen md_per_io_size mss namenode
+nfs_url nodelay nonvectored nowait object_class pi_act pi_chk pingpong pool port program
+proto protocol rados_object_size rbdname readfua registerfiles rocm_io sg_write_mode
+single_instance skip_bad sqthread_poll sqthread_poll_cpu std_redirect stat_type svc_name
+threads touch_objects ttl uncached uri userspace_reap verb verify_mode volume window_size
+write_mode writefua xnvme_async xnvme_admin xnvme_dev_nsid xnvme_dev_subnqn xnvme_iovec
+xnvme_mem xnvme_sync hdfsdirectory
+`
+
+// known says whether name is an option of fio.
+func known(name string) bool {
+	for f := range strings.FieldsSeq(fioOptions) {
+		if f == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,297 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/fio/data"
+	"github.com/spliced-io/spliced/internal/fio/ioengine"
+	"github.com/spliced-io/spliced/internal/fio/rnd"
+	"github.com/spliced-io/spliced/internal/fio/stat"
+)
+
+// remember notes a block that was written, to be verified.
+func (w *worker) remember(u *ioengine.Unit) {
+	w.history = append(w.history, piece{
+		file: int32(u.Tag), size: int32(u.Size), offset: u.Block, seed: u.Seed, number: u.Number,
+	})
+}
+
+// pretend goes through the writes of an earlier run without making them.
+func (w *worker) pretend() error {
+	u := w.units[0]
+	for !w.stopped() && !w.over(w.now()) {
+		ok, err := w.next(u)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		if u.Dir == Write {
+			w.remember(u)
+		}
+	}
+	return nil
+}
+
+// verifyAll reads back all that was written.
+func (w *worker) verifyAll() error {
+	w.state('V')
+	w.verifying = true
+	w.phaseBegin()
+	defer func() {
+		w.phaseEnd()
+		w.verifying = false
+		w.history = w.history[:0]
+	}()
+	pieces, err := w.latest(w.history)
+	if err != nil {
+		return err
+	}
+	return w.readBack(pieces)
+}
+
+// verifyBacklog reads back what was written since the last time, all of it or
+// verify_backlog_batch blocks.
+func (w *worker) verifyBacklog() error {
+	n := len(w.history)
+	if b := w.o.VerifyBacklogBatch; b > 0 && b < uint64(n) {
+		n = int(b)
+	}
+	from := w.now()
+	pieces, err := w.latest(w.history)
+	if err == nil {
+		// A block that was written again is verified with its last write.
+		cut := min(n, len(pieces))
+		w.state('V')
+		err = w.readBack(pieces[:cut])
+		w.state(w.letter())
+		w.history = append(w.history[:0], pieces[cut:]...)
+	}
+	if !w.o.Reads() {
+		w.st.Dirs[Read].Runtime += time.Duration(w.now() - from)
+	}
+	return err
+}
+
+// latest drops the writes that a later one has overwritten, also in part.
+// A bitmap of 512-byte sectors finds them; blocks that share a sector count as
+// overlapping, which leaves fewer to verify and is never wrong.
+func (w *worker) latest(all []piece) ([]piece, error) {
+	if w.unique() {
+		return all, nil
+	}
+	const sector = 512
+	used := make([]*rnd.Map, len(w.cursors))
+	keep := make([]bool, len(all))
+	for i := len(all) - 1; i >= 0; i-- {
+		p := all[i]
+		c := w.cursors[p.file]
+		if used[p.file] == nil {
+			used[p.file] = rnd.NewMap(uint64(c.length+sector-1)/sector + 1)
+		}
+		from := uint64(p.offset-c.start) / sector
+		to := uint64(p.offset-c.start+int64(p.size)+sector-1) / sector
+		keep[i] = used[p.file].Take(from, to-from) == to-from
+	}
+	kept := all[:0]
+	for i, p := range all {
+		if keep[i] {
+			kept = append(kept, p)
+		}
+	}
+	return kept, nil
+}
+
+// unique says whether no block can have been written twice in this pass.
+func (w *worker) unique() bool {
+	if w.wraps() || w.o.RWCount > 1 {
+		return false
+	}
+	for _, c := range w.cursors {
+		if w.o.Random() && c.used == nil && c.lfsr == nil || w.o.PercentRandom[Write] != 100 && w.o.Random() {
+			return false
+		}
+		if c.step != c.least || w.o.BS[Write].Min != w.o.BS[Write].Max {
+			return false
+		}
+	}
+	return true
+}
+
+// readBack reads pieces and checks them.
+func (w *worker) readBack(pieces []piece) error {
+	known := data.Known{Seed: !w.o.VerifyOnly, Number: !w.o.VerifyOnly}
+	if w.async == nil {
+		u := w.units[0]
+		for i := range pieces {
+			if w.stopped() || w.verifyTimedOut() {
+				return nil
+			}
+			if err := w.aim(u, &pieces[i]); err != nil {
+				return err
+			}
+			u.Issue = w.now()
+			u.Start = u.Issue
+			w.st.Depth[0]++
+			w.st.Submit[1]++
+			w.st.Submits++
+			w.st.Complete[1]++
+			w.st.Fetches++
+			w.engine.Do(u)
+			for u.Err == nil && u.N > 0 && u.N < u.Len {
+				w.short(u)
+				if u.Len == 0 {
+					u.Len, u.N = 1, 0 // what was written is not there any more
+					break
+				}
+				w.engine.Do(u)
+			}
+			if err := w.verified(u, known); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return w.readBackAsync(pieces, known)
+}
+
+func (w *worker) verifyTimedOut() bool {
+	return w.o.TimeBased && w.o.VerifyBacklog == 0 && w.timedOut(w.now())
+}
+
+func (w *worker) readBackAsync(pieces []piece, known data.Known) error {
+	for len(pieces) > 0 || w.inflight > 0 {
+		batch := 0
+		for len(pieces) > 0 && len(w.free) > 0 && !w.stopped() {
+			u := w.free[len(w.free)-1]
+			if err := w.aim(u, &pieces[0]); err != nil {
+				return w.abort(err)
+			}
+			u.Issue = w.now()
+			u.Start = u.Issue
+			if !w.async.Queue(u) {
+				break
+			}
+			u.Busy = true
+			w.free = w.free[:len(w.free)-1]
+			w.inflight++
+			pieces = pieces[1:]
+			batch++
+			w.st.Depth[stat.DepthClass(w.inflight)]++
+			if slat := w.now(); !w.o.NoSlat {
+				w.lat.submitted(w, u, slat-u.Start, slat)
+			}
+		}
+		if w.stopped() {
+			pieces = nil
+		}
+		if err := w.async.Commit(); err != nil {
+			return w.abort(err)
+		}
+		if batch > 0 {
+			w.st.Submits++
+			w.st.Submit[stat.BatchClass(batch)]++
+		}
+		if w.inflight == 0 {
+			break
+		}
+		var err error
+		if w.finished, err = w.async.Wait(1, w.finished[:0]); err != nil {
+			return w.abort(err)
+		}
+		w.st.Fetches++
+		w.st.Complete[stat.BatchClass(len(w.finished))]++
+		var first error
+		for _, u := range w.finished {
+			w.inflight--
+			if u.Err == nil && u.N > 0 && u.N < u.Len {
+				if w.short(u); u.Len > 0 {
+					if err := w.requeue(u); err != nil {
+						first = err
+					}
+					continue
+				}
+				u.Len, u.N = 1, 0
+			}
+			u.Busy = false
+			w.free = append(w.free, u)
+			if err := w.verified(u, known); err != nil && first == nil {
+				first = err
+			}
+		}
+		if first != nil {
+			return w.abort(first)
+		}
+	}
+	return nil
+}
+
+// aim points a unit at a piece.
+func (w *worker) aim(u *ioengine.Unit, p *piece) error {
+	c := w.cursors[p.file]
+	u.Dir, u.File, u.Offset, u.Block = Read, c.file, p.offset, p.offset
+	u.At, u.Len, u.Size, u.N, u.Err = 0, int(p.size), int(p.size), 0, nil
+	u.Tag, u.Seed, u.Number = int(p.file), p.seed, p.number
+	return w.openOne(c.file)
+}
+
+func (w *worker) verified(u *ioengine.Unit, known data.Known) error {
+	if u.Err != nil || u.N == 0 {
+		if u.Err == nil {
+			u.Err = errTruncated
+		}
+		return w.fail(Read, u.File, u.Offset, u.Err)
+	}
+	w.account(u, u.Size, w.now())
+	return w.check(u, known)
+}
+
+// check compares a block that was read with what it should be.
+func (w *worker) check(u *ioengine.Unit, known data.Known) error {
+	var dump []byte
+	if w.o.VerifyDump {
+		dump = append(dump, u.Buf[:u.Size]...)
+	}
+	err := w.verifier.Check(u.Buf[:u.Size], data.Block{
+		Offset: uint64(u.Block), Seed: u.Seed, Number: u.Number,
+	}, known)
+	if err == nil {
+		return nil
+	}
+	if dump != nil {
+		w.dump(u, dump, known)
+	}
+	err = w.fail(Read, u.File, u.Block, err)
+	if err != nil && !w.o.VerifyFatal {
+		// Without verify_fatal fio goes on to the end and fails then.
+		w.noteError(err)
+		w.run.say("%v", err)
+		return nil
+	}
+	return err
+}
+
+// dump writes what was read and what was expected to files named after the
+// block.
+func (w *worker) dump(u *ioengine.Unit, got []byte, known data.Known) {
+	stem := fmt.Sprintf("%s.%d", filepath.Base(u.File.Name), u.Block)
+	if w.run.conf.AuxPath != "" {
+		stem = filepath.Join(w.run.conf.AuxPath, stem)
+	}
+	err := os.WriteFile(stem+".received", got, 0o644)
+	if err == nil && known.Seed {
+		want := make([]byte, len(got))
+		w.verifier.Fill(want, data.Block{Offset: uint64(u.Block), Seed: u.Seed, Number: u.Number, Thread: w.number})
+		err = os.WriteFile(stem+".expected", want, 0o644)
+	}
+	if err != nil {
+		w.run.say("job %q: verify_dump: %v", w.o.Name, err)
+	}
+}
+
+var errTruncated = errors.New("less than was written is there")

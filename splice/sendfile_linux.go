@@ -1,0 +1,111 @@
+package splice
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// sendChunk is the most that one sendfile(2) is asked for, in bytes: the
+// kernel stops at 2 GiB by itself, and a signal or deadline should not have to
+// wait for that.
+const sendChunk = 16 << 20
+
+// cork makes a TCP socket keep partial segments back until undo: headers, body
+// and trailers fill them together.
+func (s *sending) cork() (undo func() error, err error) {
+	none := func() error { return nil }
+	tcp, ok := s.conn.(*net.TCPConn)
+	if !ok {
+		return none, nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return none, err
+	}
+	set := func(on bool) error {
+		var inner error
+		if err := raw.Control(func(fd uintptr) { inner = sys.SetCork(int(fd), on) }); err != nil {
+			return err
+		}
+		return inner
+	}
+	if err := set(true); err != nil {
+		return none, err
+	}
+	return func() error {
+		if err := set(false); err != syscall.EINVAL {
+			return err
+		}
+		return nil
+	}, nil
+}
+
+// inKernel sends by sendfile(2). Not done: the kernel has refused, and what is
+// left has to be copied.
+func (s *sending) inKernel() (done bool, side string, err error) {
+	var c syscall.Conn
+	switch conn := s.conn.(type) {
+	case *net.TCPConn:
+		c = conn
+	case *net.UnixConn:
+		if conn.LocalAddr().Network() != "unix" {
+			return false, "", nil // message boundaries
+		}
+		c = conn
+	default:
+		return false, "", nil
+	}
+	to, err := c.SyscallConn()
+	if err != nil {
+		return true, "target", err
+	}
+	from, err := s.file.SyscallConn()
+	if err != nil {
+		return true, "source", err
+	}
+	for s.left > 0 || s.unsized {
+		n, err := s.call(from, to)
+		switch {
+		case err == syscall.EINVAL || err == syscall.EOPNOTSUPP || err == syscall.ENOSYS || err == syscall.EOVERFLOW:
+			return false, "", nil
+		case err != nil:
+			return true, blameSend(err), err
+		case n == 0 && s.unsized:
+			return true, "", nil
+		case n == 0:
+			return true, "source", io.ErrUnexpectedEOF
+		}
+		s.moved(n)
+	}
+	return true, "", nil
+}
+
+func (s *sending) call(from, to syscall.RawConn) (n int, err error) {
+	want := int64(sendChunk)
+	if !s.unsized {
+		want = min(want, s.left)
+	}
+	outer := to.Write(func(dst uintptr) bool {
+		off := s.off
+		closed := from.Control(func(src uintptr) { n, err = sys.SendfileAt(int(dst), int(src), &off, int(want)) })
+		if closed != nil {
+			err = os.ErrClosed // Control has no other reason
+		}
+		return err != syscall.EAGAIN
+	})
+	if outer != nil {
+		return 0, outer
+	}
+	return n, err
+}
+
+func blameSend(err error) string {
+	if err == syscall.EIO || err == syscall.EBADF || err == os.ErrClosed {
+		return "source"
+	}
+	return "target"
+}

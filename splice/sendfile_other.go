@@ -1,0 +1,7 @@
+//go:build !linux
+
+package splice
+
+func (s *sending) cork() (undo func() error, err error) { return func() error { return nil }, nil }
+
+func (s *sending) inKernel() (done bool, side string, err error) { return false, "", nil }
