@@ -178,7 +178,7 @@ func TestWirePingPong(t *testing.T) {
 
 // Hand-overs in the middle of streams, one way and both ways.
 func TestWireBulk(t *testing.T) {
-	n, size := handOvers(6), int64(128<<20)
+	n, size := handOvers(6), int64(512<<20)
 	c := wireChain(t)
 	server := serve(t, c.C, testnet.AddrC, func(conn *net.TCPConn) {
 		var kind [1]byte

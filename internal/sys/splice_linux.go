@@ -5,17 +5,9 @@ import "golang.org/x/sys/unix"
 // Splice is splice(2) at the files' own offsets, never waiting for the pipe; a
 // socket must be non-blocking. It returns 0 and no error at the end of the
 // input.
-func Splice(from, to, n int) (int, error) { return splice(from, to, n, unix.SPLICE_F_NONBLOCK) }
-
-// SpliceMore is Splice with SPLICE_F_MORE: TCP keeps a last partial segment
-// back for up to 200 ms, so more bytes must be about to follow.
-func SpliceMore(from, to, n int) (int, error) {
-	return splice(from, to, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MORE)
-}
-
-func splice(from, to, n int, flags uintptr) (int, error) {
+func Splice(from, to, n int) (int, error) {
 	for {
-		moved, _, e := unix.Syscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), flags)
+		moved, _, e := unix.Syscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_NONBLOCK)
 		if e == 0 {
 			return int(moved), nil
 		}

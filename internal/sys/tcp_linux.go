@@ -181,12 +181,6 @@ func PeerAddr(fd int) (netip.AddrPort, error) {
 	return addrPort(&sa), nil
 }
 
-// SetLocalPorts has connect(2) choose the local port between low and high
-// (IP_LOCAL_PORT_RANGE, Linux 6.3).
-func SetLocalPorts(fd int, low, high uint16) error {
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(high)<<16|int(low))
-}
-
 // RawSocket returns a socket that sends packets with their IP header
 // (CAP_NET_RAW) and receives none.
 func RawSocket(family int) (int, error) {

@@ -61,13 +61,6 @@ func (m *Mover) Held() int {
 	return m.pipe.Held
 }
 
-// Release gives an empty pipe back.
-func (m *Mover) Release(pool *pipe.Pool) {
-	if m.pipe != nil && m.pipe.Held == 0 {
-		m.release(pool)
-	}
-}
-
 // Reclaim returns the bytes in the pipe, and gives the pipe back.
 func (m *Mover) Reclaim(pool *pipe.Pool) ([]byte, error) {
 	if m.pipe == nil {
