@@ -1,16 +1,15 @@
 package run
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spliced-io/spliced/internal/fio/data"
 	"github.com/spliced-io/spliced/internal/fio/ioengine"
 	"github.com/spliced-io/spliced/internal/fio/rnd"
-	"github.com/spliced-io/spliced/internal/fio/stat"
 )
 
 // remember notes a block that was written, to be verified.
@@ -53,6 +52,11 @@ func (w *worker) verifyAll() error {
 		return err
 	}
 	return w.readBack(pieces)
+}
+
+// backlogDue says whether verify_backlog blocks wait to be verified.
+func (w *worker) backlogDue() bool {
+	return w.o.VerifyBacklog > 0 && uint64(len(w.history)) >= w.o.VerifyBacklog && w.verifies()
 }
 
 // verifyBacklog reads back what was written since the last time, all of it or
@@ -144,12 +148,9 @@ func (w *worker) readBack(pieces []piece) error {
 			w.st.Fetches++
 			w.engine.Do(u)
 			for u.Err == nil && u.N > 0 && u.N < u.Len {
-				w.short(u)
-				if u.Len == 0 {
-					u.Len, u.N = 1, 0 // what was written is not there any more
-					break
+				if w.short(u); u.Len > 0 {
+					w.engine.Do(u)
 				}
-				w.engine.Do(u)
 			}
 			if err := w.verified(u, known); err != nil {
 				return err
@@ -165,67 +166,28 @@ func (w *worker) verifyTimedOut() bool {
 }
 
 func (w *worker) readBackAsync(pieces []piece, known data.Known) error {
+	end := func(u *ioengine.Unit, _ int64) error { return w.verified(u, known) }
 	for len(pieces) > 0 || w.inflight > 0 {
-		batch := 0
 		for len(pieces) > 0 && len(w.free) > 0 && !w.stopped() {
-			u := w.free[len(w.free)-1]
+			u := w.take()
 			if err := w.aim(u, &pieces[0]); err != nil {
+				w.release(u)
 				return w.abort(err)
 			}
-			u.Issue = w.now()
-			u.Start = u.Issue
-			if !w.async.Queue(u) {
-				break
-			}
-			u.Busy = true
-			w.free = w.free[:len(w.free)-1]
-			w.inflight++
 			pieces = pieces[1:]
-			batch++
-			w.st.Depth[stat.DepthClass(w.inflight)]++
-			if slat := w.now(); !w.o.NoSlat {
-				w.lat.submitted(w, u, slat-u.Start, slat)
+			u.Start = w.now()
+			if err := w.queue(u); err != nil {
+				return w.abort(err)
 			}
 		}
 		if w.stopped() {
 			pieces = nil
 		}
-		if err := w.async.Commit(); err != nil {
-			return w.abort(err)
-		}
-		if batch > 0 {
-			w.st.Submits++
-			w.st.Submit[stat.BatchClass(batch)]++
-		}
 		if w.inflight == 0 {
 			break
 		}
-		var err error
-		if w.finished, err = w.async.Wait(1, w.finished[:0]); err != nil {
+		if err := w.collect(1, end); err != nil {
 			return w.abort(err)
-		}
-		w.st.Fetches++
-		w.st.Complete[stat.BatchClass(len(w.finished))]++
-		var first error
-		for _, u := range w.finished {
-			w.inflight--
-			if u.Err == nil && u.N > 0 && u.N < u.Len {
-				if w.short(u); u.Len > 0 {
-					if err := w.requeue(u); err != nil {
-						first = err
-					}
-					continue
-				}
-				u.Len, u.N = 1, 0
-			}
-			u.Busy = false
-			w.free = append(w.free, u)
-			if err := w.verified(u, known); err != nil && first == nil {
-				first = err
-			}
-		}
-		if first != nil {
-			return w.abort(first)
 		}
 	}
 	return nil
@@ -242,7 +204,7 @@ func (w *worker) aim(u *ioengine.Unit, p *piece) error {
 
 func (w *worker) verified(u *ioengine.Unit, known data.Known) error {
 	if u.Err != nil || u.N == 0 {
-		if u.Err == nil {
+		if u.Err == nil { // also if a part was there
 			u.Err = errTruncated
 		}
 		return w.fail(Read, u.File, u.Offset, u.Err)
@@ -294,4 +256,4 @@ func (w *worker) dump(u *ioengine.Unit, got []byte, known data.Known) {
 	}
 }
 
-var errTruncated = errors.New("less than was written is there")
+var errTruncated = fmt.Errorf("less than was written is there: %w", syscall.EIO)

@@ -1,12 +1,10 @@
 package run
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"slices"
+	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/spliced-io/spliced/internal/fio/data"
@@ -41,6 +39,7 @@ type worker struct {
 	free      []*ioengine.Unit
 	finished  []*ioengine.Unit
 	inflight  int
+	batch     int // queued and not handed to the kernel yet
 	memory    []byte
 	st        *stat.Job
 	lat       latencies
@@ -131,7 +130,7 @@ func (w *worker) start() (err error) {
 	}
 	conf := ioengine.Config{Options: o, Depth: depth, Block: block, Stop: &w.ended, Dir: "."}
 	if len(w.files) > 0 {
-		conf.Dir = dirOf(w.files[0].Name)
+		conf.Dir = filepath.Dir(w.files[0].Name)
 	}
 	if o.SubmitMode == "offload" {
 		switch o.Engine {
@@ -156,54 +155,6 @@ func (w *worker) start() (err error) {
 	w.depth.init(o, depth)
 	w.throttle.init(w)
 	return w.logs.open(w)
-}
-
-func (w *worker) allocate(depth, block int) error {
-	var buffers [][]byte
-	if own, ok := w.engine.(ioengine.Buffers); ok {
-		var err error
-		if buffers, err = own.Buffers(); err != nil {
-			return err
-		}
-	} else {
-		const page = 4096
-		each := (block + page - 1) &^ (page - 1)
-		align := int(w.o.MemAlign)
-		if align > page {
-			each = (each + align - 1) / align * align
-		}
-		huge := w.o.Mem == "mmaphuge"
-		size := each*depth + max(align, page)
-		if huge {
-			h := int(w.o.HugePage)
-			size = (size + h - 1) / h * h
-		}
-		m, err := sys.MapMemory(size, w.o.Mem == "mmapshared", huge)
-		if err != nil {
-			return fmt.Errorf("%d bytes of buffers (mem=%s): %w", size, w.o.Mem, err)
-		}
-		w.memory = m
-		from := 0
-		if align > page {
-			from = alignment(m, align)
-		} else if align > 0 && align < page {
-			// The mapping is aligned to a page, so any offset below is
-			// aligned as asked for.
-			from = 0
-		}
-		for i := range depth {
-			buffers = append(buffers, m[from+i*each:from+(i+1)*each:from+(i+1)*each])
-		}
-	}
-	for i, b := range buffers[:depth] {
-		w.units = append(w.units, &ioengine.Unit{Buf: b, Index: i})
-		if w.o.Writes() || w.o.Trims() {
-			w.filler.Once(b[:block])
-		}
-	}
-	w.free = append(w.free, w.units...)
-	w.finished = make([]*ioengine.Unit, 0, depth)
-	return nil
 }
 
 // work is the job: passes of I/O, each followed by its verification.
@@ -374,75 +325,4 @@ func (w *worker) unlink() {
 			_ = os.Remove(f.Name)
 		}
 	}
-}
-
-// fail records the first error of the job; it returns nil if the job goes on.
-func (w *worker) fail(dir int, f *ioengine.File, offset int64, err error) error {
-	kind := [...]string{"read", "write", "trim", "fsync", "fdatasync"}[dir]
-	var m *data.Mismatch
-	verify := errors.As(err, &m)
-	errno := errnoOf(err)
-	if dir <= Trim && slices.Contains(w.o.IgnoreError[dir], int(errno)) {
-		return nil
-	}
-	if w.o.FillDevice && (errno == syscall.ENOSPC || errno == syscall.EDQUOT) {
-		return errFull
-	}
-	full := fmt.Errorf("job %q: %s %s at offset %d: %w", w.o.Name, kind, f.Name, offset, err)
-	if verify {
-		full = fmt.Errorf("job %q: file %s: %w", w.o.Name, f.Name, err)
-	}
-	w.st.ErrorCount++
-	if w.st.FirstError == 0 {
-		w.st.FirstError = int(errno)
-	}
-	if w.goesOn(dir, verify) {
-		w.run.say("%v", full)
-		return nil
-	}
-	return full
-}
-
-// errFull ends a fill_device job without an error.
-var errFull = errors.New("no space left")
-
-func (w *worker) goesOn(dir int, verify bool) bool {
-	switch w.o.ContinueOnError {
-	case "all":
-		return true
-	case "io":
-		return !verify
-	case "verify":
-		return verify
-	case "read":
-		return dir == Read && !verify
-	case "write":
-		return dir == Write
-	}
-	return false
-}
-
-func (w *worker) noteError(err error) {
-	if err == nil || errors.Is(err, errFull) || w.st.Error != 0 {
-		return
-	}
-	errno := errnoOf(err)
-	w.st.Error, w.st.Cause = int(errno), errno.Error()
-	if w.st.FirstError == 0 {
-		w.st.FirstError = int(errno)
-	}
-}
-
-// errnoOf finds the errno in an error; EILSEQ stands for a block that failed
-// its verification, EIO for what has none.
-func errnoOf(err error) syscall.Errno {
-	var errno syscall.Errno
-	var m *data.Mismatch
-	switch {
-	case errors.As(err, &m):
-		return syscall.EILSEQ
-	case errors.As(err, &errno):
-		return errno
-	}
-	return syscall.EINVAL
 }

@@ -1,0 +1,82 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"github.com/spliced-io/spliced/internal/fio/data"
+	"github.com/spliced-io/spliced/internal/fio/ioengine"
+)
+
+// fail records the first error of the job; it returns nil if the job goes on.
+func (w *worker) fail(dir int, f *ioengine.File, offset int64, err error) error {
+	kind := [...]string{"read", "write", "trim", "fsync", "fdatasync"}[dir]
+	var m *data.Mismatch
+	verify := errors.As(err, &m)
+	errno := errnoOf(err)
+	if dir <= Trim && slices.Contains(w.o.IgnoreError[dir], int(errno)) {
+		return nil
+	}
+	if w.o.FillDevice && (errno == syscall.ENOSPC || errno == syscall.EDQUOT) {
+		return errFull
+	}
+	full := fmt.Errorf("job %q: %s %s at offset %d: %w", w.o.Name, kind, f.Name, offset, err)
+	if verify {
+		full = fmt.Errorf("job %q: file %s: %w", w.o.Name, f.Name, err)
+	}
+	w.st.ErrorCount++
+	if w.st.FirstError == 0 {
+		w.st.FirstError = int(errno)
+	}
+	if w.goesOn(dir, verify) {
+		w.run.say("%v", full)
+		return nil
+	}
+	return full
+}
+
+// errFull ends a fill_device job without an error.
+var errFull = errors.New("no space left")
+
+func (w *worker) goesOn(dir int, verify bool) bool {
+	switch w.o.ContinueOnError {
+	case "all":
+		return true
+	case "io":
+		return !verify
+	case "verify":
+		return verify
+	case "read":
+		return dir == Read && !verify
+	case "write":
+		return dir == Write
+	}
+	return false
+}
+
+func (w *worker) noteError(err error) {
+	if err == nil || errors.Is(err, errFull) || w.st.Error != 0 {
+		return
+	}
+	errno := errnoOf(err)
+	w.st.Error, w.st.Cause = int(errno), errno.Error()
+	if w.st.FirstError == 0 {
+		w.st.FirstError = int(errno)
+	}
+}
+
+// errnoOf finds the errno in an error; EILSEQ stands for a block that failed
+// its verification, EIO for what has none.
+func errnoOf(err error) syscall.Errno {
+	var errno syscall.Errno
+	var m *data.Mismatch
+	switch {
+	case errors.As(err, &m):
+		return syscall.EILSEQ
+	case errors.As(err, &errno):
+		return errno
+	}
+	return syscall.EINVAL
+}
