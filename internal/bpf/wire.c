@@ -70,9 +70,14 @@ struct rewrite {
 	__u8 pad[2];
 };
 
+// Every layout begins like this, up to last_seen: it tells a later version when
+// a flow of this one is over.
 struct flow {
 	struct bpf_spin_lock lock;
 	__u32 state;
+	__u32 verdict;	   // enum verdict
+	__u32 pad0;
+	__u64 last_seen;   // ns, CLOCK_MONOTONIC; since the switch
 	struct rewrite rewrite;
 
 	// What the direction's sender was seen to do, in its own numbers.
@@ -91,19 +96,19 @@ struct flow {
 	__u32 arm_sent;	  // what it had sent
 	__u8 armed;
 	__u8 switching;	  // somebody is about to switch the pair, or to find that it can't be
-	__u8 pad0[6];
+	__u8 barred;	  // bar is valid
+	__u8 bar_met;	  // something was dropped for it
+	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 
 	// Since the switch.
 	__u64 packets;
 	__u64 bytes;	   // payload seen, retransmissions included
 	__u64 acked_bytes; // of the other direction, acknowledged by this sender
 	__u64 retransmits; // segments that started before end
-	__u64 last_seen;   // ns, CLOCK_MONOTONIC
 	__u64 last_moved;  // ns: data or a FIN, or an acknowledgement of some
 	__u64 rounds;	   // of segments that came while the pair was being switched
 	__u64 errors;	   // segments that could not be rewritten: dropped
-	__u32 verdict;	   // enum verdict
-	__u32 pad;
+	__u64 held_back;   // segments beyond the bar: dropped
 };
 
 struct {
@@ -411,18 +416,30 @@ static __always_inline enum course watch(struct flow *f, const struct segment *s
 }
 
 // account counts a segment of a spliced flow, and tells when the flow is over.
-static __always_inline void account(struct flow *f, const struct segment *s, __u64 now)
+// It says whether the segment may go on: beyond the bar it may not, but the
+// acknowledgement that it carries counts.
+static __always_inline int account(struct flow *f, const struct segment *s, __u64 now)
 {
 	const struct rewrite *r = &f->rewrite;
 	__u32 end = s->seq + s->len + s->fin;
+	int barred = end != s->seq && *(volatile __u8 *)&f->barred && before(f->bar, end);
+	int fin = s->fin && !barred;
 	struct flow *peer;
 	int news = 0;
 
-	__sync_fetch_and_add(&f->packets, 1);
-	__sync_fetch_and_add(&f->bytes, s->len);
 	f->last_seen = now;
 	f->window = s->window;
-	if (end != s->seq) {
+	if (barred) {
+		__sync_fetch_and_add(&f->held_back, 1);
+		if (!f->bar_met) {
+			f->bar_met = 1;
+			news = 1;
+		}
+	} else {
+		__sync_fetch_and_add(&f->packets, 1);
+		__sync_fetch_and_add(&f->bytes, s->len);
+	}
+	if (end != s->seq && !barred) {
 		if (before(s->seq, f->end))
 			__sync_fetch_and_add(&f->retransmits, 1);
 		if (before(f->end, end)) {
@@ -448,13 +465,13 @@ static __always_inline void account(struct flow *f, const struct segment *s, __u
 		f->fin_acked = 1;
 		news = 1;
 	}
-	if (!s->fin && !s->rst && !news)
-		return;
+	if (!fin && !s->rst && !news)
+		return !barred;
 
 	peer = opposite(f);
 	if (!peer)
-		return;
-	if (s->fin && !f->fin) {
+		return !barred;
+	if (fin && !f->fin) {
 		f->fin_end = end;
 		f->fin = 1;
 		f->last_moved = now;
@@ -470,6 +487,7 @@ static __always_inline void account(struct flow *f, const struct segment *s, __u
 	}
 	if (news)
 		report(&s->key);
+	return !barred;
 }
 
 // rewrite changes the segment's headers and sends it on its way.
@@ -505,6 +523,9 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const 
 		__u8 *o = is + sizeof(struct tcphdr);
 		__u32 tsecr_add = s->acks ? r->tsecr_add : 0;
 
+		// For the socket that may take the pair back.
+		if (n >= 32 && plain_timestamps(o))
+			f->tsval = get32(o + 4);
 		if (n == 32 && plain_timestamps(o)) {
 			put32(o + 4, get32(o + 4) + r->tsval_add);
 			put32(o + 8, get32(o + 8) + tsecr_add);
@@ -591,7 +612,8 @@ int wire_ingress(struct __sk_buff *skb)
 		return TCX_NEXT;
 	if (skb->mark == ROUND_MARK)
 		skb->mark = 0;
-	account(f, &s, now);
+	if (!account(f, &s, now))
+		return TCX_DROP;
 	{
 		int verdict = rewrite(skb, f, &s);
 
@@ -605,6 +627,14 @@ int wire_ingress(struct __sk_buff *skb)
 enum op {
 	OP_RELEASE = 1, // EALREADY: the pair was switched
 	OP_ARM = 2,	// EALREADY: the pair was switched, maybe just now
+	OP_BAR = 3,	// after the switch: bounds what goes across
+};
+
+// What OP_BAR does to a side.
+enum bar {
+	BAR_NONE,
+	BAR_AT,	  // side.received, in the numbers of the side's peer
+	BAR_HERE, // at the end of what has gone across
 };
 
 struct command {
@@ -612,7 +642,7 @@ struct command {
 	struct side {
 		struct key key;
 		__u32 received; // what the socket has received: rcv_nxt
-		__u32 sent;	// what it has sent: write_seq
+		__u32 sent;	// what it has sent: write_seq; of OP_BAR: enum bar
 		struct rewrite rewrite;
 	} side[2];
 };
@@ -650,6 +680,17 @@ static __always_inline int arm(struct flow *f, const struct side *s)
 	}
 	bpf_spin_unlock(&f->lock);
 	return err;
+}
+
+// set_bar does not reach a packet that another CPU is at: it has gone across
+// when that CPU is done with it.
+static __always_inline void set_bar(struct flow *f, const struct side *s)
+{
+	bpf_spin_lock(&f->lock);
+	f->bar = s->sent == BAR_HERE ? f->end : s->received;
+	f->bar_met = 0;
+	f->barred = s->sent != BAR_NONE;
+	bpf_spin_unlock(&f->lock);
 }
 
 SEC("tc")
@@ -690,6 +731,10 @@ int wire_control(struct __sk_buff *skb)
 		claimed = claim(a);
 		bpf_spin_unlock(&a->lock);
 		return claimed && try_switch(a, b, now) ? 114 : 0;
+	case OP_BAR:
+		set_bar(a, &c->side[0]);
+		set_bar(b, &c->side[1]);
+		return 0;
 	}
 	return 22;
 }

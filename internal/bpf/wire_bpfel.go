@@ -32,6 +32,9 @@ type WireFlow struct {
 		Val uint32
 	}
 	State       uint32
+	Verdict     uint32
+	Pad0        uint32
+	LastSeen    uint64
 	Rewrite     WireRewrite
 	Passed      uint32
 	Acked       uint32
@@ -48,18 +51,18 @@ type WireFlow struct {
 	ArmSent     uint32
 	Armed       uint8
 	Switching   uint8
-	Pad0        [6]uint8
+	Barred      uint8
+	BarMet      uint8
+	Bar         uint32
 	_           [4]byte
 	Packets     uint64
 	Bytes       uint64
 	AckedBytes  uint64
 	Retransmits uint64
-	LastSeen    uint64
 	LastMoved   uint64
 	Rounds      uint64
 	Errors      uint64
-	Verdict     uint32
-	Pad         uint32
+	HeldBack    uint64
 }
 
 type WireKey struct {

@@ -27,6 +27,14 @@ const (
 const (
 	wireRelease = iota + 1
 	wireArm
+	wireBar
+)
+
+// What [WirePrograms.Bar] does to a direction, as in wire.c.
+const (
+	wireBarNone = iota
+	wireBarAt
+	wireBarHere
 )
 
 // WireKeyOf returns the key of the packets that go from one address to another.
@@ -81,6 +89,29 @@ func (p *WirePrograms) Release(sides *[2]WireSide) error { return p.control(wire
 // EALREADY: they are spliced, maybe by this call. EAGAIN: a packet is on its
 // way to a socket.
 func (p *WirePrograms) Arm(sides *[2]WireSide) error { return p.control(wireArm, sides) }
+
+// A WireBar bounds what goes across from a side: data and FINs beyond it are
+// dropped, so that their sender sends them again later.
+type WireBar struct {
+	Set  bool
+	Here bool   // at the end of what has gone across
+	At   uint32 // else at that sequence number of the sender
+}
+
+// Bar sets the bars of a spliced pair.
+func (p *WirePrograms) Bar(keys *[2]WireKey, bars *[2]WireBar) error {
+	var sides [2]WireSide
+	for i, b := range bars {
+		sides[i].Key, sides[i].Received = keys[i], b.At
+		switch {
+		case b.Set && b.Here:
+			sides[i].Sent = wireBarHere
+		case b.Set:
+			sides[i].Sent = wireBarAt
+		}
+	}
+	return p.control(wireBar, &sides)
+}
 
 func (p *WirePrograms) control(op uint32, sides *[2]WireSide) error {
 	c := WireCommand{Op: op}
