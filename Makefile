@@ -32,12 +32,15 @@ run: build
 MEASURING := ./internal/netbench
 
 # Everything. With SPLICED_REQUIRE (a list out of root,bpf,netns,peers) a check
-# that can't run for want of one of these fails instead of being skipped.
+# that can't run for want of one of these fails instead of being skipped. One
+# package at a time: they load the machine themselves, and wait for events that
+# a busy neighbour delays.
 test: lint cross peers
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without the race detector"
-	$(GO) test $(RACE) -timeout 12m $$($(GO) list ./... | grep -v /netbench)
-	$(GO) test $(RACE) -short -timeout 5m $(MEASURING)
-	$(GO) test -timeout 5m $(MEASURING)
+	$(GO) build $(RACE) ./...
+	scripts/go-test -p 1 $(RACE) -timeout 12m $$($(GO) list ./... | grep -v /netbench)
+	scripts/go-test $(RACE) -short -timeout 5m $(MEASURING)
+	scripts/go-test -timeout 5m $(MEASURING)
 
 # The inner loop: what needs neither root nor patience.
 quick:
