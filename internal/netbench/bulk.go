@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -13,68 +14,100 @@ import (
 
 // bulk sends, and with both receives, as fast as the path takes it.
 func (s *Source) bulk(ctx context.Context, load Load, both bool) (*Outcome, error) {
-	h := header{kind: kindBulk, both: both, size: load.Size, warmup: load.Warmup}
+	h := header{
+		kind: kindBulk, both: both, size: load.Size,
+		load: rand.Uint64(), window: windowTimes{load.Warmup, load.Duration},
+	}
 	streams, err := s.dialAll(ctx, load, load.Streams, h)
 	if err != nil {
 		return nil, err
 	}
-	return s.pump(ctx, load, streams)
+	// A relay that is stuck is found out soon after the end.
+	p := s.pump(ctx, load, streams, load.Warmup+load.Duration+s.patience)
+	if wait(ctx, load.Warmup, p.broken) {
+		s.OnPhase(PhaseMeasure)
+		wait(ctx, load.Duration, p.broken)
+		s.OnPhase(PhaseStop)
+		// The sink's window began with the first byte, a little later than this.
+		const margin = 20 * time.Millisecond
+		wait(ctx, margin, p.broken)
+	}
+	out, err := p.end(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if out.BytesPerS == 0 {
+		return nil, errors.New("nothing arrived within the measured time: too short, or stuck")
+	}
+	return out, nil
 }
 
 // flow is what one stream of a bulk load ended with.
 type flow struct {
 	err     error
 	verdict verdict
-	back    window // of what the sink sent
+	back    int64 // bytes that the sink sent, within the window
 	sndbuf  int
 	tcp     transport
 }
 
-// pump runs the streams for the load's time, and closes them.
-func (s *Source) pump(ctx context.Context, load Load, streams []*stream) (*Outcome, error) {
-	// A relay that is stuck is found out soon after the end.
-	limit := time.Now().Add(load.Warmup + load.Duration + s.patience)
-	unblock := context.AfterFunc(ctx, func() {
+// pumping is a load that is under way.
+type pumping struct {
+	times   windowTimes
+	streams []*stream
+	flows   []flow
+	stop    atomic.Bool
+	broken  chan struct{} // told when a stream breaks
+	unblock func() bool
+	wg      sync.WaitGroup
+}
+
+// pump starts to send on all streams. What has not ended after limit fails;
+// the caller ends it before.
+func (s *Source) pump(ctx context.Context, load Load, streams []*stream, limit time.Duration) *pumping {
+	p := &pumping{
+		times:   windowTimes{load.Warmup, load.Duration},
+		streams: streams, flows: make([]flow, len(streams)), broken: make(chan struct{}, len(streams)),
+	}
+	deadline := time.Now().Add(limit)
+	p.unblock = context.AfterFunc(ctx, func() {
 		for _, st := range streams {
 			_ = st.SetDeadline(time.Unix(1, 0))
 		}
 	})
-	defer unblock()
-
-	flows := make([]flow, len(streams))
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	broken := make(chan struct{}, len(streams))
+	w := newWindow(p.times)
 	for i, st := range streams {
-		wg.Go(func() {
+		p.wg.Go(func() {
 			defer st.Close()
-			flows[i].err = st.SetDeadline(limit)
-			if flows[i].err == nil {
-				s.drive(st, load, &stop, &flows[i])
+			f := &p.flows[i]
+			f.err = st.SetDeadline(deadline)
+			if f.err == nil {
+				s.drive(st, load, w, &p.stop, f)
 			}
-			if flows[i].err != nil {
-				broken <- struct{}{}
+			if f.err != nil {
+				p.broken <- struct{}{}
 			}
 		})
 	}
-	if wait(ctx, load.Warmup, broken) {
-		s.OnPhase(PhaseMeasure)
-		wait(ctx, load.Duration, broken)
-		s.OnPhase(PhaseStop)
-	}
-	stop.Store(true)
-	wg.Wait()
+	return p
+}
+
+// end stops sending, and waits for every byte and every verdict.
+func (p *pumping) end(ctx context.Context) (*Outcome, error) {
+	p.stop.Store(true)
+	p.wg.Wait()
+	p.unblock()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return sum(streams, flows)
+	return sum(p.times, p.streams, p.flows)
 }
 
 // drive is one stream from its first byte to its verdict.
-func (s *Source) drive(st *stream, load Load, stop *atomic.Bool, f *flow) {
+func (s *Source) drive(st *stream, load Load, w *window, stop *atomic.Bool, f *flow) {
 	tail := newTail(s.pattern, st.header.stream|responseBit, 0)
 	received := make(chan error, 1)
-	go func() { received <- s.drain(st, load, tail, &f.back) }()
+	go func() { received <- s.drain(st, tail, w, &f.back) }()
 
 	for !stop.Load() && f.err == nil {
 		var n int
@@ -119,13 +152,13 @@ func (s *Source) drive(st *stream, load Load, stop *atomic.Bool, f *flow) {
 }
 
 // drain reads and verifies until the end of the stream.
-func (s *Source) drain(st *stream, load Load, tail *tail, w *window) error {
-	w.start(load.Warmup)
-	defer w.close()
+func (s *Source) drain(st *stream, tail *tail, w *window, inWindow *int64) error {
 	for {
 		n, err := tail.readFrom(st)
 		if n > 0 {
-			w.add(n)
+			if w.open() {
+				*inWindow += int64(n)
+			}
 			s.Moved.Add(int64(n))
 		}
 		if errors.Is(err, io.EOF) {
@@ -137,14 +170,15 @@ func (s *Source) drain(st *stream, load Load, tail *tail, w *window) error {
 	}
 }
 
-func sum(streams []*stream, flows []flow) (*Outcome, error) {
+func sum(times windowTimes, streams []*stream, flows []flow) (*Outcome, error) {
 	var out Outcome
+	var counted int64
 	for i := range flows {
 		f := &flows[i]
 		if f.err != nil {
 			return nil, fmt.Errorf("stream %d of %d: %w", i+1, len(flows), f.err)
 		}
-		out.BytesPerS += f.verdict.Window.rate() + f.back.rate()
+		counted += f.verdict.InWindow + f.back
 		out.Sent += streams[i].sent
 		out.Received += f.verdict.Received
 		out.TCP.Retransmits += f.tcp.Retransmits + f.verdict.TCP.Retransmits
@@ -153,8 +187,8 @@ func sum(streams []*stream, flows []flow) (*Outcome, error) {
 		out.Sndbuf = max(out.Sndbuf, f.sndbuf)
 		out.Rcvbuf = max(out.Rcvbuf, f.verdict.Rcvbuf)
 	}
-	if out.BytesPerS == 0 {
-		return nil, errors.New("nothing arrived within the measured time: too short, or stuck")
+	if times.duration > 0 {
+		out.BytesPerS = float64(counted) / times.duration.Seconds()
 	}
 	return &out, nil
 }

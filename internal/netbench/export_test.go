@@ -4,3 +4,6 @@ import "time"
 
 // SetPatience shortens what would make a test of a silent path slow.
 func (s *Source) SetPatience(d time.Duration) { s.patience = d }
+
+// KindStall is what the header of a stalled connection says at byte 8.
+const KindStall = byte(kindStall)

@@ -7,8 +7,11 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/spliced-io/spliced/internal/netbench"
 	"github.com/spliced-io/spliced/internal/testnet"
@@ -63,6 +66,15 @@ func flipBit(offset int64, block []byte) ([]byte, bool) {
 	return block, true
 }
 
+// flipEarly spoils one byte of the first that come back.
+func flipEarly(offset int64, block []byte) ([]byte, bool) {
+	const early = 10
+	if at := early - offset; at >= 0 && at < int64(len(block)) {
+		block[at] ^= 1
+	}
+	return block, true
+}
+
 // flipLate spoils one byte of a stream, far from its start.
 func flipLate(offset int64, block []byte) ([]byte, bool) {
 	const late = 5_000_000
@@ -84,6 +96,48 @@ func swallow(offset int64, block []byte) ([]byte, bool) {
 func repeat(offset int64, block []byte) ([]byte, bool) {
 	if offset > faultAt && offset < faultAt+100_000 {
 		return append(block[:len(block):len(block)], block...), true
+	}
+	return block, true
+}
+
+// stutter sends a byte twice, in the first block.
+func stutter(offset int64, block []byte) ([]byte, bool) {
+	if offset == 0 && len(block) > 0 {
+		return append(block[:len(block):len(block)], block[len(block)-1]), true
+	}
+	return block, true
+}
+
+// repeatLast sends the last byte of the stream twice.
+func repeatLast(dst, src *net.TCPConn) {
+	var last []byte
+	_, err := io.Copy(dst, io.TeeReader(src, writerFunc(func(block []byte) {
+		last = append(last[:0], block[len(block)-1])
+	})))
+	if err != nil {
+		dst.Close()
+		src.Close()
+		return
+	}
+	_, _ = dst.Write(last) // the end is what is looked at
+	dst.CloseWrite()
+}
+
+type writerFunc func(block []byte)
+
+func (f writerFunc) Write(block []byte) (int, error) {
+	if len(block) > 0 {
+		f(block)
+	}
+	return len(block), nil
+}
+
+// flipInVerdict spoils a byte of what the sink says in the end to a source that
+// it sends nothing else: one that is only there to fill the block.
+func flipInVerdict(offset int64, block []byte) ([]byte, bool) {
+	const padding = 1000
+	if at := padding - offset; at >= 0 && at < int64(len(block)) {
+		block[at] ^= 1
 	}
 	return block, true
 }
@@ -229,17 +283,21 @@ func TestFaultyRelayIsCaught(t *testing.T) {
 		{"flips a bit to the source", faithful, changed(flipBit), []string{
 			netbench.WorkloadBulkBoth, netbench.WorkloadRR, netbench.WorkloadRROpen, netbench.WorkloadIdle,
 		}, ""},
+		{"flips an early bit to the source", faithful, changed(flipEarly), all, ""},
 		{"flips a late bit to the sink", changed(flipLate), faithful, streams, "byte 4999936 of the stream"},
 		{"leaves out a block", changed(swallow), faithful, streams, "of the stream is"},
 		{"repeats a block", changed(repeat), faithful, streams, "of the stream is"},
+		{"repeats a byte to the sink", changed(stutter), faithful, all, ""},
+		{"repeats a byte to the source", faithful, changed(stutter), all, ""},
+		{"repeats the last byte to the sink", repeatLast, faithful, all, ""},
+		{"repeats the last byte to the source", faithful, repeatLast, all, ""},
+		{"flips a bit of the verdict", faithful, changed(flipInVerdict), []string{
+			netbench.WorkloadBulk, netbench.WorkloadMixed,
+		}, "verdict is damaged"},
 		{"truncates to the sink", changed(truncate), faithful, streams, ""},
 		{"truncates to the source", faithful, changed(truncate), []string{netbench.WorkloadBulkBoth}, ""},
-		{"drops the half-close", deaf, faithful, []string{
-			netbench.WorkloadBulk, netbench.WorkloadBulkBoth, netbench.WorkloadRR, netbench.WorkloadRROpen, netbench.WorkloadIdle,
-		}, "the half-close was not forwarded"},
-		{"closes both at a half-close", hasty, faithful, []string{
-			netbench.WorkloadBulk, netbench.WorkloadBulkBoth, netbench.WorkloadRR, netbench.WorkloadRROpen, netbench.WorkloadIdle,
-		}, ""},
+		{"drops the half-close", deaf, faithful, all, "the half-close was not forwarded"},
+		{"closes both at a half-close", hasty, faithful, all, ""},
 	} {
 		for _, workload := range fault.workloads {
 			t.Run(fault.name+"/"+workload, func(t *testing.T) {
@@ -255,6 +313,135 @@ func TestFaultyRelayIsCaught(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestStreamsThatTakeTurns has a relay carry one stream after the other: as
+// much as has arrived in all is the most that can have arrived within the
+// window.
+func TestStreamsThatTakeTurns(t *testing.T) {
+	testnet.Leaks(t)
+	var turn sync.Mutex
+	patient := func(dst, src *net.TCPConn) {
+		turn.Lock()
+		defer turn.Unlock()
+		faithful(dst, src)
+	}
+	load := testLoad(netbench.WorkloadBulk, startRelay(t, startSink(t), patient, faithful))
+	load.Streams, load.Warmup = 3, 0
+	outcome, err := runLoad(t, load, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if counted := outcome.BytesPerS * load.Duration.Seconds(); counted > float64(outcome.Received) {
+		t.Errorf("%.0f bytes within the window, of %d received in all", counted, outcome.Received)
+	}
+}
+
+// TestLateResponsesCount has a relay answer only when the measured time is
+// long over: each exchange that was due within it was slower than that.
+func TestLateResponsesCount(t *testing.T) {
+	testnet.Leaks(t)
+	const late = 200 * time.Millisecond
+	load := testLoad(netbench.WorkloadRROpen, "")
+	stopped := make(chan time.Time, 1)
+	answer := func(dst, src *net.TCPConn) {
+		end := <-stopped
+		stopped <- end
+		time.Sleep(time.Until(end.Add(late)))
+		faithful(dst, src)
+	}
+	load.Target = startRelay(t, startSink(t), faithful, answer)
+	source := netbench.NewSource(func(p netbench.Phase) {
+		if p == netbench.PhaseStop {
+			stopped <- time.Now()
+		}
+	})
+	outcome, err := source.Run(t.Context(), load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	latency, err := hdrhistogram.Decode([]byte(outcome.Latency))
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned := int64(load.Rate * load.Duration.Seconds())
+	if n := latency.TotalCount(); n < planned-int64(load.Streams) || n > planned+int64(load.Streams) {
+		t.Errorf("%d exchanges are counted, %d were planned", n, planned)
+	}
+	// The histogram rounds to three digits.
+	if least := time.Duration(latency.Min()); least < late*99/100 {
+		t.Errorf("the fastest exchange took %v, and none was answered for %v", least, late)
+	}
+}
+
+// TestOpenLoopKeepsToItsPlan has a relay that takes nothing for a while: what
+// was due meanwhile is sent all the same, and counts from when it was due.
+func TestOpenLoopKeepsToItsPlan(t *testing.T) {
+	testnet.Leaks(t)
+	load := testLoad(netbench.WorkloadRROpen, "")
+	load.Size, load.Rate, load.Streams = 1<<20, 200, 1 // more than buffers take
+	stopped := make(chan struct{})
+	take := func(dst, src *net.TCPConn) {
+		<-stopped
+		faithful(dst, src)
+	}
+	load.Target = startRelay(t, startSink(t), take, faithful)
+	source := netbench.NewSource(func(p netbench.Phase) {
+		if p == netbench.PhaseStop {
+			close(stopped)
+		}
+	})
+	outcome, err := source.Run(t.Context(), load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	latency, err := hdrhistogram.Decode([]byte(outcome.Latency))
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned := int64(load.Rate * load.Duration.Seconds())
+	if n := latency.TotalCount(); n < planned-1 || n > planned+1 {
+		t.Errorf("%d exchanges are counted, %d were planned", n, planned)
+	}
+}
+
+// TestStallsOutlastTheMeasurement has the observer take its time, as it does
+// on a busy machine: no stalled stream ends before the busy ones are measured.
+func TestStallsOutlastTheMeasurement(t *testing.T) {
+	testnet.Leaks(t)
+	var stalls, ended atomic.Int64
+	watch := func(dst, src *net.TCPConn) {
+		var header [64]byte
+		if _, err := io.ReadFull(src, header[:]); err != nil {
+			dst.Close()
+			return
+		}
+		_, _ = dst.Write(header[:])
+		faithful(dst, src)
+		if header[8] == netbench.KindStall {
+			ended.Add(1)
+		}
+	}
+	load := testLoad(netbench.WorkloadMixed, startRelay(t, startSink(t), watch, faithful))
+	load.Streams = 1
+	source := netbench.NewSource(func(p netbench.Phase) {
+		switch p {
+		case netbench.PhaseMeasure:
+			time.Sleep(700 * time.Millisecond)
+		case netbench.PhaseStop:
+			stalls.Store(ended.Load())
+		}
+	})
+	outcome, err := source.Run(t.Context(), load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := stalls.Load(); n != 0 || ended.Load() == 0 {
+		t.Errorf("%d stalled streams of %d ended while the busy one was measured", n, ended.Load())
+	}
+	if outcome.HeldPerStalled <= 0 {
+		t.Errorf("nothing was held: %+v", outcome)
 	}
 }
 

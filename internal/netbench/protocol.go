@@ -13,28 +13,36 @@ import (
 // A connection from the source begins with a header that tells the sink what
 // to do. Then the two exchange pattern bytes. At the source's FIN the sink
 // answers with its verdict and a FIN of its own: so every connection also
-// proves that the path keeps the two directions apart.
+// proves that the path keeps the two directions apart. Only kindOnce has no
+// verdict, which would weigh more than what is measured: its end is a FIN each
+// way, and a last word of one byte where the header asks for it.
 
 // kind is what the sink does with a connection.
 type kind uint8
 
 const (
-	kindBulk  kind = iota + 1 // read to the end
-	kindEcho                  // answer each message, one thread a connection
-	kindHold                  // the same, without a thread: for many connections
-	kindOnce                  // answer one message
-	kindStall                 // read nothing for a while, then as bulk
+	kindBulk    kind = iota + 1 // read to the end
+	kindEcho                    // answer each message, one thread a connection
+	kindHold                    // the same, without a thread: for many connections
+	kindOnce                    // answer one message
+	kindStall                   // read nothing until the load's kindRelease has come, then as bulk
+	kindRelease                 // end the stalls of the load
 )
 
 const (
 	headerSize  = 64
-	headerMagic = "splbench"
+	headerMagic = "splbnch2"
 	flagBoth    = 1 // the sink sends too
+	flagWord    = 2 // the sink of a kindOnce has a last word
 
 	verdictSize  = 1024
-	verdictMagic = "splverdt"
+	verdictMagic = "splvrdt2"
 	verdictHead  = 16
 )
+
+// lastWord is how many bytes the sink of a kindOnce sends after the source's
+// FIN, if it is asked to.
+const lastWord = 1
 
 // responseBit tells the sink's stream from the source's of the same connection.
 const responseBit = 1 << 63
@@ -42,10 +50,12 @@ const responseBit = 1 << 63
 type header struct {
 	kind   kind
 	both   bool
-	size   int           // of a message, or of the sink's writes
-	stream uint64        // below responseBit
-	warmup time.Duration // after the first byte, before the sink's window opens
-	stall  time.Duration
+	word   bool
+	size   int    // of a message, or of the sink's writes
+	stream uint64 // below responseBit
+	load   uint64 // the streams of one load share it, and so a window
+	window windowTimes
+	stall  time.Duration // the longest that a kindStall waits for its release
 }
 
 var errNoHeader = errors.New("the connection does not begin with a valid header")
@@ -55,12 +65,17 @@ func (h header) marshal() []byte {
 	copy(b, headerMagic)
 	b[8] = byte(h.kind)
 	if h.both {
-		b[9] = flagBoth
+		b[9] |= flagBoth
+	}
+	if h.word {
+		b[9] |= flagWord
 	}
 	binary.BigEndian.PutUint32(b[12:], uint32(h.size))
 	binary.BigEndian.PutUint64(b[16:], h.stream)
-	binary.BigEndian.PutUint64(b[24:], uint64(h.warmup))
-	binary.BigEndian.PutUint64(b[32:], uint64(h.stall))
+	binary.BigEndian.PutUint64(b[24:], uint64(h.window.warmup))
+	binary.BigEndian.PutUint64(b[32:], uint64(h.window.duration))
+	binary.BigEndian.PutUint64(b[40:], uint64(h.stall))
+	binary.BigEndian.PutUint64(b[48:], h.load)
 	binary.BigEndian.PutUint32(b[headerSize-4:], crc32.ChecksumIEEE(b[:headerSize-4]))
 	return b
 }
@@ -75,18 +90,25 @@ func readHeader(r io.Reader) (header, error) {
 	}
 	h := header{
 		kind:   kind(b[8]),
-		both:   b[9] == flagBoth,
+		both:   b[9]&flagBoth != 0,
+		word:   b[9]&flagWord != 0,
 		size:   int(binary.BigEndian.Uint32(b[12:])),
 		stream: binary.BigEndian.Uint64(b[16:]),
-		warmup: time.Duration(binary.BigEndian.Uint64(b[24:])),
-		stall:  time.Duration(binary.BigEndian.Uint64(b[32:])),
+		window: windowTimes{
+			warmup:   time.Duration(binary.BigEndian.Uint64(b[24:])),
+			duration: time.Duration(binary.BigEndian.Uint64(b[32:])),
+		},
+		stall: time.Duration(binary.BigEndian.Uint64(b[40:])),
+		load:  binary.BigEndian.Uint64(b[48:]),
 	}
-	const longest = time.Hour
-	switch {
-	case h.kind < kindBulk || h.kind > kindStall,
-		h.size < 1 || h.size > maxChunk,
-		h.warmup < 0 || h.warmup > longest || h.stall < 0 || h.stall > longest:
+	if h.kind < kindBulk || h.kind > kindRelease || h.size < 1 || h.size > maxChunk {
 		return header{}, errNoHeader
+	}
+	const longest = 4 * time.Hour // three of them are an hour at most, see [Options.Validate]
+	for _, d := range []time.Duration{h.window.warmup, h.window.duration, h.stall} {
+		if d < 0 || d > longest {
+			return header{}, errNoHeader
+		}
 	}
 	return h, nil
 }
@@ -95,7 +117,7 @@ func readHeader(r io.Reader) (header, error) {
 type verdict struct {
 	Received int64     `json:"received"` // payload, verified up to Error
 	Sent     int64     `json:"sent"`
-	Window   window    `json:"window"`
+	InWindow int64     `json:"in_window"` // of what was received, what came within the load's window
 	Error    string    `json:"error,omitempty"`
 	Rcvbuf   int       `json:"rcvbuf,omitempty"`
 	TCP      transport `json:"tcp"`
@@ -121,9 +143,16 @@ func (v verdict) marshal() ([]byte, error) {
 	b := make([]byte, verdictSize)
 	copy(b, verdictMagic)
 	binary.BigEndian.PutUint32(b[8:], uint32(len(text)))
-	binary.BigEndian.PutUint32(b[12:], crc32.ChecksumIEEE(text))
 	copy(b[verdictHead:], text)
+	binary.BigEndian.PutUint32(b[12:], verdictSum(b))
 	return b, nil
+}
+
+// verdictSum is over all of the block, so that a path which spoils what is
+// only padding is caught too.
+func verdictSum(b []byte) uint32 {
+	sum := crc32.ChecksumIEEE(b[:12])
+	return crc32.Update(sum, crc32.IEEETable, b[verdictHead:])
 }
 
 func parseVerdict(b []byte) (v verdict, err error) {
@@ -134,10 +163,10 @@ func parseVerdict(b []byte) (v verdict, err error) {
 	if size > verdictSize-verdictHead {
 		return v, errors.New("the sink's verdict is damaged")
 	}
-	text := b[verdictHead:][:size]
-	if crc32.ChecksumIEEE(text) != binary.BigEndian.Uint32(b[12:]) {
+	if verdictSum(b) != binary.BigEndian.Uint32(b[12:]) {
 		return v, errors.New("the sink's verdict is damaged")
 	}
+	text := b[verdictHead:][:size]
 	if err := json.Unmarshal(text, &v); err != nil {
 		return v, fmt.Errorf("read the sink's verdict: %w", err)
 	}

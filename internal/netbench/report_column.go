@@ -55,6 +55,7 @@ func allColumns() []column {
 		{"idle_cpu_share", "idle CPU", "", shareQuantity, -1, true, func(r *Result) *Figure { return r.IdleCPUShare }},
 		{"busy_alone_bytes_per_s", "busy alone", "", rateQuantity, 0, true, func(r *Result) *Figure { return r.BusyAlone }},
 		{"busy_loss", "busy loss", "", shareQuantity, -1, true, func(r *Result) *Figure { return r.BusyLoss }},
+		{"held_bytes_per_stalled", "held/stalled", "", byteQuantity, -1, true, func(r *Result) *Figure { return r.HeldPerStalled }},
 
 		{"proxy_cpu_s_per_gb", "proxy CPU", "s/GB", plainQuantity, -1, true, func(r *Result) *Figure { return r.ProxyCPU }},
 		{"machine_cpu_s_per_gb", "machine CPU", "s/GB", plainQuantity, -1, true, func(r *Result) *Figure { return r.MachineCPU }},

@@ -124,6 +124,7 @@ func (s *series) fill(r *Result) {
 		metricIdleCPU:          &r.IdleCPUShare,
 		metricAlone:            &r.BusyAlone,
 		metricLoss:             &r.BusyLoss,
+		metricHeld:             &r.HeldPerStalled,
 	} {
 		*field = s.figure(m)
 	}

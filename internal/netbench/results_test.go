@@ -132,22 +132,36 @@ func TestErrorsAreSaidOnce(t *testing.T) {
 	}
 }
 
-func TestWindowLeavesTheWarmUpOut(t *testing.T) {
-	var w window
-	w.start(0)
-	w.add(1000) // opens it
-	w.add(500)
-	w.add(500)
-	w.close()
-	if w.Bytes != 1000 || w.Seconds <= 0 {
-		t.Errorf("%+v", w)
+func TestWindowIsShared(t *testing.T) {
+	if w := newWindow(windowTimes{warmup: 0, duration: time.Hour}); !w.open() || !w.open() {
+		t.Error("without a warm-up the window is not open")
 	}
-	w = window{}
-	w.start(time.Hour)
-	w.add(1000)
-	w.close()
-	if w.Bytes != 0 || w.rate() != 0 {
-		t.Errorf("within the warm-up: %+v", w)
+	w := newWindow(windowTimes{warmup: time.Hour, duration: time.Hour})
+	if w.open() {
+		t.Error("within the warm-up the window is open")
+	}
+	// As if the first byte had come earlier.
+	w.base = w.base.Add(-90 * time.Minute)
+	if !w.open() {
+		t.Error("after the warm-up the window is not open")
+	}
+	w.base = w.base.Add(-90 * time.Minute)
+	if w.open() {
+		t.Error("after its time the window is open")
+	}
+}
+
+func TestSinkRemembersLoads(t *testing.T) {
+	var loads sinkLoads
+	first := loads.of(header{load: 1})
+	if loads.of(header{load: 1}) != first || loads.of(header{load: 2}) == first {
+		t.Error("streams of one load do not share it, or those of two do")
+	}
+	for id := range uint64(5000) {
+		loads.of(header{load: 10 + id})
+	}
+	if len(loads.byID) > 1024 || len(loads.oldest) > 1024 || loads.of(header{load: 1}) == first {
+		t.Errorf("%d loads are remembered", len(loads.byID))
 	}
 }
 

@@ -18,6 +18,37 @@ import (
 type clock struct {
 	measure atomic.Bool // the warm-up is over
 	stop    atomic.Bool
+	abort   atomic.Bool // also what is planned is off
+
+	// An open loop measures what is planned for a time between these two, in
+	// ns after base; both are 0 until that is known.
+	base     time.Time
+	from, to atomic.Int64
+}
+
+// begin opens the measured time a moment from now, so that nobody is past its
+// beginning who does not know of it.
+func (c *clock) begin(d time.Duration) {
+	const moment = time.Millisecond
+	from := time.Since(c.base) + moment
+	c.to.Store(int64(from + d))
+	c.from.Store(int64(from))
+	c.measure.Store(true)
+}
+
+// planned tells whether what is due then is measured.
+func (c *clock) planned(due time.Time) bool {
+	at, from := int64(due.Sub(c.base)), c.from.Load()
+	return from != 0 && at >= from && at < c.to.Load()
+}
+
+// over is when the last planned time that is measured is over; false while
+// that is not known.
+func (c *clock) over() (time.Time, bool) {
+	if c.from.Load() == 0 {
+		return time.Time{}, false
+	}
+	return c.base.Add(time.Duration(c.to.Load())), true
 }
 
 // exchange is what one stream of a request/response load ended with.
@@ -28,6 +59,7 @@ type exchange struct {
 	verdict  verdict
 	tcp      transport
 	measured int64
+	last     time.Time // when the last measured response of an open loop came
 }
 
 // rr sends a request, waits for the response, and sends the next.
@@ -56,7 +88,7 @@ func (s *Source) exchanges(ctx context.Context, load Load, run loop) (*Outcome, 
 	defer unblock()
 
 	results := make([]exchange, len(streams))
-	var c clock
+	c := clock{base: time.Now()}
 	var wg sync.WaitGroup
 	broken := make(chan struct{}, len(streams))
 	for i, st := range streams {
@@ -71,16 +103,24 @@ func (s *Source) exchanges(ctx context.Context, load Load, run loop) (*Outcome, 
 	if wait(ctx, load.Warmup, broken) {
 		s.OnPhase(PhaseMeasure)
 		began = time.Now()
-		c.measure.Store(true)
-		wait(ctx, load.Duration, broken)
+		c.begin(load.Duration)
+		c.abort.Store(!wait(ctx, load.Duration, broken))
 		c.measure.Store(false)
 		ended = time.Now()
 		s.OnPhase(PhaseStop)
+	} else {
+		c.abort.Store(true)
 	}
 	c.stop.Store(true)
 	wg.Wait()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
+	}
+	for i := range results {
+		// A late response belongs to the time that it took.
+		if results[i].last.After(ended) {
+			ended = results[i].last
+		}
 	}
 	return sumExchanges(streams, results, ended.Sub(began))
 }
@@ -162,7 +202,7 @@ func (s *Source) openLoop(st *stream, b *blocking, load Load, c *clock, x *excha
 	}()
 	readErr := s.responses(st, b, load, c, x, &p)
 	if readErr != nil {
-		c.stop.Store(true)
+		c.abort.Store(true)
 		hangUp(st)
 	}
 	sendErr := <-sender
@@ -185,13 +225,16 @@ type plan struct {
 
 func (p *plan) due(n int64) time.Time { return p.start.Add(time.Duration(n) * p.interval) }
 
+// requests sends them all: those too that a slow path has kept it from sending
+// until the measured time is over. One more tells the reader of the end.
 func (s *Source) requests(st *stream, b *blocking, load Load, c *clock, lag *hdrhistogram.Histogram, p *plan) error {
 	for n := int64(0); p.total.Load() == 0; n++ {
-		sleepUntil(p.due(n))
-		if c.measure.Load() {
-			record(lag, time.Since(p.due(n)))
+		due := p.due(n)
+		sleepUntil(due)
+		if c.planned(due) {
+			record(lag, time.Since(due))
 		}
-		if c.stop.Load() {
+		if over, known := c.over(); known && !due.Before(over) || c.abort.Load() {
 			p.total.Store(n + 1)
 		}
 		if _, err := b.Write(s.pattern.at(st.header.stream, n*int64(load.Size), load.Size)); err != nil {
@@ -204,13 +247,18 @@ func (s *Source) requests(st *stream, b *blocking, load Load, c *clock, lag *hdr
 func (s *Source) responses(st *stream, b *blocking, load Load, c *clock, x *exchange, p *plan) error {
 	buf := make([]byte, load.Size)
 	for n := int64(0); p.total.Load() == 0 || n < p.total.Load(); n++ {
-		measured := c.measure.Load()
 		if _, err := io.ReadFull(b, buf); err != nil {
 			return cut(err)
 		}
-		if measured {
-			record(x.latency, time.Since(p.due(n)))
+		now, due := time.Now(), p.due(n)
+		if over, known := c.over(); known && due.Before(over) && now.After(over.Add(s.patience)) {
+			return s.overrun(due, over)
+		}
+		// Whenever it has come: what is late counts most.
+		if c.planned(due) {
+			record(x.latency, now.Sub(due))
 			x.measured++
+			x.last = now
 		}
 		if err := s.checkResponse(b, st, n*int64(load.Size), buf); err != nil {
 			return err
@@ -218,6 +266,12 @@ func (s *Source) responses(st *stream, b *blocking, load Load, c *clock, x *exch
 		s.Moved.Add(1)
 	}
 	return nil
+}
+
+// overrun says that the path can't carry the rate.
+func (s *Source) overrun(due, over time.Time) error {
+	return fmt.Errorf("the path does not keep up with the rate: %v after the end it answers what was due %v before it",
+		s.patience, over.Sub(due).Round(time.Millisecond))
 }
 
 // cut says what the end of the stream means where a response was due.

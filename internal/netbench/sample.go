@@ -43,6 +43,7 @@ const (
 	metricIdleCPU
 	metricAlone
 	metricLoss
+	metricHeld
 	metricSteal
 	metricSyscalls
 	metricSyscallsPerOp
@@ -90,6 +91,7 @@ func newSample(c cell, load Load, out *Outcome, o *observer) (s sample, err erro
 		if out.AloneBytesS > 0 {
 			s.values[metricAlone] = out.AloneBytesS
 			s.values[metricLoss] = 1 - out.BytesPerS/out.AloneBytesS
+			s.values[metricHeld] = out.HeldPerStalled
 		}
 		s.perGB(out, o, used)
 	}

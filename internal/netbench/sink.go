@@ -20,14 +20,18 @@ const (
 // header asks for and verifies every byte. Make it with [NewSink].
 type Sink struct {
 	pattern *pattern
+	loads   sinkLoads
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // nil when the sink is closed
 	wg    sync.WaitGroup
+	done  chan struct{} // closed when the sink is
 }
 
 // NewSink makes a sink.
-func NewSink() *Sink { return &Sink{pattern: newPattern(), conns: map[net.Conn]struct{}{}} }
+func NewSink() *Sink {
+	return &Sink{pattern: newPattern(), conns: map[net.Conn]struct{}{}, done: make(chan struct{})}
+}
 
 // ListenSink listens for [Sink.Serve]: plain TCP, and a backlog for the conn workload.
 func ListenSink(ctx context.Context, address string) (net.Listener, error) {
@@ -88,6 +92,7 @@ func (s *Sink) close() {
 		conn.Close()
 	}
 	s.conns = nil
+	close(s.done)
 	s.mu.Unlock()
 	s.wg.Wait()
 }
@@ -119,25 +124,28 @@ func (s *Sink) handle(conn *net.TCPConn) error {
 	case kindOnce:
 		return s.once(conn, h)
 	case kindStall:
-		if err := s.stall(h.stall); err != nil {
+		if err := s.stall(h); err != nil {
 			return err
 		}
+		return s.bulk(conn, h)
+	case kindRelease:
+		load := s.loads.of(h)
+		load.release.Do(func() { close(load.released) })
 		return s.bulk(conn, h)
 	default:
 		return s.bulk(conn, h)
 	}
 }
 
-// stall waits, but not longer than the sink lives.
-func (s *Sink) stall(d time.Duration) error {
-	const step = 10 * time.Millisecond
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(step) {
-		s.mu.Lock()
-		closed := s.conns == nil
-		s.mu.Unlock()
-		if closed {
-			return net.ErrClosed
-		}
+// stall waits for the release, but not longer than the sink lives.
+func (s *Sink) stall(h header) error {
+	timer := time.NewTimer(h.stall)
+	defer timer.Stop()
+	select {
+	case <-s.loads.of(h).released:
+	case <-timer.C:
+	case <-s.done:
+		return net.ErrClosed
 	}
 	return nil
 }
@@ -191,8 +199,7 @@ func (s *Sink) send(conn net.Conn, h header, ended <-chan struct{}) (r sendResul
 
 func (s *Sink) receive(conn net.Conn, h header) (v verdict) {
 	buf := make([]byte, readSize)
-	v.Window.start(h.warmup)
-	defer func() { v.Window.close() }()
+	window := s.loads.of(h).window
 	for {
 		n, err := conn.Read(buf)
 		if mismatch := s.pattern.check(h.stream, v.Received, buf[:n]); mismatch != nil {
@@ -200,8 +207,8 @@ func (s *Sink) receive(conn net.Conn, h header) (v verdict) {
 			return v
 		}
 		v.Received += int64(n)
-		if n > 0 {
-			v.Window.add(n)
+		if n > 0 && window.open() {
+			v.InWindow += int64(n)
 		}
 		if errors.Is(err, io.EOF) {
 			return v
@@ -248,22 +255,45 @@ func (s *Sink) echo(conn *net.TCPConn, rw io.ReadWriter, h header) error {
 	return answer(conn, rw, v)
 }
 
-// once answers one message, and gives no verdict: the source closes first.
+// once answers one message, and sees that the end of the stream follows. It
+// speaks of what was wrong only.
 func (s *Sink) once(conn *net.TCPConn, h header) error {
-	buf := make([]byte, h.size)
-	if _, err := io.ReadFull(conn, buf); err != nil {
+	fault, err := s.answerOnce(conn, h)
+	if err != nil || fault == "" {
 		return err
 	}
-	if err := s.pattern.check(h.stream, 0, buf); err != nil {
-		// The source gets no response, and a reset for what is not read.
-		_ = conn.SetLinger(0)
+	if err := answer(conn, conn, verdict{Error: fault}); err != nil {
 		return err
+	}
+	_, err = io.Copy(io.Discard, conn) // what is unread would turn the end into a reset
+	return err
+}
+
+func (s *Sink) answerOnce(conn *net.TCPConn, h header) (fault string, err error) {
+	buf := make([]byte, h.size)
+	if n, err := io.ReadFull(conn, buf); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Sprintf("the stream ended within a message, after byte %d", n), nil
+	} else if err != nil {
+		return "", err
+	}
+	if mismatch := s.pattern.check(h.stream, 0, buf); mismatch != nil {
+		return mismatch.Error(), nil
 	}
 	if _, err := conn.Write(s.pattern.at(h.stream|responseBit, 0, h.size)); err != nil {
-		return err
+		return "", err
 	}
-	_, err := conn.Read(buf[:1])
-	return err
+	n, err := conn.Read(buf[:1])
+	switch {
+	case n > 0:
+		return fmt.Sprintf("more bytes than the %d that were sent", h.size), nil
+	case !errors.Is(err, io.EOF):
+		return "", err
+	}
+	if h.word {
+		_, err = conn.Write(s.pattern.at(h.stream|responseBit, int64(h.size), lastWord))
+		return "", err
+	}
+	return "", nil
 }
 
 // answer sends the verdict and the FIN.

@@ -34,8 +34,12 @@ type Outcome struct {
 	BytesPerS   float64 `json:"bytes_per_s,omitempty"`
 	OpsPerS     float64 `json:"ops_per_s,omitempty"` // exchanges or connections
 	AloneBytesS float64 `json:"alone_bytes_per_s,omitempty"`
-	Sent        int64   `json:"sent,omitempty"`     // payload, by the source
-	Received    int64   `json:"received,omitempty"` // payload, by the sink
+	// HeldPerStalled is how many bytes a stream of mixed had taken whose reader
+	// had stalled.
+	HeldPerStalled float64 `json:"held_per_stalled,omitempty"`
+
+	Sent     int64 `json:"sent,omitempty"`     // payload, by the source
+	Received int64 `json:"received,omitempty"` // payload, by the sink
 
 	TCP    transport `json:"tcp"`
 	Sndbuf int       `json:"sndbuf,omitempty"`

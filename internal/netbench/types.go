@@ -147,7 +147,8 @@ type Result struct {
 	ProcessesPerPair *Figure `json:"processes_per_pair,omitempty"`
 	IdleCPUShare     *Figure `json:"idle_cpu_share,omitempty"` // of one processor, by the proxy while all pairs were idle
 	BusyAlone        *Figure `json:"busy_alone_bytes_per_s,omitempty"`
-	BusyLoss         *Figure `json:"busy_loss,omitempty"` // 1 − throughput beside stalled readers ÷ throughput alone
+	BusyLoss         *Figure `json:"busy_loss,omitempty"`              // 1 − throughput beside stalled readers ÷ throughput alone
+	HeldPerStalled   *Figure `json:"held_bytes_per_stalled,omitempty"` // taken from the sender of a stalled reader: buffers at both ends and in the path
 
 	// RatioToDirect and RatioToBestPeer compare the workload's main figure
 	// (see [Result.Main]) so that more than 1 is better than direct, or than

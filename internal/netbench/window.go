@@ -1,44 +1,32 @@
 package netbench
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
-// window counts what arrived after the warm-up.
+// windowTimes say when a window opens after the load's first byte, and for how
+// long.
+type windowTimes struct{ warmup, duration time.Duration }
+
+// window is the time in which the bytes of a load count. Its streams share it:
+// rates over windows of their own would add up to more than there was, if the
+// streams took turns.
 type window struct {
-	Bytes   int64   `json:"bytes"`
-	Seconds float64 `json:"seconds"`
-
-	opens, opened, last time.Time
+	windowTimes
+	base  time.Time
+	first atomic.Int64 // when the load's first byte came, in ns after base; 0 before
 }
 
-// start is called when the first byte may come.
-func (w *window) start(warmup time.Duration) { w.opens = time.Now().Add(warmup) }
-
-// add counts n bytes that have just arrived. The first that come after the
-// warm-up open the window and are not in it.
-func (w *window) add(n int) {
-	now := time.Now()
-	switch {
-	case now.Before(w.opens):
-		return
-	case w.opened.IsZero():
-		w.opened = now
-	default:
-		w.Bytes += int64(n)
-	}
-	w.last = now
+func newWindow(times windowTimes) *window {
+	return &window{windowTimes: times, base: time.Now()}
 }
 
-// close is called after the last byte.
-func (w *window) close() {
-	if w.Bytes > 0 {
-		w.Seconds = w.last.Sub(w.opened).Seconds()
-	}
-}
-
-// rate is bytes per second.
-func (w *window) rate() float64 {
-	if w.Seconds <= 0 {
-		return 0
-	}
-	return float64(w.Bytes) / w.Seconds
+// open tells whether what has just arrived counts. The load's first call
+// starts its clock.
+func (w *window) open() bool {
+	now := max(time.Since(w.base), 1)
+	w.first.CompareAndSwap(0, int64(now))
+	at := now - time.Duration(w.first.Load())
+	return at >= w.warmup && at < w.warmup+w.duration
 }
