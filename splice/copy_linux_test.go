@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 
 	"github.com/spliced-io/spliced/internal/testnet"
 	"github.com/spliced-io/spliced/splice"
@@ -583,7 +581,7 @@ func TestCopyFromASocketInASockmap(t *testing.T) {
 		t.Run(d.name, func(t *testing.T) {
 			testnet.Leaks(t)
 			src, far := copyTCP(t)
-			intoSockmap(t, src)
+			testnet.NewSockmap(t, ebpf.SockMap, "skb-pass").Put(1, src)
 			feed(t, src, far, data)
 			dst, got := d.open(t)
 			res, err := splice.Copy(t.Context(), dst, src)
@@ -867,31 +865,4 @@ func setBlocking(t testing.TB, v any) {
 		return
 	}
 	onSocket(t, v, func(fd int) error { return syscall.SetNonblock(fd, false) })
-}
-
-// intoSockmap puts c into a sockmap whose verdict program passes everything on
-// to the socket itself: the bytes are then where splice(2) does not look.
-func intoSockmap(t testing.TB, c *net.TCPConn) {
-	t.Helper()
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.SockMap, KeySize: 4, ValueSize: 4, MaxEntries: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SkSKB, AttachType: ebpf.AttachSkSKBVerdict, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	attach := link.RawAttachProgramOptions{Target: m.FD(), Program: p, Attach: ebpf.AttachSkSKBVerdict}
-	if err := link.RawAttachProgram(attach); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = link.RawDetachProgram(link.RawDetachProgramOptions{Target: m.FD(), Program: p, Attach: ebpf.AttachSkSKBVerdict})
-	})
-	onSocket(t, c, func(fd int) error { return m.Put(uint32(0), uint32(fd)) })
 }

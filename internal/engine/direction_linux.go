@@ -131,6 +131,10 @@ func (d *direction) step(l *loop) (step flow.Step, spliced bool) {
 			if d.fed && d.src.exact && !d.src.hangup && step.Status == flow.SourceEmpty {
 				return step, true
 			}
+		case flow.SourceFailed:
+			// splice(2) has taken the socket's error; recv(2) still finds what came
+			// before it, if that is where splice(2) does not look.
+			d.src.fail(step.Err)
 		case flow.NoPipe:
 			d.choice.noPipe()
 		case flow.Refused:
@@ -152,6 +156,9 @@ func (d *direction) step(l *loop) (step flow.Step, spliced bool) {
 	}
 	step = d.copy.Step(&l.buffers, d.src.fd, d.dst.fd, d.left())
 	d.choice.copied(step.In)
+	if d.src.err != nil && step.Status == flow.SourceEmpty {
+		step.Status = flow.SourceEnd // no byte comes after an error
+	}
 	return step, false
 }
 

@@ -50,6 +50,9 @@ func (j *job) copy() {
 			}
 		}
 		switch {
+		case err != nil && j.failure != nil:
+			j.fail(Source, j.failure)
+			return
 		case errors.Is(err, io.EOF):
 			j.res.Outcome = EOF
 			return

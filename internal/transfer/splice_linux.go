@@ -54,8 +54,7 @@ func (j *job) throughPipe() (done bool, why Why) {
 			if why, refused := refusal(err); refused {
 				return false, why
 			}
-			j.fail(Source, err)
-			return true, ""
+			return j.confirmError(err)
 		case n == 0:
 			if src.format == deviceFormat {
 				j.res.Outcome = EOF // asking a terminal again would need a second ^D
@@ -133,10 +132,29 @@ func (j *job) direct() (done bool, why Why) {
 			if why, refused := refusal(err); refused {
 				return false, why
 			}
-			j.fail(j.blame(err), err)
-			return true, ""
+			if side := j.blame(err); side != Source {
+				j.fail(side, err)
+				return true, ""
+			}
+			return j.confirmError(err)
 		}
 	}
+	return true, ""
+}
+
+// confirmError notes an error of the source. A socket in a sockmap may have
+// bytes from before it, which splice(2) does not see.
+func (j *job) confirmError(err error) (done bool, why Why) {
+	readable := false
+	if j.kernel.src.format == socketFormat && j.kernel.src.control(func(fd int) { readable = sys.Readable(fd) }) == nil && readable {
+		buf := make([]byte, min(size, j.left()))
+		if n, _ := j.kernel.src.Read(buf); n > 0 {
+			j.taken += int64(n)
+			j.pending, j.failure = buf[:n], err
+			return false, WhyBlind
+		}
+	}
+	j.fail(Source, err)
 	return true, ""
 }
 

@@ -121,6 +121,7 @@ type job struct {
 	dst     io.Writer
 	taken   int64  // bytes that have left the source, First included
 	pending []byte // of these, the ones in memory: they are delivered before anything more is taken
+	failure error  // the source's, to be reported when it has no more bytes
 	res     Result
 	kernel  kernel // what this system adds
 }
