@@ -40,16 +40,21 @@ func text(t *testing.T, args ...string) string {
 }
 
 // What fio writes we can verify, and the other way round: header, checksums
-// and their places are fio's. Of fio 3.33's sums, SHA-256 and SHA-512 are none
-// of these: it does not finish them.
+// and their places are fio's.
 func TestVerifyIsFios(t *testing.T) {
 	peer := needFio(t)
 	dir := t.TempDir()
 	for _, mode := range []string{
-		"md5", "crc64", "crc32", "crc32c", "crc16", "crc7", "sha1", "sha3-224", "sha3-256", "sha3-384", "sha3-512", "xxhash", "meta",
+		"md5", "crc64", "crc32", "crc32c", "crc16", "crc7", "sha1", "sha256", "sha512", "sha3-224", "sha3-256", "sha3-384", "sha3-512", "xxhash", "meta", "crc32c-intel", "pattern",
 	} {
 		shapes := [][]string{nil}
-		if mode == "crc32c" {
+		switch mode {
+		case "pattern": // 3.33 has no pattern_hdr
+			shapes = [][]string{{"--verify_pattern=0xdeadbeef%o"}}
+		case "sha256", "sha512":
+			// Lengths of which the last block has more and less than 56 bytes.
+			shapes = append(shapes, []string{"--verify_interval=512", "--bs=512"}, []string{"--bs=1000", "--size=64000"}, []string{"--bs=1024", "--verify_offset=400"})
+		case "crc32c":
 			shapes = append(shapes, []string{"--verify_interval=1k"}, []string{"--verify_interval=2k", "--verify_offset=100"})
 		}
 		for _, extra := range shapes {

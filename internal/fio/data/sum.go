@@ -3,9 +3,7 @@ package data
 import (
 	"crypto/md5"
 	"crypto/sha1"
-	"crypto/sha256"
 	"crypto/sha3"
-	"crypto/sha512"
 	"encoding/binary"
 	"hash/crc32"
 	"hash/crc64"
@@ -32,8 +30,8 @@ func kindOf(name string) *kind {
 		{"crc32c-intel", 6, 4, sumCRC32C},
 		{"crc16", 7, 2, sumCRC16},
 		{"crc7", 8, 1, sumCRC7},
-		{"sha256", 9, 64, func(dst, b []byte) []byte { s := sha256.Sum256(b); return append(dst, s[:]...) }},
-		{"sha512", 10, 128, func(dst, b []byte) []byte { s := sha512.Sum512(b); return append(dst, s[:]...) }},
+		{"sha256", 9, 64, sumSHA256},
+		{"sha512", 10, 128, sumSHA512},
 		{"sha3-224", 11, 28, func(dst, b []byte) []byte { s := sha3.Sum224(b); return append(dst, s[:]...) }},
 		{"sha3-256", 12, 32, func(dst, b []byte) []byte { s := sha3.Sum256(b); return append(dst, s[:]...) }},
 		{"sha3-384", 13, 48, func(dst, b []byte) []byte { s := sha3.Sum384(b); return append(dst, s[:]...) }},
