@@ -144,7 +144,7 @@ func (s *sending) copy() (side string, err error) {
 		if !s.unsized {
 			part = buf[:min(size, s.left)]
 		}
-		n, err := s.file.ReadAt(part, s.off)
+		n, err := s.read(part)
 		if n == 0 {
 			if err == io.EOF && s.unsized {
 				return "", nil

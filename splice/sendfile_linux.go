@@ -1,10 +1,12 @@
 package splice
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"github.com/spliced-io/spliced/internal/sys"
 )
@@ -108,4 +110,38 @@ func blameSend(err error) string {
 		return "source"
 	}
 	return "target"
+}
+
+// read reads at the offset, also what direct I/O refuses.
+func (s *sending) read(p []byte) (int, error) {
+	n, err := s.file.ReadAt(p, s.off)
+	if n == 0 && errors.Is(err, syscall.EINVAL) {
+		return s.readBlocks(p)
+	}
+	return n, err
+}
+
+// readBlocks reads the whole blocks around what is wanted, into memory aligned
+// to them, as a file with O_DIRECT asks for (open(2), NOTES).
+func (s *sending) readBlocks(p []byte) (n int, err error) {
+	const block = 4096 // no file system wants more
+	ahead := int(s.off % block)
+	size := (ahead + len(p) + block - 1) / block * block
+	buf := make([]byte, size+block)
+	buf = buf[(block-int(uintptr(unsafe.Pointer(unsafe.SliceData(buf)))%block))%block:][:size]
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	closed := raw.Control(func(fd uintptr) { n, err = syscall.Pread(int(fd), buf, s.off-int64(ahead)) })
+	if closed != nil {
+		return 0, os.ErrClosed
+	}
+	if err != nil {
+		return 0, &os.PathError{Op: "read", Path: s.file.Name(), Err: err}
+	}
+	if n = copy(p, buf[min(ahead, n):n]); n == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }

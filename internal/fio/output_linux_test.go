@@ -7,27 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/spliced-io/spliced/internal/fio"
+	"github.com/spliced-io/spliced/internal/testnet"
 )
-
-// needFio returns the path of fio(1), which SPLICED_REQUIRE=peers wants here.
-func needFio(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("fio")
-	switch {
-	case err == nil:
-	case slices.Contains(strings.Split(os.Getenv("SPLICED_REQUIRE"), ","), "peers"):
-		t.Fatalf("SPLICED_REQUIRE names peers, but: %v", err)
-	default:
-		t.Skipf("needs fio: %v", err)
-	}
-	return path
-}
 
 func text(t *testing.T, args ...string) string {
 	t.Helper()
@@ -42,7 +28,7 @@ func text(t *testing.T, args ...string) string {
 // What fio writes we can verify, and the other way round: header, checksums
 // and their places are fio's.
 func TestVerifyIsFios(t *testing.T) {
-	peer := needFio(t)
+	testnet.Need(t, "fio")
 	dir := t.TempDir()
 	for _, mode := range []string{
 		"md5", "crc64", "crc32", "crc32c", "crc16", "crc7", "sha1", "sha256", "sha512", "sha3-224", "sha3-256", "sha3-384", "sha3-512", "xxhash", "meta", "crc32c-intel", "pattern",
@@ -66,7 +52,7 @@ func TestVerifyIsFios(t *testing.T) {
 				}, extra...)
 			}
 			theirs := func(rw string) {
-				if out, err := exec.CommandContext(t.Context(), peer, args(rw)...).CombinedOutput(); err != nil {
+				if out, err := exec.CommandContext(t.Context(), "fio", args(rw)...).CombinedOutput(); err != nil {
 					t.Errorf("%s %v: fio %s: %v\n%s", mode, extra, rw, err, out)
 				}
 			}
@@ -80,10 +66,10 @@ func TestVerifyIsFios(t *testing.T) {
 
 // The keys of fio's JSON are all there.
 func TestJSONHasFiosKeys(t *testing.T) {
-	peer := needFio(t)
+	testnet.Need(t, "fio")
 	dir := t.TempDir()
 	args := []string{"--name=j", "--filename=" + filepath.Join(dir, "x"), "--size=256k", "--rw=randrw", "--output-format=json+", "--aux-path=" + dir}
-	theirs, err := exec.CommandContext(t.Context(), peer, args...).Output()
+	theirs, err := exec.CommandContext(t.Context(), "fio", args...).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,10 +110,10 @@ func compareKeys(t *testing.T, path string, theirs, ours any) {
 
 // Terse lines have as many fields as fio's, and the same ones are percentages.
 func TestTerseIsFios(t *testing.T) {
-	peer := needFio(t)
+	testnet.Need(t, "fio")
 	dir := t.TempDir()
 	args := []string{"--name=j", "--filename=" + filepath.Join(dir, "x"), "--size=64k", "--rw=rw", "--minimal", "--aux-path=" + dir}
-	theirs, err := exec.CommandContext(t.Context(), peer, args...).Output()
+	theirs, err := exec.CommandContext(t.Context(), "fio", args...).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,12 @@ func Identify(fd int) (FileID, error) {
 // syscall.O_APPEND and others.
 func FileFlags(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0) }
 
+// SetFileFlags is fcntl(2) with F_SETFL.
+func SetFileFlags(fd, flags int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
+	return err
+}
+
 // Readable says whether a read would not wait: there are bytes, the end, or an
 // error.
 func Readable(fd int) bool { return ready(fd, unix.POLLIN|unix.POLLRDHUP) }

@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// Need skips the test if something is missing: "root", "netns", "bpf" or
-// "peers". If SPLICED_REQUIRE (a comma list of these names) contains the missing
-// one, it fails the test instead.
+// Need skips the test if something is missing: "root", "netns", "bpf", "peers",
+// "fio" or "filesystems" (what makes them). If SPLICED_REQUIRE (a comma list of
+// root, netns, bpf and peers) contains the missing one, it fails the test
+// instead; peers stands for the last two as well.
 func Need(t TB, what ...string) {
 	t.Helper()
 	required := strings.Split(os.Getenv("SPLICED_REQUIRE"), ",")
@@ -20,8 +21,12 @@ func Need(t TB, what ...string) {
 		if err == nil {
 			continue
 		}
-		if slices.Contains(required, name) {
-			t.Fatalf("SPLICED_REQUIRE names %s, but: %v", name, err)
+		by := name
+		if programs[name] != nil {
+			by = "peers"
+		}
+		if slices.Contains(required, by) {
+			t.Fatalf("SPLICED_REQUIRE names %s, but: %v", by, err)
 		}
 		missing = append(missing, fmt.Sprintf("%s: %v", name, err))
 	}
@@ -31,7 +36,13 @@ func Need(t TB, what ...string) {
 }
 
 // Peers returns the programs that "peers" of [Need] stands for.
-func Peers() []string { return []string{"haproxy", "nginx", "socat", "iperf3", "nft"} }
+func Peers() []string { return programs["peers"] }
+
+var programs = map[string][]string{
+	"peers":       {"haproxy", "nginx", "socat", "iperf3", "nft"},
+	"fio":         {"fio"},
+	"filesystems": {"mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"},
+}
 
 func available(name string) error {
 	switch name {
@@ -44,14 +55,14 @@ func available(name string) error {
 		return haveNetns()
 	case "bpf":
 		return haveBPF()
-	case "peers":
-		for _, peer := range Peers() {
-			if _, err := exec.LookPath(peer); err != nil {
+	case "peers", "fio", "filesystems":
+		for _, program := range programs[name] {
+			if _, err := exec.LookPath(program); err != nil {
 				return err
 			}
 		}
 		return nil
 	default:
-		return fmt.Errorf("unknown need %q: want root, netns, bpf or peers", name)
+		return fmt.Errorf("unknown need %q: want root, netns, bpf, peers, fio or filesystems", name)
 	}
 }

@@ -65,3 +65,13 @@ func haveNetns() error { return errors.ErrUnsupported }
 func haveBPF() error { return errors.ErrUnsupported }
 
 func osInventory() map[string]string { return nil }
+
+// FileSystems are none that could be made here.
+func FileSystems() []string { return nil }
+
+// FileSystem skips the test.
+func FileSystem(t TB, kind string) string {
+	t.Helper()
+	t.Skipf("needs Linux to make a file system %s", kind)
+	return ""
+}

@@ -31,6 +31,7 @@ type end struct {
 	id       sys.FileID
 	blocking bool // without O_NONBLOCK, as after os.File.Fd
 	appends  bool
+	direct   bool // O_DIRECT
 	polled   bool
 	wake     int // eventfd, or -1
 	watch    *watch
@@ -70,6 +71,7 @@ func (e *end) identify(fd int) (Why, error) {
 	e.id = id
 	e.blocking = flags&syscall.O_NONBLOCK == 0
 	e.appends = flags&syscall.O_APPEND != 0
+	e.direct = flags&sys.OpenDirect != 0
 	switch id.Format {
 	case syscall.S_IFSOCK:
 		typ, err := sys.SocketType(fd)
@@ -170,7 +172,7 @@ func (e *end) Read(p []byte) (int, error) {
 		if e.format == socketFormat {
 			return sys.Recv(fd, p)
 		}
-		return sys.Read(fd, p)
+		return e.buffered(fd, p, sys.Read)
 	})
 	if n <= 0 && err == nil && len(p) > 0 {
 		err = io.EOF
@@ -190,7 +192,7 @@ func (e *end) Write(p []byte) (done int, err error) {
 			if e.blocking && e.waits() {
 				rest = rest[:min(len(rest), blockingWrite)]
 			}
-			return sys.Write(fd, rest)
+			return e.buffered(fd, rest, sys.Write)
 		})
 		if n == 0 && err == nil {
 			err = io.ErrShortWrite
@@ -198,4 +200,25 @@ func (e *end) Write(p []byte) (done int, err error) {
 		done += n
 	}
 	return done, err
+}
+
+// buffered calls f, and if direct I/O refuses what is no whole block at its
+// place, as the end of most files, again without it. The flag belongs to all
+// who share the open file: that is as long as the call takes.
+func (e *end) buffered(fd int, p []byte, f func(fd int, p []byte) (int, error)) (n int, err error) {
+	if n, err = f(fd, p); err != syscall.EINVAL || !e.direct {
+		return n, err
+	}
+	flags, err := sys.FileFlags(fd)
+	if err != nil {
+		return 0, err
+	}
+	if err := sys.SetFileFlags(fd, flags&^sys.OpenDirect); err != nil {
+		return 0, err
+	}
+	n, err = f(fd, p)
+	if e := sys.SetFileFlags(fd, flags); err == nil {
+		err = e
+	}
+	return n, err
 }
