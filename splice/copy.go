@@ -69,7 +69,9 @@ type CopyResult struct {
 // [os.File], [net.TCPConn] and [net.UnixConn], is used by its descriptor, past
 // its Read and Write methods; [io.LimitedReader] is seen through, and its N is
 // lowered. A file is read and written at its own offset, which moves as if by
-// Read and Write.
+// Read and Write. What direct I/O refuses, since it is no whole block, as the
+// end of most files, goes through the page cache: O_DIRECT is cleared for that
+// call.
 //
 // These options apply: the first values of [MaxBytes] and [Prefetched],
 // [IdleTimeout], [MaxLifetime], and [Use] of [EngineAuto], [EngineCopy] (read

@@ -34,7 +34,7 @@ type HeaderTrailer struct {
 // leave in full segments (TCP_CORK). As with every sendfile, a file that is
 // changed before the peer has read it is sent as changed. A connection without
 // a descriptor (crypto/tls), another system, or a file that the kernel can't
-// send is read and written.
+// send is read and written; of a file with O_DIRECT, what is no whole block too.
 //
 // ctx ends a wait for the peer. conn's write deadline is cleared, used for that
 // and cleared again. SendFile closes nothing. The error is nil, or an [*Error]

@@ -21,17 +21,14 @@ func setWriteDeadline(w io.Writer, t time.Time) bool {
 func past() time.Time { return time.Unix(1, 0) }
 
 // watchByDeadlines is for ends whose waits deadlines interrupt.
-func watchByDeadlines(dst io.Writer, src io.Reader) *watch {
-	none := func() {
-		setReadDeadline(src, time.Time{})
-		setWriteDeadline(dst, time.Time{})
+func watchByDeadlines(src io.Reader, dst ...io.Writer) *watch {
+	set := func(t time.Time) {
+		setReadDeadline(src, t)
+		for _, d := range dst {
+			setWriteDeadline(d, t)
+		}
 	}
+	none := func() { set(time.Time{}) }
 	none()
-	return &watch{
-		interrupt: func() {
-			setReadDeadline(src, past())
-			setWriteDeadline(dst, past())
-		},
-		restore: none,
-	}
+	return &watch{interrupt: func() { set(past()) }, restore: none}
 }

@@ -13,8 +13,7 @@ import (
 type kernel struct {
 	src, dst *end // nil: to be used by its methods
 	why      Why  // why one is nil
-	wake     int  // eventfd that ends waits in poll(2), if hasWake
-	hasWake  bool
+	wake     waker
 	pool     pipe.Pool
 }
 
@@ -32,29 +31,9 @@ func (j *job) open() (side Side, err error) {
 	if why != whyFirstChoice {
 		k.why = why
 	}
-	j.watch = watchByDeadlines(j.Dst, j.Src)
-	byDeadline := j.watch.interrupt
-	j.watch.interrupt = func() {
-		byDeadline()
-		if k.hasWake {
-			_ = sys.EventfdAdd(k.wake)
-		}
-	}
-	for _, e := range []*end{k.src, k.dst} {
-		if e == nil {
-			continue
-		}
-		e.watch = j.watch
-		if e.polled || !e.waits() {
-			continue
-		}
-		if !k.hasWake {
-			if k.wake, err = sys.Eventfd(); err != nil {
-				return Both, err
-			}
-			k.hasWake = true
-		}
-		e.wake = k.wake
+	j.watch = watchByDeadlines(j.Src, j.Dst)
+	if err := k.wake.arm(j.watch, k.src, k.dst); err != nil {
+		return Both, err
 	}
 	if k.src != nil {
 		j.src = k.src
@@ -69,9 +48,7 @@ func (j *job) open() (side Side, err error) {
 }
 
 func (j *job) close() {
-	if j.kernel.hasWake {
-		_ = sys.Close(j.kernel.wake)
-	}
+	j.kernel.wake.close()
 	j.kernel.pool.Trim()
 }
 

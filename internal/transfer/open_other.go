@@ -5,7 +5,7 @@ package transfer
 type kernel struct{}
 
 func (j *job) open() (Side, error) {
-	j.watch = watchByDeadlines(j.Dst, j.Src)
+	j.watch = watchByDeadlines(j.Src, j.Dst)
 	return Both, nil
 }
 

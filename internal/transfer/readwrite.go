@@ -10,6 +10,10 @@ const size = 64 << 10
 
 var buffers = sync.Pool{New: func() any { return new([size]byte) }}
 
+// mostNothings is how often in a row a reader may return neither bytes nor an
+// error, as bufio has it.
+const mostNothings = 100
+
 // A waiter waits for bytes without taking them.
 type waiter interface{ wait() error }
 
@@ -45,7 +49,7 @@ func (j *job) copy() {
 				return
 			}
 		} else if err == nil {
-			if nothing++; nothing == 100 {
+			if nothing++; nothing == mostNothings {
 				err = io.ErrNoProgress
 			}
 		}

@@ -186,7 +186,7 @@ func (j *job) run(ctx context.Context) {
 		j.fail(side, err)
 		return
 	}
-	j.watch.start(ctx, j.meter, j.Idle, j.Lifetime)
+	j.watch.start(ctx, j.Idle, j.Lifetime)
 	defer j.watch.stop()
 
 	j.pending = first

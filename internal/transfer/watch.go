@@ -19,7 +19,7 @@ type watch struct {
 	over     chan struct{}
 }
 
-func (w *watch) start(ctx context.Context, m *Meter, idle, lifetime time.Duration) {
+func (w *watch) start(ctx context.Context, idle, lifetime time.Duration) {
 	w.started = time.Now()
 	if ctx.Done() == nil && idle == 0 && lifetime == 0 {
 		return
