@@ -18,25 +18,26 @@ func (c *benchDiffCmd) Run(std streams) error {
 	if err != nil {
 		return usageError{err}
 	}
+	// As of diff(1), 1 says that the new run is worse, and nothing else.
 	before, err := netbench.ReadFile(c.Old)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	after, err := netbench.ReadFile(c.New)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	report, regressions := netbench.Diff(before, after, threshold)
 	if err := report.Write(std.out); err != nil {
 		return err
 	}
 	switch {
-	case len(report.Rows) == 0:
-		return errors.New("the two files have nothing in common")
 	case regressions == 1:
 		return errors.New("1 regression")
 	case regressions > 1:
 		return fmt.Errorf("%d regressions", regressions)
+	case len(report.Rows) == 0:
+		return usageError{errors.New("the two files have nothing in common")}
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"time"
@@ -38,9 +37,9 @@ func (c *benchNetCmd) Run(ctx context.Context, std streams) error {
 	}
 	// What can't be written is found out now, not after the run.
 	outputs, err := openOutputs([]outputTo{
-		{c.JSON, netbench.WriteJSON},
-		{c.HTML, netbench.WriteHTML},
-		{c.Benchstat, netbench.WriteBenchstat},
+		{"--json", c.JSON, netbench.WriteJSON},
+		{"--html", c.HTML, netbench.WriteHTML},
+		{"--benchstat", c.Benchstat, netbench.WriteBenchstat},
 	})
 	if err != nil {
 		return err
@@ -54,13 +53,7 @@ func (c *benchNetCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return benchUsage(err)
 	}
-	if err := outputs.commit(file); err != nil {
-		return err
-	}
-	if err := netbench.WriteTable(std.out, file); err != nil {
-		return err
-	}
-	return failed(file)
+	return outputs.report(std, file)
 }
 
 // options turns the flags into what netbench takes.
@@ -120,47 +113,4 @@ func failed(file *netbench.File) error {
 		return errors.New(failures[0])
 	}
 	return fmt.Errorf("%s; and %d more", failures[0], len(failures)-1)
-}
-
-// outputTo is a file to write in a format; without a path there is none.
-type outputTo struct {
-	path   string
-	format func(io.Writer, *netbench.File) error
-}
-
-type openOutput struct {
-	*netbench.Output
-	format func(io.Writer, *netbench.File) error
-}
-
-type openedOutputs []openOutput
-
-func openOutputs(wanted []outputTo) (opened openedOutputs, err error) {
-	for _, w := range wanted {
-		if w.path == "" {
-			continue
-		}
-		output, err := netbench.OpenOutput(w.path)
-		if err != nil {
-			opened.discard()
-			return nil, err
-		}
-		opened = append(opened, openOutput{output, w.format})
-	}
-	return opened, nil
-}
-
-func (o openedOutputs) commit(file *netbench.File) error {
-	for _, output := range o {
-		if err := output.Commit(func(w io.Writer) error { return output.format(w, file) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (o openedOutputs) discard() {
-	for _, output := range o {
-		output.Discard()
-	}
 }

@@ -56,8 +56,8 @@ func (c *benchSourceCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	outputs, err := openOutputs([]outputTo{
-		{c.JSON, netbench.WriteJSON},
-		{c.HTML, netbench.WriteHTML},
+		{"--json", c.JSON, netbench.WriteJSON},
+		{"--html", c.HTML, netbench.WriteHTML},
 	})
 	if err != nil {
 		return err
@@ -70,11 +70,5 @@ func (c *benchSourceCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return benchUsage(err)
 	}
-	if err := outputs.commit(file); err != nil {
-		return err
-	}
-	if err := netbench.WriteTable(std.out, file); err != nil {
-		return err
-	}
-	return failed(file)
+	return outputs.report(std, file)
 }

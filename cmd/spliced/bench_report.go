@@ -18,10 +18,10 @@ func (c *benchReportCmd) Run(std streams) error {
 		return err
 	}
 	outputs, err := openOutputs([]outputTo{
-		{c.HTML, netbench.WriteHTML},
-		{c.Markdown, netbench.WriteMarkdown},
-		{c.Benchstat, netbench.WriteBenchstat},
-	})
+		{"--html", c.HTML, netbench.WriteHTML},
+		{"--markdown", c.Markdown, netbench.WriteMarkdown},
+		{"--benchstat", c.Benchstat, netbench.WriteBenchstat},
+	}, c.File)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (c *benchReportCmd) Run(std streams) error {
 	if err := outputs.commit(file); err != nil {
 		return err
 	}
-	if c.SVG == "" && len(outputs) == 0 {
+	if c.SVG == "" && len(outputs.files) == 0 {
 		return netbench.WriteTable(std.out, file)
 	}
 	return nil

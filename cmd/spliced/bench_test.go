@@ -38,7 +38,10 @@ func TestBenchRefusesBadInput(t *testing.T) {
 		{"source host:1 --workload http", exitUsage, `workload "http"`},
 		{"sink 127.0.0.1:port", exitFailed, "unknown port"},
 		{"diff a b --threshold 5", exitUsage, `threshold "5"`},
-		{"diff " + filepath.Join(dir, "a") + " " + filepath.Join(dir, "b"), exitFailed, "no such file"},
+		{"net --json " + filepath.Join(dir, "x") + " --html " + filepath.Join(dir, "x"), exitUsage, "--json writes there"},
+		{"net --html " + filepath.Join(dir, "x") + " --benchstat " + filepath.Join(dir, ".", "y", "..", "x"), exitUsage, "--html writes there"},
+		{"source host:1 --json " + filepath.Join(dir, "x") + " --html " + filepath.Join(dir, "x"), exitUsage, "--json writes there"},
+		{"diff " + filepath.Join(dir, "a") + " " + filepath.Join(dir, "b"), exitUsage, "no such file"},
 		{"report " + filepath.Join(dir, "a"), exitFailed, "no such file"},
 	} {
 		var out, errs bytes.Buffer
@@ -63,7 +66,7 @@ func sampleFile(t *testing.T, name string, throughput float64) (path string) {
 		t.Fatal(err)
 	}
 	defer output.Discard()
-	file := openedOutputs{{output, netbench.WriteJSON}}
+	file := openedOutputs{files: []openOutput{{output, netbench.WriteJSON}}}
 	err = file.commit(&netbench.File{
 		Schema: netbench.SchemaVersion, Tool: "test", Started: time.Unix(0, 0).UTC(),
 		Config: netbench.Config{Topology: netbench.TopologyLoopback, Rounds: 5},
@@ -97,6 +100,16 @@ func TestBenchDiffAndReport(t *testing.T) {
 				test.args, code, test.code, out.String(), test.want, errs.String())
 		}
 	}
+	malformed := filepath.Join(t.TempDir(), "malformed.json")
+	if err := os.WriteFile(malformed, []byte(`{"schema": 1, "results": [`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"diff", fast, malformed}, {"diff", malformed, fast}} {
+		var out, errs bytes.Buffer
+		if code := run(append([]string{"bench"}, args...), streams{&out, &errs}); code != exitUsage || out.Len() > 0 {
+			t.Errorf("bench %v: exit code %d, want %d; stdout %q, stderr %q", args, code, exitUsage, out.String(), errs.String())
+		}
+	}
 	markdown := filepath.Join(t.TempDir(), "report.md")
 	var out, errs bytes.Buffer
 	if code := run([]string{"bench", "report", fast, "--markdown", markdown}, streams{&out, &errs}); code != exitOK {
@@ -104,5 +117,43 @@ func TestBenchDiffAndReport(t *testing.T) {
 	}
 	if text, err := os.ReadFile(markdown); err != nil || !strings.Contains(string(text), "splice") {
 		t.Errorf("the report is %q, %v", text, err)
+	}
+}
+
+// A result file is never written over by the report that is made of it.
+func TestBenchReportKeepsItsInput(t *testing.T) {
+	file := sampleFile(t, "run.json", 1e9)
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link.json")
+	if err := os.Symlink(file, link); err != nil {
+		t.Skip(err) // not on every system
+	}
+	for _, args := range [][]string{
+		{"report", file, "--html", file},
+		{"report", file, "--markdown", link},
+		{"report", link, "--benchstat", file},
+	} {
+		var out, errs bytes.Buffer
+		if code := run(append([]string{"bench"}, args...), streams{&out, &errs}); code != exitUsage || !strings.Contains(errs.String(), "it is read here") {
+			t.Errorf("bench %v: exit code %d, want %d; stderr %q", args, code, exitUsage, errs.String())
+		}
+		if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
+			t.Fatalf("bench %v: the result file is %d bytes now, was %d; %v", args, len(after), len(before), err)
+		}
+	}
+	// Through a link the file is replaced that it leads to.
+	other := sampleFile(t, "other.json", 1e9)
+	var out, errs bytes.Buffer
+	if code := run([]string{"bench", "report", other, "--benchstat", link}, streams{&out, &errs}); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs.String())
+	}
+	if after, err := os.ReadFile(file); err != nil || !strings.Contains(string(after), "BenchmarkNet") {
+		t.Errorf("behind the link there is %q, %v", after, err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is gone: %v, %v", info, err)
 	}
 }

@@ -18,8 +18,12 @@ type Output struct {
 }
 
 // OpenOutput prepares to write path. A path that exists and is no regular file
-// (a pipe, /dev/stdout) is written to directly.
+// (a pipe, /dev/stdout) is written to directly; a symbolic link stays one. What
+// killed runs have left beside path is removed.
 func OpenOutput(path string) (*Output, error) {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
@@ -31,7 +35,9 @@ func OpenOutput(path string) (*Output, error) {
 		}
 		return &Output{path: path, file: file}, nil
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	unfinished := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".unfinished-")
+	reap(filepath.Dir(path), filepath.Base(unfinished), os.Remove)
+	file, err := createClaimed(unfinished)
 	if err != nil {
 		var inner *os.PathError
 		if errors.As(err, &inner) {
@@ -44,6 +50,26 @@ func OpenOutput(path string) (*Output, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), file.Close(), os.Remove(file.Name()))
 	}
 	return &Output{path: path, file: file, temp: true}, nil
+}
+
+// createClaimed makes a file whose name begins with prefix, and claims it.
+func createClaimed(prefix string) (file *os.File, err error) {
+	const tries = 10
+	for range tries {
+		file, err = os.CreateTemp(filepath.Dir(prefix), filepath.Base(prefix)+"*")
+		if err != nil {
+			return nil, err
+		}
+		if err = claim(file); err != nil && claimed(err) {
+			file.Close()
+			continue // another run took it for a leftover
+		}
+		if _, err = os.Stat(file.Name()); err == nil {
+			return file, nil
+		}
+		file.Close()
+	}
+	return nil, err
 }
 
 // Commit has write fill the file and gives it its name. After an error there is

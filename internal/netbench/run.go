@@ -23,10 +23,12 @@ func Run(ctx context.Context, o Options) (file *File, err error) {
 	started := time.Now()
 	r := &runner{o: &o, series: map[seriesKey]*series{}, absent: map[string]string{}, down: map[string]error{}}
 	r.measureOne = r.measure
-	if r.dir, err = os.MkdirTemp("", "spliced-bench-"); err != nil {
-		return nil, fmt.Errorf("make a directory: %w", err)
+	scratch, err := newScratch()
+	if err != nil {
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(r.dir)) }()
+	defer func() { err = errors.Join(err, scratch.remove()) }()
+	r.dir = scratch.path
 	if r.topology, err = newTopology(o.Topology); err != nil {
 		return nil, err
 	}

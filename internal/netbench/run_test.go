@@ -317,6 +317,27 @@ func TestOutput(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || string(got) != "first" || files() != 1 {
 		t.Errorf("the file is %q, %v, one of %d; want the first, alone", got, err, files())
 	}
+	// What a killed run has left goes, what another one is writing stays.
+	left := filepath.Join(dir, ".out.json.unfinished-123")
+	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err = netbench.OpenOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", left, err)
+	}
+	other, err := netbench.OpenOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := files(); n != 3 {
+		t.Errorf("%d files, want the first and two unfinished ones", n)
+	}
+	other.Discard()
+	o.Discard()
 	for _, bad := range []string{dir, filepath.Join(dir, "none", "out.json")} {
 		if o, err := netbench.OpenOutput(bad); err == nil {
 			o.Discard()

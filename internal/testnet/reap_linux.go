@@ -20,13 +20,14 @@ type owner struct {
 
 func (o owner) prefix() string { return fmt.Sprintf("spliced-%d-%s-", o.pid, o.start) }
 
+// alive is false for a zombie: it has ended, whoever has not taken notice.
 func (o owner) alive() bool {
-	start, err := startTime(o.pid)
-	return err == nil && start == o.start
+	state, start, err := stat(o.pid)
+	return err == nil && start == o.start && state != "Z" && state != "X"
 }
 
 func self() (owner, error) {
-	start, err := startTime(os.Getpid())
+	_, start, err := stat(os.Getpid())
 	return owner{os.Getpid(), start}, err
 }
 
@@ -90,17 +91,18 @@ func killInside(path string) {
 	}
 }
 
-func startTime(pid int) (string, error) {
+// stat returns a process's state, a letter, and its start time.
+func stat(pid int) (state, start string, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	// The command's name may contain anything; the last parenthesis ends it.
 	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
 	fields := strings.Fields(rest)
-	const startField = 22 - 3 // the fields are counted from 1, and rest begins with the third
+	const stateField, startField = 3 - 3, 22 - 3 // the fields are counted from 1, and rest begins with the third
 	if len(fields) <= startField {
-		return "", fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(fields))
+		return "", "", fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(fields))
 	}
-	return fields[startField], nil
+	return fields[stateField], fields[startField], nil
 }

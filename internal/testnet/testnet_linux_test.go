@@ -156,7 +156,8 @@ func TestReapRemovesWhatACrashLeft(t *testing.T) {
 	if err := crash.Process.Kill(); err != nil {
 		t.Error(err)
 	}
-	_ = crash.Wait() // killed, as wanted
+	defer func() { _ = crash.Wait() }() // killed, as wanted; until then it is a zombie
+	waitGone(t, crash.Process.Pid)
 	if scanErr != nil {
 		t.Fatal(scanErr)
 	}
@@ -304,7 +305,7 @@ func leaveBehind() {
 // waitGone waits until a process that is not a child has ended.
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil || strings.Contains(string(stat), ") Z ") {
 			return
