@@ -1,0 +1,132 @@
+package peek
+
+import (
+	"io"
+	"syscall"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// A guest is a [Guest] in its slot. The room's goroutine owns
+// need and low.
+type guest struct {
+	Guest
+	raw   syscall.RawConn
+	slot  int32
+	turn  int32 // counts who had the slots: an event from before is not for this one
+	place int   // in the clock; -1 is none
+	need  int   // bytes for the next look
+	low   int   // what SO_RCVLOWAT was set to; 0 is that it was not
+}
+
+// control calls f with the descriptor. It fails if the connection was closed,
+// against the rule.
+func (g *guest) control(f func(fd int) error) (err error) {
+	if closed := g.raw.Control(func(fd uintptr) { err = f(int(fd)) }); closed != nil {
+		return closed
+	}
+	return err
+}
+
+// hangup are the events of a client that says nothing more.
+const hangup = sys.EpollRDHup | sys.EpollHup | sys.EpollErr
+
+// look shows a guest its bytes, again as long as it takes some away.
+func (r *Room) look(g *guest, events uint32) {
+	for {
+		n, err := r.peek(g)
+		if err != nil {
+			r.leave(g, err)
+			return
+		}
+		if n < g.need {
+			if events&hangup != 0 { // nothing comes after that
+				r.leave(g, g.gone())
+			} else if err := g.await(n); err != nil {
+				r.leave(g, err)
+			}
+			return
+		}
+		a := g.Look(r.buf[:n])
+		if err := a.check(n); err != nil {
+			r.leave(g, err)
+			return
+		}
+		if a.Take > 0 {
+			// They are there: a peek has seen them, and nobody else reads.
+			if err := g.control(func(fd int) error { return take(fd, r.buf[:a.Take]) }); err != nil {
+				r.leave(g, err)
+				return
+			}
+		}
+		if a.Need == 0 {
+			r.leave(g, nil)
+			return
+		}
+		g.need = a.Need
+	}
+}
+
+// peek fills the buffer with what the connection has.
+func (r *Room) peek(g *guest) (n int, err error) {
+	err = g.control(func(fd int) (err error) {
+		n, err = sys.Peek(fd, r.buf[:])
+		return err
+	})
+	if err == syscall.EAGAIN {
+		return 0, nil
+	}
+	return n, err
+}
+
+func take(fd int, b []byte) error {
+	for len(b) > 0 {
+		n, err := sys.Recv(fd, b)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// await has the next event come when there are as many bytes as it needs, and
+// not for each on the way: n are there now.
+func (g *guest) await(n int) error {
+	low := g.need
+	if low == n+1 {
+		low = 1 // what is to come is enough anyway
+	}
+	if low == max(g.low, 1) {
+		return nil
+	}
+	g.low = low
+	return g.control(func(fd int) error { return sys.SetReceiveLow(fd, low) })
+}
+
+// gone is why nothing comes any more.
+func (g *guest) gone() error {
+	err := g.control(sys.SocketError)
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// leave gives a guest's connection back, with nothing changed but what it took.
+func (r *Room) leave(g *guest, err error) {
+	_ = g.control(func(fd int) error {
+		if g.low > 1 {
+			_ = sys.SetReceiveLow(fd, 1) // worked before
+		}
+		return sys.EpollDel(r.ep, fd)
+	})
+	r.mu.Lock()
+	r.remove(g)
+	r.mu.Unlock()
+	n, _ := r.peek(g) // one that is broken has nothing to show
+	g.Done(Outcome{Bytes: r.buf[:n], Err: err})
+}

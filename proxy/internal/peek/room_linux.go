@@ -1,0 +1,208 @@
+package peek
+
+import (
+	"container/heap"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// A Room is where connections wait. The zero value is ready; from the first
+// guest on it has two descriptors and a goroutine, until Close.
+type Room struct {
+	reader reader // has those without a descriptor
+
+	mu     sync.Mutex
+	closed bool
+	ep     int // epoll; 0 before the first guest
+	wake   int // eventfd: there is a sooner deadline, or the end
+	ended  chan struct{}
+	guests []*guest // by slot, nil where free
+	free   []int32
+	turn   int32
+	clock  clock
+
+	// For the goroutine alone.
+	buf [Max]byte
+}
+
+// wakeSlot is the epoll data of the eventfd.
+const wakeSlot = -1
+
+// Wait waits for a guest, and returns at once. An error means that it was not
+// taken in: Done is not called then.
+func (r *Room) Wait(g Guest) error {
+	sc, ok := g.Conn.(syscall.Conn)
+	if !ok {
+		return r.reader.wait(g)
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	in := &guest{Guest: g, raw: rc, place: -1, need: 1}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.open(); err != nil {
+		return err
+	}
+	r.enter(in)
+	// Its first event says what is there already.
+	err = in.control(func(fd int) error { return sys.EpollAddEdge(r.ep, fd, in.slot, in.turn) })
+	if err != nil {
+		r.remove(in)
+		return fmt.Errorf("peek: epoll_ctl: %w", err)
+	}
+	if !in.Deadline.IsZero() {
+		if heap.Push(&r.clock, in); in.place == 0 {
+			_ = sys.EventfdAdd(r.wake) // EAGAIN: it is awake 2^64-2 times over
+		}
+	}
+	return nil
+}
+
+// Len is how many are waited for.
+func (r *Room) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.guests) - len(r.free) + r.reader.len()
+}
+
+// Close ends the waiting for everybody, with [net.ErrClosed], and returns when
+// all have been told. It must not be called by a guest's function.
+func (r *Room) Close() {
+	r.reader.close()
+	r.mu.Lock()
+	opened := r.ep != 0
+	if !r.closed && opened {
+		_ = sys.EventfdAdd(r.wake)
+	}
+	r.closed = true
+	r.mu.Unlock()
+	if opened {
+		<-r.ended
+	}
+}
+
+// open makes what the zero value lacks. r.mu is held.
+func (r *Room) open() error {
+	if r.closed {
+		return net.ErrClosed
+	}
+	if r.ep != 0 {
+		return nil
+	}
+	ep, err := sys.EpollCreate()
+	if err != nil {
+		return fmt.Errorf("peek: epoll_create1: %w", err)
+	}
+	wake, err := sys.Eventfd()
+	if err != nil {
+		_ = sys.Close(ep)
+		return fmt.Errorf("peek: eventfd: %w", err)
+	}
+	if err := sys.EpollAddLevel(ep, wake, wakeSlot, 0); err != nil {
+		_ = sys.Close(wake)
+		_ = sys.Close(ep)
+		return fmt.Errorf("peek: epoll_ctl: %w", err)
+	}
+	r.ep, r.wake, r.ended = ep, wake, make(chan struct{})
+	go r.run()
+	return nil
+}
+
+// enter gives a guest a slot. r.mu is held.
+func (r *Room) enter(g *guest) {
+	r.turn++
+	g.turn = r.turn
+	if n := len(r.free); n > 0 {
+		g.slot = r.free[n-1]
+		r.free = r.free[:n-1]
+		r.guests[g.slot] = g
+		return
+	}
+	g.slot = int32(len(r.guests))
+	r.guests = append(r.guests, g)
+}
+
+// remove takes the slot back. r.mu is held.
+func (r *Room) remove(g *guest) {
+	r.guests[g.slot] = nil
+	r.free = append(r.free, g.slot)
+	if g.place >= 0 {
+		heap.Remove(&r.clock, g.place)
+	}
+}
+
+// run is the room's goroutine.
+func (r *Room) run() {
+	defer close(r.ended)
+	events := make([]sys.EpollEvent, 128)
+	for !r.over() {
+		n, err := sys.EpollWait(r.ep, events, r.patience())
+		if err != nil {
+			// EBADF, EFAULT, EINVAL: memory or descriptors were overwritten.
+			panic(fmt.Sprintf("peek: epoll_wait: %v", err))
+		}
+		for _, ev := range events[:n] {
+			if ev.Fd == wakeSlot {
+				sys.EventfdDrain(r.wake)
+			} else if g := r.guest(ev.Fd, ev.Pad); g != nil {
+				r.look(g, ev.Events)
+			}
+		}
+		for g := r.late(); g != nil; g = r.late() {
+			r.leave(g, os.ErrDeadlineExceeded)
+		}
+	}
+}
+
+func (r *Room) patience() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clock.wait(time.Now())
+}
+
+// guest returns who has the slot, unless the event was another's who had it
+// before.
+func (r *Room) guest(slot, turn int32) *guest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g := r.guests[slot]; g != nil && g.turn == turn {
+		return g
+	}
+	return nil
+}
+
+// late returns a guest whose time is over, nil if there is none.
+func (r *Room) late() *guest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.clock) == 0 || time.Now().Before(r.clock[0].Deadline) {
+		return nil
+	}
+	return r.clock[0]
+}
+
+// over ends the room if it was closed. Nobody comes in any more then.
+func (r *Room) over() bool {
+	r.mu.Lock()
+	closed, left := r.closed, r.guests
+	r.mu.Unlock()
+	if !closed {
+		return false
+	}
+	for _, g := range left {
+		if g != nil {
+			r.leave(g, net.ErrClosed)
+		}
+	}
+	_ = sys.Close(r.ep)
+	_ = sys.Close(r.wake)
+	return true
+}
