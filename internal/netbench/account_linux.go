@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/internal/sys"
-	"github.com/spliced-io/spliced/internal/testnet"
 )
 
 // canAccount tells whether this system says what processes use.
@@ -21,80 +20,66 @@ const canAccount = true
 // that Go runs on.
 const tick = 10 * time.Millisecond
 
-// takeUsage reads the counters. A group of 0 has no processes.
-func takeUsage(t *topology, proxy int, load ...int) (usage, error) {
-	u := usage{at: time.Now()}
-	groups, err := members(append([]int{proxy}, load...))
-	if err != nil {
-		return u, err
+// takeUsage reads the counters. The machine's are read next to what is
+// measured, so that the work of reading the others is not in them.
+func takeUsage(t *topology, proxy *family, load []int, begin bool) (u usage, err error) {
+	processes := func() error {
+		if u.proxy, err = proxy.usage(); err == nil {
+			u.load = usageOf(load...)
+			u.kernel, err = t.counters()
+		}
+		return err
 	}
-	u.proxy = sumUsage(groups[proxy])
-	for _, group := range load {
-		g := sumUsage(groups[group])
-		u.load.cpu += g.cpu
-		u.load.switches += g.switches
+	if begin {
+		if err := processes(); err != nil {
+			return u, err
+		}
 	}
 	if u.machine, err = takeMachine(); err != nil {
 		return u, err
 	}
-	u.retransmits, err = t.retransmits()
+	if !begin {
+		err = processes()
+	}
 	return u, err
 }
 
 // procStat is a line of /proc/PID/stat.
-type procStat struct {
-	pid    int
-	fields []string // from the third on
-}
+type procStat struct{ fields []string } // from the third on
 
 const (
+	fieldState  = 3 - 3
+	fieldPpid   = 4 - 3
 	fieldPgrp   = 5 - 3
 	fieldUtime  = 14 - 3
 	fieldCstime = 17 - 3
 )
 
-// members returns the processes of each group.
-func members(groups []int) (map[int][]procStat, error) {
-	found := make(map[int][]procStat, len(groups))
-	for _, group := range groups {
-		if group != 0 {
-			found[group] = nil
-		}
-	}
-	entries, err := os.ReadDir("/proc")
+func readStat(pid int) (procStat, error) {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
+		return procStat{}, err
 	}
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		line, err := os.ReadFile("/proc/" + entry.Name() + "/stat")
+	// The command's name may contain anything; its last parenthesis ends it.
+	stat := procStat{strings.Fields(string(line[bytes.LastIndexByte(line, ')')+1:]))}
+	if len(stat.fields) <= fieldCstime {
+		return procStat{}, fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(stat.fields))
+	}
+	return stat, nil
+}
+
+// usageOf sums what processes have used, with the children that they have
+// waited for.
+func usageOf(pids ...int) groupUsage {
+	g := groupUsage{at: time.Now(), threads: map[int]struct{}{}}
+	for _, pid := range pids {
+		stat, err := readStat(pid)
 		if err != nil {
 			continue // it has just ended
 		}
-		// The command's name may contain anything; its last parenthesis ends it.
-		stat := procStat{pid, strings.Fields(string(line[bytes.LastIndexByte(line, ')')+1:]))}
-		if len(stat.fields) <= fieldCstime {
-			continue
-		}
-		group, err := strconv.Atoi(stat.fields[fieldPgrp])
-		if err != nil {
-			continue
-		}
-		if _, ok := found[group]; ok {
-			found[group] = append(found[group], stat)
-		}
-	}
-	return found, nil
-}
-
-func sumUsage(processes []procStat) (g groupUsage) {
-	for _, p := range processes {
 		own, children := 0.0, 0.0
 		for i := fieldUtime; i <= fieldCstime; i++ {
-			ticks, _ := strconv.ParseInt(p.fields[i], 10, 64)
+			ticks, _ := strconv.ParseInt(stat.fields[i], 10, 64)
 			seconds := float64(ticks) * tick.Seconds()
 			if i < fieldUtime+2 {
 				own += seconds
@@ -102,18 +87,23 @@ func sumUsage(processes []procStat) (g groupUsage) {
 				children += seconds
 			}
 		}
-		exact, switches := threads(p.pid)
+		exact := g.addThreads(pid)
+		g.live += exact
 		// The first counts in ticks, the second loses threads that have ended.
 		g.cpu += max(own, exact) + children
-		g.switches += switches
 	}
 	return g
 }
 
-// threads sums what the live threads of a process have used.
-func threads(pid int) (seconds float64, switches int64) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
-	for _, task := range tasks {
+// addThreads adds the switches of a process's live threads, and returns the
+// seconds that they have used.
+func (g *groupUsage) addThreads(pid int) (seconds float64) {
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, entry := range tasks {
+		task := fmt.Sprintf("/proc/%d/task/%s", pid, entry.Name())
+		if tid, err := strconv.Atoi(entry.Name()); err == nil {
+			g.threads[tid] = struct{}{}
+		}
 		if line, err := os.ReadFile(task + "/schedstat"); err == nil {
 			first, _, _ := strings.Cut(string(line), " ")
 			ns, _ := strconv.ParseInt(first, 10, 64)
@@ -123,20 +113,21 @@ func threads(pid int) (seconds float64, switches int64) {
 			for line := range strings.Lines(string(status)) {
 				if name, value, _ := strings.Cut(line, ":"); strings.HasSuffix(name, "voluntary_ctxt_switches") {
 					n, _ := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
-					switches += n
+					g.switches += n
 				}
 			}
 		}
 	}
-	return seconds, switches
+	return seconds
 }
 
 func takeMachine() (m machineUsage, err error) {
 	stat, err := os.ReadFile("/proc/stat")
+	at := time.Now()
 	if err != nil {
 		return m, fmt.Errorf("read processor times: %w", err)
 	}
-	first, _, _ := strings.Cut(string(stat), "\n")
+	first, rest, _ := strings.Cut(string(stat), "\n")
 	// cpu user nice system idle iowait irq softirq steal guest guest_nice
 	fields := strings.Fields(first)
 	const steal = 8
@@ -149,12 +140,19 @@ func takeMachine() (m machineUsage, err error) {
 		seconds[i] = float64(ticks) * tick.Seconds()
 	}
 	m = machineUsage{
+		at:      at,
 		idle:    seconds[4] + seconds[5],
 		irq:     seconds[6],
 		softirq: seconds[7],
 		steal:   seconds[8],
 	}
-	m.busy = seconds[1] + seconds[2] + seconds[3] + m.irq + m.softirq
+	m.ticked = seconds[1] + seconds[2] + seconds[3] + m.irq + m.softirq
+	for line := range strings.Lines(rest) {
+		if !strings.HasPrefix(line, "cpu") {
+			break
+		}
+		m.cpus++ // of those that are online
+	}
 	m.ipis = takeIPIs()
 	return m, nil
 }
@@ -182,33 +180,36 @@ func takeIPIs() (n int64) {
 	return n
 }
 
-// retransmits counts segments sent again in all namespaces.
-func (t *topology) retransmits() (int64, error) {
-	if t.chain == nil {
-		content, err := os.ReadFile("/proc/net/snmp")
-		if err != nil {
-			return 0, fmt.Errorf("read retransmissions: %w", err)
-		}
-		return parseRetransmits(content), nil
+// counters reads those of all namespaces.
+func (t *topology) counters() (sum kernelCounters, err error) {
+	read := func(name string) ([]byte, error) { return os.ReadFile("/proc/net/" + name) }
+	readers := []func(string) ([]byte, error){read}
+	if t.chain != nil {
+		readers = []func(string) ([]byte, error){t.chain.A.ReadProcNet, t.chain.B.ReadProcNet, t.chain.C.ReadProcNet}
 	}
-	var sum int64
-	for _, ns := range []*testnet.Namespace{t.chain.A, t.chain.B, t.chain.C} {
-		content, err := ns.ReadProcNet("snmp")
+	for _, read := range readers {
+		snmp, err := read("snmp")
 		if err != nil {
-			return 0, fmt.Errorf("read retransmissions: %w", err)
+			return sum, fmt.Errorf("read retransmissions: %w", err)
 		}
-		sum += parseRetransmits(content)
+		sum.retransmits += parseCounter(snmp, "Tcp:", "RetransSegs")
+		extended, err := read("netstat")
+		if err != nil {
+			return sum, fmt.Errorf("read counters of TCP: %w", err)
+		}
+		sum.shortages += parseCounter(extended, "TcpExt:", "TCPMemoryPressures") +
+			parseCounter(extended, "TcpExt:", "TCPAbortOnMemory")
 	}
 	return sum, nil
 }
 
-// parseRetransmits finds RetransSegs in /proc/net/snmp: a line of names and a
-// line of values, both beginning with "Tcp:".
-func parseRetransmits(content []byte) int64 {
+// parseCounter finds a counter in /proc/net/snmp or netstat: a line of names
+// and a line of values, both beginning with the protocol.
+func parseCounter(content []byte, protocol, counter string) int64 {
 	var names []string
 	for line := range strings.Lines(string(content)) {
 		fields := strings.Fields(line)
-		if len(fields) == 0 || fields[0] != "Tcp:" {
+		if len(fields) == 0 || fields[0] != protocol {
 			continue
 		}
 		if names == nil {
@@ -216,7 +217,7 @@ func parseRetransmits(content []byte) int64 {
 			continue
 		}
 		for i, name := range names {
-			if name == "RetransSegs" && i < len(fields) {
+			if name == counter && i < len(fields) {
 				n, _ := strconv.ParseInt(fields[i], 10, 64)
 				return n
 			}
@@ -225,17 +226,46 @@ func parseRetransmits(content []byte) int64 {
 	return 0
 }
 
-// takeHoldings looks at what a group holds now; a group of 0 has nothing.
-func takeHoldings(group int) (h holdings, err error) {
-	groups, err := members([]int{group})
+// tcpMemoryShort tells whether TCP as a whole now has more memory than the
+// kernel wants it to; false where that can't be seen.
+func tcpMemoryShort() bool {
+	limits, err := os.ReadFile("/proc/sys/net/ipv4/tcp_mem")
+	if err != nil {
+		return false // in a namespace other than the first
+	}
+	used, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		return false
+	}
+	fields := strings.Fields(string(limits)) // low, pressure, high, in pages
+	if len(fields) != 3 {
+		return false
+	}
+	pressure, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(used)) {
+		words := strings.Fields(line) // TCP: inuse 1 orphan 0 tw 0 alloc 4 mem 314
+		if n := len(words); n > 2 && words[0] == "TCP:" && words[n-2] == "mem" {
+			pages, err := strconv.ParseInt(words[n-1], 10, 64)
+			return err == nil && pages > pressure
+		}
+	}
+	return false
+}
+
+// takeHoldings looks at what a family holds now.
+func takeHoldings(f *family) (h holdings, err error) {
+	pids, err := f.pids()
 	if err != nil {
 		return h, err
 	}
 	pipes := map[string]string{} // name to a path that opens it
-	for _, p := range groups[group] {
+	for _, pid := range pids {
 		h.processes++
-		h.memory += resident(p.pid)
-		dir := fmt.Sprintf("/proc/%d/fd", p.pid)
+		h.memory += resident(pid)
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
 		fds, _ := os.ReadDir(dir)
 		for _, fd := range fds {
 			path := filepath.Join(dir, fd.Name())

@@ -7,3 +7,6 @@ func (s *Source) SetPatience(d time.Duration) { s.patience = d }
 
 // KindStall is what the header of a stalled connection says at byte 8.
 const KindStall = byte(kindStall)
+
+// WithoutCgroups has a run do as where control groups can't be made.
+func (o *Options) WithoutCgroups() { o.noCgroups = true }

@@ -46,7 +46,7 @@ func (r *runner) play(ctx context.Context, p *peer, described *Peer, load Load, 
 	}
 	defer os.RemoveAll(dir)
 
-	sink, err := startRole(r.topology.c(), dir, r.o.Self, RoleSink, endpoints{Listen: r.topology.sink()})
+	sink, err := startRole(r.topology.c(), dir, r.o.Self, RoleSink, endpoints{Listen: r.topology.sink()}, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -64,10 +64,14 @@ func (r *runner) play(ctx context.Context, p *peer, described *Peer, load Load, 
 		defer proxy.stop()
 	}
 	o := &observer{topology: r.topology, sink: sink, proxy: proxy, profile: profile}
-	if o.empty, err = takeHoldings(o.proxyGroup()); err != nil {
+	if o.empty, err = takeHoldings(o.family()); err != nil {
 		return nil, nil, err
 	}
-	source, err := startRole(r.topology.a(), dir, r.o.Self, RoleSource, load)
+	before, err := r.topology.counters()
+	if err != nil {
+		return nil, nil, err
+	}
+	source, err := startRole(r.topology.a(), dir, r.o.Self, RoleSource, load, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +80,7 @@ func (r *runner) play(ctx context.Context, p *peer, described *Peer, load Load, 
 
 	outcome, err := r.follow(ctx, o, progress)
 	if err != nil {
-		return nil, nil, r.blame(ctx, proxy, limit, err)
+		return nil, nil, r.shortage(before, r.blame(ctx, proxy, limit, err))
 	}
 	return outcome, o, nil
 }
@@ -114,14 +118,18 @@ func (r *runner) startPeer(ctx context.Context, p *peer, described *Peer, dir, t
 		return nil, "", fmt.Errorf("configure %s: %w", p.path, err)
 	}
 	described.Command, described.Configuration = command, configuration
+	family, err := newFamily(r.cgroups)
+	if err != nil {
+		return nil, "", err
+	}
 	var proxy *process
 	if p.role != "" {
-		proxy, err = startRole(r.topology.b(), dir, r.o.Self, p.role, at)
+		proxy, err = startRole(r.topology.b(), dir, r.o.Self, p.role, at, family)
 	} else {
-		proxy, err = startProcess(r.topology.b(), dir, p.path, command)
+		proxy, err = startProcess(r.topology.b(), dir, p.path, command, family)
 	}
 	if err != nil {
-		return nil, "", &startError{err, true}
+		return nil, "", &startError{errors.Join(err, family.end()), true}
 	}
 	if err := proxy.listening(ctx, listen); err != nil {
 		proxy.stop()
@@ -204,6 +212,18 @@ func (r *runner) blame(ctx context.Context, proxy *process, limit time.Duration,
 	return err
 }
 
+// tcpMemorySysctl is what bounds the memory of all TCP sockets together.
+const tcpMemorySysctl = "net.ipv4.tcp_mem"
+
+// shortage says so if the kernel ran out of memory for TCP before the failure.
+func (r *runner) shortage(before kernelCounters, err error) error {
+	after, countErr := r.topology.counters()
+	if countErr != nil || after.shortages == before.shortages && !tcpMemoryShort() {
+		return err
+	}
+	return fmt.Errorf("%w; the kernel ran out of memory for TCP meanwhile: see %s", err, tcpMemorySysctl)
+}
+
 // observer looks at the machine while a round runs.
 type observer struct {
 	topology            *topology
@@ -213,39 +233,42 @@ type observer struct {
 	begin, end   usage    // of the measured part
 	empty, full  holdings // before and with the load
 	haveHoldings bool
+	memoryShort  bool // of TCP, while the load ran
 }
 
 func (o *observer) look(phase Phase) (err error) {
 	if o.profile != nil {
-		return o.profile.look(phase, o.proxyGroup())
+		return o.profile.look(phase, o.family())
 	}
 	switch phase {
 	case PhaseBegin:
-		o.empty, err = takeHoldings(o.proxyGroup())
+		o.empty, err = takeHoldings(o.family())
 	case PhaseMeasure, PhaseJoined:
-		o.begin, err = o.usage()
+		o.begin, err = o.usage(true)
 	case PhaseStop, PhaseRelease:
-		if o.end, err = o.usage(); err == nil {
-			o.full, err = takeHoldings(o.proxyGroup())
+		if o.end, err = o.usage(false); err == nil {
+			o.memoryShort = tcpMemoryShort()
+			o.full, err = takeHoldings(o.family())
 			o.haveHoldings = true
 		}
 	}
 	return err
 }
 
-func (o *observer) usage() (usage, error) {
+func (o *observer) usage(begin bool) (usage, error) {
 	var load []int
 	for _, p := range []*process{o.source, o.sink} {
 		if p != nil {
 			load = append(load, p.pid())
 		}
 	}
-	return takeUsage(o.topology, o.proxyGroup(), load...)
+	return takeUsage(o.topology, o.family(), load, begin)
 }
 
-func (o *observer) proxyGroup() int {
+// family is nil for direct.
+func (o *observer) family() *family {
 	if o.proxy == nil {
-		return 0
+		return nil
 	}
-	return o.proxy.pid()
+	return o.proxy.family
 }

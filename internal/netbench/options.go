@@ -30,6 +30,8 @@ type Options struct {
 	// and the target are added.
 	Relay []string
 
+	noCgroups bool // as where there are none
+
 	// OnProgress is called from one goroutine, often.
 	OnProgress func(Progress)
 }

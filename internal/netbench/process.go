@@ -23,6 +23,7 @@ type process struct {
 	stdin  io.WriteCloser
 	events chan event // of a role; closed at its end
 	log    string     // file with its output
+	family *family    // of a peer
 	done   chan struct{}
 	err    error // set before done is closed
 }
@@ -38,8 +39,8 @@ const (
 
 // startProcess runs a command inside a namespace (nil: where we are); its
 // output goes to a file in dir.
-func startProcess(ns *testnet.Namespace, dir, name string, command []string) (*process, error) {
-	p := newProcess(dir, name, command)
+func startProcess(ns *testnet.Namespace, dir, name string, command []string, f *family) (*process, error) {
+	p := newProcess(dir, name, command, f)
 	log, err := os.Create(p.log)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -56,13 +57,14 @@ func startProcess(ns *testnet.Namespace, dir, name string, command []string) (*p
 	return p, nil
 }
 
-// startRole runs this program in a role.
-func startRole(ns *testnet.Namespace, dir string, self []string, role string, instructions any) (*process, error) {
+// startRole runs this program in a role. The family is nil for source and sink,
+// which have no other processes.
+func startRole(ns *testnet.Namespace, dir string, self []string, role string, instructions any, f *family) (*process, error) {
 	line, err := json.Marshal(instructions)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", role, err)
 	}
-	p := newProcess(dir, role, append(self[:len(self):len(self)], role))
+	p := newProcess(dir, role, append(self[:len(self):len(self)], role), f)
 	log, err := os.Create(p.log)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", role, err)
@@ -100,7 +102,7 @@ func startRole(ns *testnet.Namespace, dir string, self []string, role string, in
 	return p, nil
 }
 
-func newProcess(dir, name string, command []string) *process {
+func newProcess(dir, name string, command []string, f *family) *process {
 	cmd := exec.Command(command[0], command[1:]...)
 	if self, err := os.Executable(); err == nil && self == command[0] && exists(ownImage) {
 		// A build during the run must not change what is measured.
@@ -108,7 +110,10 @@ func newProcess(dir, name string, command []string) *process {
 	}
 	cmd.Dir = dir
 	cmd.SysProcAttr = ownGroup()
-	return &process{name: name, cmd: cmd, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
+	if f != nil {
+		f.prepare(cmd)
+	}
+	return &process{name: name, cmd: cmd, log: filepath.Join(dir, name+".log"), done: make(chan struct{}), family: f}
 }
 
 func (p *process) start(ns *testnet.Namespace) error {
@@ -118,6 +123,9 @@ func (p *process) start(ns *testnet.Namespace) error {
 	}
 	if err := start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	if p.family != nil {
+		p.family.first = p.pid()
 	}
 	return nil
 }
@@ -131,7 +139,8 @@ func (p *process) acknowledge() error {
 	return err
 }
 
-// stop ends the process and everything in its group, and waits for it.
+// stop ends the process, everything in its group and all of its family, and
+// waits for them.
 func (p *process) stop() {
 	if p.stdin != nil {
 		p.stdin.Close()
@@ -152,11 +161,7 @@ func (p *process) stop() {
 	killGroup(p.pid())
 	<-p.done
 	// What the process itself had started belongs to nobody now.
-	const pause = 2 * time.Millisecond
-	for deadline := time.Now().Add(killGrace); groupExists(p.pid()) && time.Now().Before(deadline); {
-		killGroup(p.pid())
-		time.Sleep(pause)
-	}
+	_ = p.family.end() // what the kernel does not end within the time stays for the next run
 }
 
 // failure says how a process that should be running has ended, with the last

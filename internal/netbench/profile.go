@@ -6,12 +6,14 @@ import (
 	"time"
 )
 
-// profiler counts system calls in a round of its own, which gives no other
-// figure: counting slows down every system call of the machine.
+// profiler counts system calls and context switches in a round of its own,
+// which gives no other figure: counting slows down every system call of the
+// machine.
 type profiler struct {
 	tracepoint uint64
-	counter    *syscallCounter // while it counts
+	counter    *callCounter // while it counts
 	calls      uint64
+	switches   uint64
 	began      time.Time
 	took       time.Duration
 }
@@ -22,14 +24,14 @@ const (
 )
 
 // look starts and stops the count.
-func (p *profiler) look(phase Phase, group int) (err error) {
+func (p *profiler) look(phase Phase, f *family) (err error) {
 	switch phase {
 	case PhaseMeasure:
-		p.counter, err = countSyscalls(p.tracepoint, group)
+		p.counter, err = countCalls(p.tracepoint, f)
 		p.began = time.Now()
 	case PhaseStop:
 		if p.counter != nil {
-			p.calls, err = p.counter.count()
+			p.calls, p.switches, err = p.counter.count()
 			p.took = time.Since(p.began)
 		}
 	}
@@ -81,12 +83,27 @@ func (r *runner) profile(ctx context.Context, p *peer, index int, c cell, s *ser
 	if err != nil {
 		return err
 	}
-	rate := float64(counter.calls) / counter.took.Seconds()
-	if outcome.BytesPerS > 0 {
-		s.extra = append(s.extra, extra{metricSyscalls, rate / (outcome.BytesPerS / 1e9)})
-	}
-	if outcome.OpsPerS > 0 {
-		s.extra = append(s.extra, extra{metricSyscallsPerOp, rate / outcome.OpsPerS})
+	for _, counted := range []struct {
+		n            uint64
+		perGB, perOp metric
+	}{
+		{counter.calls, metricSyscalls, metricSyscallsPerOp},
+		{counter.switches, metricSwitches, metricSwitchesPerOp},
+	} {
+		rate := float64(counted.n) / counter.took.Seconds()
+		if outcome.BytesPerS > 0 {
+			s.addExtra(counted.perGB, rate/(outcome.BytesPerS/1e9))
+		}
+		if outcome.OpsPerS > 0 {
+			s.addExtra(counted.perOp, rate/outcome.OpsPerS)
+		}
 	}
 	return nil
+}
+
+// addExtra adds a quantity that no round has.
+func (s *series) addExtra(m metric, value float64) {
+	if s.figure(m) == nil {
+		s.extra = append(s.extra, extra{m, value})
+	}
 }

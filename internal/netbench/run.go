@@ -80,6 +80,7 @@ type runner struct {
 	down       map[string]error  // path to why it is not tried any more
 	series     map[seriesKey]*series
 	notes      []string
+	cgroups    *cgroups // nil where there are none
 	// tracepoint is what system calls are counted by; 0 if they are not.
 	tracepoint uint64
 }
@@ -132,11 +133,19 @@ func (r *runner) prepare(ctx context.Context) error {
 	}
 	r.notes = append(r.notes, r.limitations()...)
 	var err error
+	if r.cgroups, err = findCgroups(); r.o.noCgroups {
+		r.cgroups = nil
+	} else if err != nil && canAccount {
+		r.notes = append(r.notes, fmt.Sprintf("no control group for the proxies (%v): a process that leaves both its group and its parents, and clears its environment, is not accounted for", err))
+	}
 	if r.tracepoint, err = syscallTracepoint(); err != nil {
-		r.notes = append(r.notes, fmt.Sprintf("system calls are not counted, that needs root: %v", err))
+		r.notes = append(r.notes, fmt.Sprintf("system calls, and context switches of processes that end, are not counted, that needs root: %v", err))
 	}
 	return ctx.Err()
 }
+
+// shortRound is less than what the clock of the machine's processor time allows.
+const shortRound = 300 * time.Millisecond
 
 // limitations says what this system or user can't measure.
 func (r *runner) limitations() (notes []string) {
@@ -145,6 +154,9 @@ func (r *runner) limitations() (notes []string) {
 	}
 	if !canAccount {
 		notes = append(notes, "processor time, memory and descriptors are measured on Linux only")
+	}
+	if canAccount && r.o.Duration < shortRound {
+		notes = append(notes, fmt.Sprintf("rounds of %v are short: the machine's processor time is told to 10 ms", r.o.Duration))
 	}
 	if n := r.topology.maxPairs(); r.o.Pairs > n {
 		for _, workload := range r.o.Workloads {

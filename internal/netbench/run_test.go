@@ -1,11 +1,14 @@
 package netbench_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +166,64 @@ func TestBrokenPeersDoNotStopOthers(t *testing.T) {
 	}
 	if len(file.Failures()) != len(want) {
 		t.Errorf("failures: %q", file.Failures())
+	}
+}
+
+// TestProxyInASessionOfItsOwn has a proxy leave its process group: it is
+// accounted for, and does not outlive its round.
+func TestProxyInASessionOfItsOwn(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("sessions are followed on Linux only")
+	}
+	for _, cgroups := range []bool{true, false} {
+		t.Run(fmt.Sprintf("control groups %t", cgroups), func(t *testing.T) {
+			testnet.Leaks(t)
+			o := quickOptions(t)
+			if !cgroups {
+				o.WithoutCgroups()
+			}
+			const trace = "98765.4321" // in the command line of a process that must not stay
+			o.Workloads = []string{netbench.WorkloadBulk}
+			o.Proxies = []netbench.Proxy{{
+				Name: "away",
+				Command: "setsid sleep " + trace + ` & echo '{"listen":"{listen}","target":"{target}"}' | (cat; sleep ` + trace + `) | setsid -w ` +
+					strings.Join(o.Self, " ") + " gocopy",
+			}}
+			o.Paths = []string{netbench.PathDirect, "away"}
+			file := run(t, o)
+			requireFigures(t, file, o)
+			commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, command := range commands {
+				// Gone in the meantime is as good.
+				if text, err := os.ReadFile(command); err == nil && bytes.Contains(text, []byte(trace)) {
+					t.Errorf("left behind: %s: %q", command, text)
+				}
+			}
+		})
+	}
+}
+
+// TestSwitchesOfShortLivedProcesses measures a proxy that forks for each
+// connection: what its processes did is in none of their files when they have
+// ended, but counted.
+func TestSwitchesOfShortLivedProcesses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one of several that start peers")
+	}
+	testnet.Need(t, "root", "peers")
+	testnet.Leaks(t)
+	o := quickOptions(t)
+	o.Rounds = 2
+	o.Paths, o.Workloads = []string{netbench.PathSocat}, []string{netbench.WorkloadConn}
+	r := &run(t, o).Results[0]
+	// It waits for the target's answer and for the end, at the least.
+	const least = 2
+	if r.SwitchesPerOp == nil || len(r.SwitchesPerOp.Samples) != 1 || r.SwitchesPerOp.Median < least {
+		t.Errorf("%+v context switches a connection, want one sample of %d or more; error %q, notes %q",
+			r.SwitchesPerOp, least, r.Error, r.Notes)
 	}
 }
 

@@ -106,16 +106,19 @@ func newSample(c cell, load Load, out *Outcome, o *observer) (s sample, err erro
 // perGB relates rates to rates: so it does not matter that the observer's
 // window and the sink's are not exactly the same.
 func (s *sample) perGB(out *Outcome, o *observer, used usage) {
-	seconds := used.at.Sub(o.begin.at).Seconds()
-	gb := out.BytesPerS / 1e9 * seconds
-	if !canAccount || gb <= 0 {
+	perS := out.BytesPerS / 1e9
+	if !canAccount || perS <= 0 {
 		return
 	}
+	gb := perS * seconds(o.begin.machine.at, used.machine.at)
 	s.values[metricMachineCPU] = used.machine.busy / gb
 	s.values[metricSoftirqCPU] = used.machine.softirq / gb
 	if o.proxy != nil {
+		gb := perS * seconds(o.begin.proxy.at, used.proxy.at)
 		s.values[metricProxyCPU] = used.proxy.cpu / gb
-		s.values[metricSwitches] = float64(used.proxy.switches) / gb
+		if !used.proxy.uncounted {
+			s.values[metricSwitches] = float64(used.proxy.switches) / gb
+		}
 		if o.haveHoldings {
 			// Some have pipes for other ends from their start.
 			s.values[metricPipes] = float64(o.full.pipes - o.empty.pipes)
@@ -127,16 +130,19 @@ func (s *sample) perGB(out *Outcome, o *observer, used usage) {
 }
 
 func (s *sample) perOp(out *Outcome, o *observer, used usage) {
-	ops := out.OpsPerS * used.at.Sub(o.begin.at).Seconds()
-	if !canAccount || ops <= 0 {
+	if !canAccount || out.OpsPerS <= 0 {
 		return
 	}
 	const micro = 1e6
+	ops := out.OpsPerS * seconds(o.begin.machine.at, used.machine.at)
 	s.values[metricMachineCPUPerOp] = used.machine.busy / ops * micro
 	s.values[metricWakeups] = float64(used.machine.ipis) / ops
 	if o.proxy != nil {
+		ops := out.OpsPerS * seconds(o.begin.proxy.at, used.proxy.at)
 		s.values[metricProxyCPUPerOp] = used.proxy.cpu / ops * micro
-		s.values[metricSwitchesPerOp] = float64(used.proxy.switches) / ops
+		if !used.proxy.uncounted {
+			s.values[metricSwitchesPerOp] = float64(used.proxy.switches) / ops
+		}
 	}
 }
 
@@ -154,8 +160,8 @@ func (s *sample) idle(load Load, o *observer, used usage) {
 	s.values[metricFDsPerPair] = float64(o.full.descriptors-o.empty.descriptors) / pairs
 	s.values[metricPipesPerPair] = float64(o.full.pipes-o.empty.pipes) / pairs
 	s.values[metricProcessesPerPair] = float64(o.full.processes-o.empty.processes) / pairs
-	if seconds := used.at.Sub(o.begin.at).Seconds(); seconds > 0 {
-		s.values[metricIdleCPU] = used.proxy.cpu / seconds
+	if took := seconds(o.begin.proxy.at, used.proxy.at); took > 0 {
+		s.values[metricIdleCPU] = used.proxy.cpu / took
 	}
 }
 
@@ -195,7 +201,10 @@ func (s *sample) machine(o *observer, used usage) {
 	if !canAccount || total <= 0 {
 		return
 	}
-	s.values[metricRetransmits] = float64(used.retransmits)
+	s.values[metricRetransmits] = float64(used.kernel.retransmits)
+	if used.kernel.shortages > 0 || o.memoryShort {
+		s.notes = append(s.notes, "the kernel was short of memory for TCP: see "+tcpMemorySysctl)
+	}
 	s.values[metricSteal] = used.machine.steal / total
 	if o.source == nil {
 		return // this process is the source: its own use is not told apart

@@ -4,19 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"syscall"
 
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
-// syscallCounter counts the system calls of a process group. While it is open
-// every system call on the machine takes a little longer.
-type syscallCounter struct{ fds []int }
+// callCounter counts the system calls and the context switches of a family,
+// those of processes and threads that it starts and ends meanwhile too. While
+// it is open every system call on the machine takes a little longer.
+type callCounter struct{ syscalls, switches []int }
 
-// syscallTracepoint is what [countSyscalls] needs; it fails where this user
-// can't count.
+// syscallTracepoint is what [countCalls] needs; it fails where this user can't
+// count.
 func syscallTracepoint() (uint64, error) {
 	id, err := sys.TracepointID("raw_syscalls/sys_enter")
 	if err != nil {
@@ -29,44 +29,57 @@ func syscallTracepoint() (uint64, error) {
 	return id, sys.Close(fd)
 }
 
-// countSyscalls starts counting.
-func countSyscalls(tracepoint uint64, group int) (_ *syscallCounter, err error) {
-	c := &syscallCounter{}
+// countCalls starts counting.
+func countCalls(tracepoint uint64, f *family) (_ *callCounter, err error) {
+	c := &callCounter{}
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
-	groups, err := members([]int{group})
+	pids, err := f.pids()
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range groups[group] {
-		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p.pid))
-		if err != nil {
-			return nil, err
+	open := func(fds *[]int, open func() (int, error)) error {
+		fd, err := open()
+		if errors.Is(err, syscall.ESRCH) {
+			return nil // it has just ended
 		}
+		if err == nil {
+			*fds = append(*fds, fd)
+		}
+		return os.NewSyscallError("perf_event_open", err)
+	}
+	for _, pid := range pids {
+		tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)) // gone: nothing to count
 		for _, task := range tasks {
-			tid, err := strconv.Atoi(filepath.Base(task))
+			tid, err := strconv.Atoi(task.Name())
 			if err != nil {
 				continue
 			}
-			fd, err := sys.OpenCounter(tracepoint, tid)
-			if errors.Is(err, syscall.ESRCH) {
-				continue // it has just ended
+			err = open(&c.syscalls, func() (int, error) { return sys.OpenCounter(tracepoint, tid) })
+			if err == nil {
+				err = open(&c.switches, func() (int, error) { return sys.OpenSwitchCounter(tid) })
 			}
 			if err != nil {
-				return nil, os.NewSyscallError("perf_event_open", err)
+				return nil, err
 			}
-			c.fds = append(c.fds, fd)
 		}
 	}
 	return c, nil
 }
 
 // count returns how many there were so far.
-func (c *syscallCounter) count() (sum uint64, err error) {
-	for _, fd := range c.fds {
+func (c *callCounter) count() (syscalls, switches uint64, err error) {
+	if syscalls, err = sumCounters(c.syscalls); err == nil {
+		switches, err = sumCounters(c.switches)
+	}
+	return syscalls, switches, err
+}
+
+func sumCounters(fds []int) (sum uint64, err error) {
+	for _, fd := range fds {
 		n, err := sys.ReadCounter(fd)
 		if err != nil {
 			return 0, os.NewSyscallError("read", err)
@@ -76,9 +89,9 @@ func (c *syscallCounter) count() (sum uint64, err error) {
 	return sum, nil
 }
 
-func (c *syscallCounter) close() {
-	for _, fd := range c.fds {
+func (c *callCounter) close() {
+	for _, fd := range append(c.syscalls, c.switches...) {
 		_ = sys.Close(fd)
 	}
-	c.fds = nil
+	c.syscalls, c.switches = nil, nil
 }

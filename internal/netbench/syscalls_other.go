@@ -4,12 +4,14 @@ package netbench
 
 import "errors"
 
-type syscallCounter struct{}
+type callCounter struct{}
 
 func syscallTracepoint() (uint64, error) { return 0, errors.ErrUnsupported }
 
-func countSyscalls(uint64, int) (*syscallCounter, error) { return nil, errors.ErrUnsupported }
+func countCalls(uint64, *family) (*callCounter, error) { return nil, errors.ErrUnsupported }
 
-func (*syscallCounter) count() (uint64, error) { return 0, errors.ErrUnsupported }
+func (*callCounter) count() (syscalls, switches uint64, err error) {
+	return 0, 0, errors.ErrUnsupported
+}
 
-func (*syscallCounter) close() {}
+func (*callCounter) close() {}

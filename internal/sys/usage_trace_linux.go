@@ -45,11 +45,17 @@ func TracepointID(event string) (uint64, error) {
 // OpenCounter counts how often a thread, and what it starts from now on, hits a
 // tracepoint (perf_event_open, CAP_PERFMON). [ReadCounter] reads it.
 func OpenCounter(tracepoint uint64, tid int) (fd int, err error) {
-	attr := unix.PerfEventAttr{
-		Type:   unix.PERF_TYPE_TRACEPOINT,
-		Config: tracepoint,
-		Bits:   unix.PerfBitInherit,
-	}
+	return openCounter(unix.PerfEventAttr{Type: unix.PERF_TYPE_TRACEPOINT, Config: tracepoint}, tid)
+}
+
+// OpenSwitchCounter counts the context switches of a thread, and of what it
+// starts from now on.
+func OpenSwitchCounter(tid int) (fd int, err error) {
+	return openCounter(unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CONTEXT_SWITCHES}, tid)
+}
+
+func openCounter(attr unix.PerfEventAttr, tid int) (fd int, err error) {
+	attr.Bits = unix.PerfBitInherit
 	attr.Size = uint32(unsafe.Sizeof(attr))
 	fd, err = unix.PerfEventOpen(&attr, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	runtime.KeepAlive(&attr)

@@ -1,0 +1,149 @@
+package netbench
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// family is the processes of a peer: the first one, and all that come of it.
+// With a control group nobody leaves it. Without one it is known by its process
+// group, by a mark in the environment, and by its parents: who leaves the group,
+// clears the environment and loses the parent is lost.
+type family struct {
+	cgroup *cgroup // or nil
+	mark   string
+	first  int // 0 before the start
+}
+
+const markVariable = "SPLICED_BENCH_PEER"
+
+// newFamily is called before the first process is started; groups may be nil.
+func newFamily(groups *cgroups) (*family, error) {
+	f := &family{mark: markVariable + "=" + rand.Text()}
+	var err error
+	if groups != nil {
+		f.cgroup, err = groups.make()
+	}
+	return f, err
+}
+
+// prepare has the process be the first of the family.
+func (f *family) prepare(cmd *exec.Cmd) {
+	cmd.Env = append(cmd.Environ(), f.mark)
+	if f.cgroup != nil {
+		f.cgroup.attributes(cmd.SysProcAttr)
+	}
+}
+
+// pids are those that are alive.
+func (f *family) pids() ([]int, error) {
+	switch {
+	case f == nil || f.first == 0:
+		return nil, nil
+	case f.cgroup != nil:
+		return f.cgroup.pids(), nil
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	children := map[int][]int{}
+	member := map[int]bool{}
+	var pids []int
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := readStat(pid)
+		if err != nil || stat.fields[fieldState] == "Z" {
+			continue // it has just ended
+		}
+		parent, _ := strconv.Atoi(stat.fields[fieldPpid])
+		group, _ := strconv.Atoi(stat.fields[fieldPgrp])
+		children[parent] = append(children[parent], pid)
+		const kernelThreads = 2
+		if group == f.first || parent != kernelThreads && f.marked(pid) {
+			pids = append(pids, pid)
+			member[pid] = true
+		}
+	}
+	for i := 0; i < len(pids); i++ {
+		for _, child := range children[pids[i]] {
+			if !member[child] {
+				pids = append(pids, child)
+				member[child] = true
+			}
+		}
+	}
+	return pids, nil
+}
+
+func (f *family) marked(pid int) bool {
+	const tries, pause = 3, time.Millisecond
+	var environment []byte
+	for range tries {
+		var err error
+		environment, err = os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil {
+			return false // somebody else's
+		}
+		if len(environment) > 0 {
+			break
+		}
+		time.Sleep(pause) // in the middle of exec(2) there is none
+	}
+	for variable := range bytes.SplitSeq(environment, []byte{0}) {
+		if string(variable) == f.mark {
+			return true
+		}
+	}
+	return false
+}
+
+// usage is what the family has used.
+func (f *family) usage() (u groupUsage, err error) {
+	if f == nil || f.first == 0 {
+		return groupUsage{at: time.Now()}, nil
+	}
+	pids, err := f.pids()
+	if err != nil {
+		return u, err
+	}
+	u = usageOf(pids...)
+	if f.cgroup != nil {
+		// What it tells of those that have ended is missing elsewhere.
+		u.cpu, err = f.cgroup.cpu()
+	}
+	return u, err
+}
+
+// end kills whom it finds, until there is nobody left.
+func (f *family) end() error {
+	if f == nil {
+		return nil
+	}
+	if f.cgroup != nil {
+		return f.cgroup.end()
+	}
+	const pause = 2 * time.Millisecond
+	for deadline := time.Now().Add(killGrace); ; time.Sleep(pause) {
+		pids, err := f.pids()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("processes %s do not end", strings.Trim(fmt.Sprint(pids), "[]"))
+		}
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as good
+		}
+	}
+}
