@@ -19,6 +19,10 @@ type options struct {
 	idle             time.Duration
 	halfClose        time.Duration
 	lifetime         time.Duration
+	rateAToB         int64
+	rateBToA         int64
+	sharedAToB       *Bandwidth
+	sharedBToA       *Bandwidth
 	own              bool
 	onEnd            func(Result)
 	wire             engine.WirePolicy
@@ -70,6 +74,26 @@ func IdleTimeout(d time.Duration) Option { return func(o *options) { o.idle = d 
 // ended: the other may then be idle for at most d. 0 keeps the idle timeout.
 func HalfCloseTimeout(d time.Duration) Option { return func(o *options) { o.halfClose = d } }
 
+// MaxRate bounds each direction to so many bytes a second. A tenth of a second's
+// bytes may go at once after a pause; what was prefetched is not counted. A
+// session with a limit of bandwidth is not handed over to [EngineWire], and
+// [Stats] says why. 0 is no limit; a negative one is EINVAL.
+func MaxRate(aToB, bToA int64) Option {
+	return func(o *options) { o.rateAToB, o.rateBToA = aToB, bToA }
+}
+
+// ShareRate bounds each direction, together with all others that share the same
+// [Bandwidth], which get it in turns. nil is no limit.
+func ShareRate(aToB, bToA *Bandwidth) Option {
+	return func(o *options) { o.sharedAToB, o.sharedBToA = aToB, bToA }
+}
+
+// A Bandwidth is for [ShareRate].
+type Bandwidth = engine.Bandwidth
+
+// NewBandwidth makes a Bandwidth of that many bytes a second, at least 1.
+func NewBandwidth(bytesPerSecond int64) *Bandwidth { return engine.NewBandwidth(bytesPerSecond) }
+
 // MaxLifetime ends both directions d after the start, busy or not.
 func MaxLifetime(d time.Duration) Option { return func(o *options) { o.lifetime = d } }
 
@@ -91,7 +115,8 @@ func Own() Option { return func(o *options) { o.own = true } }
 func OnEnd(f func(Result)) Option { return func(o *options) { o.onEnd = f } }
 
 func (o *options) check() error {
-	if o.maxAToB < 0 || o.maxBToA < 0 || o.idle < 0 || o.halfClose < 0 || o.lifetime < 0 {
+	if o.maxAToB < 0 || o.maxBToA < 0 || o.idle < 0 || o.halfClose < 0 || o.lifetime < 0 ||
+		o.rateAToB < 0 || o.rateBToA < 0 {
 		return fmt.Errorf("negative limit: %w", syscall.EINVAL)
 	}
 	switch o.engine {
@@ -110,5 +135,6 @@ func (o *options) limits() engine.Limits {
 	return engine.Limits{
 		MaxAToB: o.maxAToB, MaxBToA: o.maxBToA,
 		Idle: min(o.idle, longest), HalfClose: min(o.halfClose, longest), Lifetime: min(o.lifetime, longest),
+		RateAToB: o.rateAToB, RateBToA: o.rateBToA, SharedAToB: o.sharedAToB, SharedBToA: o.sharedBToA,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/engine/copy"
 	"github.com/spliced-io/spliced/internal/engine/flow"
@@ -30,9 +31,11 @@ type direction struct {
 	state    atomic.Uint32 // Reason
 	choice   choice
 
-	in     int64 // bytes taken from the source, prefetched ones included
-	max    int64 // limit of in; 0 is none
-	fed    bool  // splice(2) has taken bytes since the last event
+	in     int64         // bytes taken from the source, prefetched ones included
+	max    int64         // limit of in; 0 is none
+	fed    bool          // splice(2) has taken bytes since the last event
+	brake  *Brake        // nil: no limit of bandwidth
+	brakes time.Duration // loop clock: nothing is read before; 0 is now
 	first  []byte
 	copy   copy.Mover
 	splice splice.Mover
@@ -47,6 +50,43 @@ func (d *direction) ended() bool { return d.reason() != Running }
 
 // held counts the bytes that have left the source and are not with the drain.
 func (d *direction) held() int { return len(d.first) + d.copy.Held() + d.splice.Held() }
+
+// braked says whether bandwidth is what it lacks. Else a turn's bytes are held
+// for it, until they are read or rest gives them back.
+func (d *direction) braked(l *loop, s *Session) bool {
+	if d.brake == nil {
+		return false
+	}
+	now := l.reactor.clock()
+	if d.brakes != 0 {
+		if now < d.brakes {
+			return true
+		}
+		d.brakes = 0
+		return false
+	}
+	if wait := d.brake.Next(); wait > 0 {
+		d.brakes = now + wait
+		s.active = max(s.active, d.brakes) // the waiting is not the peers'
+		return true
+	}
+	return false
+}
+
+// rest: nothing is going to be read for now.
+func (d *direction) rest() {
+	if d.brake != nil && d.brakes == 0 {
+		d.brake.Rest()
+	}
+}
+
+// want is how many bytes may be taken from the source at once.
+func (d *direction) want() int {
+	if d.brake == nil {
+		return d.left()
+	}
+	return min(d.brake.Given(), d.left())
+}
 
 // left is how many bytes may still be taken from the source.
 func (d *direction) left() int {
@@ -64,6 +104,7 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 		switch {
 		case d.held() > 0:
 			if !d.dst.writable {
+				d.rest()
 				return false
 			}
 		case s.stopping:
@@ -73,6 +114,9 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 			d.finish(l, Max, nil)
 			return false
 		case !d.src.readable:
+			d.rest()
+			return false
+		case d.braked(l, s):
 			return false
 		}
 		if budget <= 0 {
@@ -81,6 +125,9 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 		d.moving.Store(true)
 		step, spliced := d.step(l)
 		d.in += int64(step.In)
+		if d.brake != nil {
+			d.brake.Read(step.In)
+		}
 		if step.Out > 0 {
 			d.out.Store(d.out.Load() + int64(step.Out))
 			if spliced {
@@ -122,7 +169,7 @@ func (d *direction) step(l *loop) (step flow.Step, spliced bool) {
 		return d.deliverFirst(), false
 	}
 	if d.splice.Held() > 0 || d.copy.Held() == 0 && d.choice.streaming {
-		step = d.splice.Step(&l.reactor.pipes, d.src.fd, d.dst.fd, d.left())
+		step = d.splice.Step(&l.reactor.pipes, d.src.fd, d.dst.fd, d.want())
 		switch step.Status {
 		case flow.SourceEmpty, flow.SourceEnd:
 			// Believed only when recv(2) says the same: see package splice. But a
@@ -154,7 +201,7 @@ func (d *direction) step(l *loop) (step flow.Step, spliced bool) {
 			return step, true
 		}
 	}
-	step = d.copy.Step(&l.buffers, d.src.fd, d.dst.fd, d.left())
+	step = d.copy.Step(&l.buffers, d.src.fd, d.dst.fd, d.want())
 	d.choice.copied(step.In)
 	if d.src.err != nil && step.Status == flow.SourceEmpty {
 		step.Status = flow.SourceEnd // no byte comes after an error
@@ -195,6 +242,8 @@ func (d *direction) finish(l *loop, r Reason, err error) {
 		return
 	}
 	d.reclaim(l)
+	d.brakes = 0
+	d.rest()
 	if d.err == nil {
 		d.err = err
 	}

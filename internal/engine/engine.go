@@ -74,6 +74,7 @@ const (
 	WhyWireDenied
 	WhyWireBorrowed
 	WhyWireBroken
+	WhyWireBraked
 )
 
 var whyNames = [...]string{
@@ -82,6 +83,7 @@ var whyNames = [...]string{
 	"wire-not-tcp", "wire-address-families", "wire-tcp-options", "wire-segment-size", "wire-no-route",
 	"wire-link-layer", "wire-table-full", "wire-address-conflict", "wire-packets-unseen", "wire-busy",
 	"wire-ended", "wire-max-bytes", "wire-denied", "wire-not-owned", "wire-refused-by-kernel",
+	"wire-bandwidth",
 }
 
 func (w Why) String() string { return whyNames[w] }
@@ -177,4 +179,7 @@ type Limits struct {
 	MaxAToB, MaxBToA int64
 	Idle, HalfClose  time.Duration
 	Lifetime         time.Duration
+
+	RateAToB, RateBToA     int64      // bytes a second
+	SharedAToB, SharedBToA *Bandwidth // with other sessions; nil is no limit
 }

@@ -276,6 +276,7 @@ func (l *loop) obey() {
 func (l *loop) join(s *Session) {
 	l.sessions++
 	s.active = l.now
+	s.dirs[0].brake, s.dirs[1].brake = s.limits.Brakes()
 	if s.dial != nil {
 		s.dial.begin(l, s)
 		return

@@ -366,6 +366,11 @@ func (s *Session) due() time.Duration {
 	if s.wire != nil && s.wire.at != 0 {
 		sooner(s.wire.at)
 	}
+	for i := range s.dirs {
+		if at := s.dirs[i].brakes; at != 0 {
+			sooner(at)
+		}
+	}
 	return due
 }
 
@@ -404,6 +409,12 @@ func (s *Session) expire(l *loop) {
 			s.stopAll(l, Idle, ErrIdle)
 		}
 		return
+	}
+	for i := range s.dirs {
+		if at := s.dirs[i].brakes; at != 0 && l.now >= at {
+			l.queue(s)
+			return // run sets the timer
+		}
 	}
 	s.settle(l)
 }

@@ -129,6 +129,9 @@ func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
 	if limits.MaxAToB != 0 || limits.MaxBToA != 0 {
 		w.refuse(wire.Limited)
 	}
+	if limits.braked() {
+		w.refuse(wire.Braked)
+	}
 	return w
 }
 

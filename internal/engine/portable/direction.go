@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/engine"
 )
@@ -26,11 +27,14 @@ type direction struct {
 	src, dst *side
 	first    []byte // prefetched
 	max      int64  // 0 is none
+	brake    *engine.Brake
+	wake     chan struct{} // ends a wait for bandwidth
 
 	bytes atomic.Int64
 	state atomic.Uint32         // engine.Reason
 	cut   atomic.Pointer[cause] // set by the owner before it interrupts
 
+	ready time.Time // nothing is read before, for want of bandwidth
 	small [small]byte
 	large *[large]byte
 	outcome
@@ -83,6 +87,7 @@ func (d *direction) carry() outcome {
 	}
 	idle := 0
 	for {
+		d.await()
 		if d.left() == 0 {
 			return outcome{cause: cause{reason: engine.Max}}
 		}
@@ -93,6 +98,7 @@ func (d *direction) carry() outcome {
 		n, err := d.src.conn.Read(buf[:min(int64(len(buf)), d.left())])
 		if n > 0 {
 			idle = 0
+			d.spend(n)
 			if o, over := d.deliver(buf[:n]); over {
 				return o
 			}
@@ -105,6 +111,38 @@ func (d *direction) carry() outcome {
 		if err != nil {
 			return d.sourceEnded(err)
 		}
+	}
+}
+
+// spend notes that n bytes of bandwidth are used up. What was read is delivered
+// before anybody waits for more.
+func (d *direction) spend(n int) {
+	if d.brake != nil {
+		d.ready = time.Now().Add(d.brake.Spend(n))
+	}
+}
+
+// await waits until there is bandwidth again, or the direction is cut.
+func (d *direction) await() {
+	wait := time.Until(d.ready)
+	if d.brake == nil || wait <= 0 {
+		return
+	}
+	d.session.brakedFor(wait)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-d.wake: // its cut says the rest
+	}
+}
+
+// stopReading interrupts a direction that has been cut.
+func (d *direction) stopReading() {
+	d.src.interruptRead()
+	select {
+	case d.wake <- struct{}{}:
+	default:
 	}
 }
 

@@ -83,7 +83,7 @@ func (o *owner) cutReads(c cause) {
 		}
 	}
 	for _, d := range cut {
-		d.src.interruptRead()
+		d.stopReading()
 	}
 }
 
@@ -141,7 +141,7 @@ func (o *owner) due() (at time.Time) {
 // ends it with.
 func (o *owner) idleAt() (time.Time, cause) {
 	limit, c := o.spec.Limits.Idle, cause{engine.Idle, engine.ErrIdle}
-	since := o.started.Add(time.Duration(o.progress.Load()))
+	since := o.started.Add(time.Duration(max(o.progress.Load(), o.braked.Load())))
 	if o.live < 2 {
 		if o.halfAt.After(since) {
 			since = o.halfAt
@@ -173,7 +173,7 @@ func (o *owner) expire(now time.Time) {
 			if err := d.src.failure(); err != nil && d.reasonNow() == engine.Running {
 				c := failed(engine.ResetBySource, err)
 				d.cut.CompareAndSwap(nil, &c)
-				d.src.interruptRead()
+				d.stopReading()
 			}
 		}
 	}

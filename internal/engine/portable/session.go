@@ -17,6 +17,7 @@ type Session struct {
 	aToB, bToA *direction
 	started    time.Time
 	progress   atomic.Int64 // nanoseconds from started to the last byte moved, 0 before
+	braked     atomic.Int64 // nanoseconds from started to the end of a wait for bandwidth
 
 	stopOnce, hurryOnce sync.Once
 	stop                chan struct{} // closed: read nothing more
@@ -41,8 +42,9 @@ func Start(spec Spec) *Session {
 	// Deadlines of the control phase end with it.
 	s.a.clearDeadlines()
 	s.b.clearDeadlines()
-	s.aToB = &direction{session: s, src: s.a, dst: s.b, first: spec.FromA, max: spec.Limits.MaxAToB}
-	s.bToA = &direction{session: s, src: s.b, dst: s.a, first: spec.FromB, max: spec.Limits.MaxBToA}
+	aToB, bToA := spec.Limits.Brakes()
+	s.aToB = &direction{session: s, src: s.a, dst: s.b, first: spec.FromA, max: spec.Limits.MaxAToB, brake: aToB, wake: make(chan struct{}, 1)}
+	s.bToA = &direction{session: s, src: s.b, dst: s.a, first: spec.FromB, max: spec.Limits.MaxBToA, brake: bToA, wake: make(chan struct{}, 1)}
 	o := &owner{Session: s}
 	go o.run()
 	return s
@@ -86,3 +88,11 @@ func (s *Session) Stop(ctx context.Context) engine.Result {
 }
 
 func (s *Session) moved() { s.progress.Store(max(1, int64(time.Since(s.started)))) }
+
+// brakedFor keeps the time that a direction has to wait for bandwidth from
+// counting as its peers' idleness.
+func (s *Session) brakedFor(wait time.Duration) {
+	until := int64(time.Since(s.started) + wait)
+	for old := s.braked.Load(); old < until && !s.braked.CompareAndSwap(old, until); old = s.braked.Load() {
+	}
+}

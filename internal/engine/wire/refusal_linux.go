@@ -21,4 +21,5 @@ const (
 	Denied                         // no privilege, no BPF, or a kernel before 6.6
 	Borrowed                       // somebody else wants the sockets back
 	Broken                         // the kernel refused something that should work
+	Braked                         // the session has a limit of bandwidth, which packets don't keep
 )
