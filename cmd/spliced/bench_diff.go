@@ -8,7 +8,7 @@ import (
 )
 
 type benchDiffCmd struct {
-	Old       string `arg:"" help:"The result file to compare with."`
+	Old       string `arg:"" help:"The result file to compare with: of bench net, or of fio (its JSON, or that of spliced fio)."`
 	New       string `arg:"" help:"The result file that may be worse."`
 	Threshold string `default:"5%" help:"How much worse is a regression."`
 }
@@ -19,15 +19,10 @@ func (c *benchDiffCmd) Run(std streams) error {
 		return usageError{err}
 	}
 	// As of diff(1), 1 says that the new run is worse, and nothing else.
-	before, err := netbench.ReadFile(c.Old)
+	report, regressions, err := netbench.DiffFiles(c.Old, c.New, threshold)
 	if err != nil {
 		return usageError{err}
 	}
-	after, err := netbench.ReadFile(c.New)
-	if err != nil {
-		return usageError{err}
-	}
-	report, regressions := netbench.Diff(before, after, threshold)
 	if err := report.Write(std.out); err != nil {
 		return err
 	}

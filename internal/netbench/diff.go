@@ -34,7 +34,8 @@ type DiffRow struct {
 	Delta   float64
 	Verdict Verdict
 
-	column column
+	column  column
+	heading string // of the rows of fio's jobs; empty: of the workload
 }
 
 // Verdict judges a change.

@@ -29,7 +29,11 @@ func (report *Report) Write(w io.Writer) error {
 	for _, row := range report.Rows {
 		counts[row.Verdict]++
 		g := reportGroup{Workload: row.Workload, Streams: row.Streams, Size: row.Size}
-		if heading := printable(row.Workload) + ": " + g.Detail(); heading != last {
+		heading := row.heading
+		if heading == "" {
+			heading = printable(row.Workload) + ": " + g.Detail()
+		}
+		if heading != last {
 			flush()
 			last = heading
 			b.WriteString(heading + "\n")
