@@ -12,54 +12,58 @@ const (
 	maxPause = time.Second
 )
 
-// accept hands each client of ln to a goroutine, which dials, joins and is
-// gone.
-func (s *Server) accept(ln net.Listener) error {
+// accept hands each client to a goroutine, which dials, joins and is gone. It
+// returns when the socket was closed.
+func (k *socket) accept() {
+	s := k.listener.Load().server
+	defer k.ln.Close()
 	var pause time.Duration
 	for {
-		if !s.awaitRoom(ln) {
-			return ErrServerClosed
+		if !s.awaitRoom(k) {
+			return
 		}
-		client, err := ln.Accept()
+		client, err := k.ln.Accept()
 		if err == nil {
 			pause = 0
-			s.mu.Lock()
-			s.accepted++
-			s.open++
-			s.mu.Unlock()
-			go s.serve(client, time.Now())
+			c, err := s.take(k.listener.Load(), nil, addrPort(client.RemoteAddr()))
+			if err != nil {
+				reset(client)
+				c.fail(err)
+				continue
+			}
+			go s.serve(c, client)
 			continue
 		}
 		// Whatever else accept answers belongs to one client (the network
 		// errors that accept(2) lists) or passes: descriptors, memory.
 		if errors.Is(err, net.ErrClosed) {
-			return ErrServerClosed
+			return
 		}
-		s.held(ln.Addr(), cause(err))
+		s.held(k.addr, cause(err))
 		pause = min(max(2*pause, minPause), maxPause)
-		if !s.sleep(pause) {
-			return ErrServerClosed
+		if !s.sleep(k, pause) {
+			return
 		}
 	}
 }
 
 // awaitRoom returns when another client may be accepted: false if none ever
 // will.
-func (s *Server) awaitRoom(ln net.Listener) bool {
+func (s *Server) awaitRoom(k *socket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for said := false; ; {
-		if s.closing {
+		if k.closed {
 			return false
 		}
-		full := s.open >= s.maxConns
+		full := !s.room(k.listener.Load())
 		if !full && s.starved == 0 {
 			return true
 		}
 		if full && !said {
 			said = true
 			s.mu.Unlock()
-			s.held(ln.Addr(), ErrConnLimit)
+			s.held(k.addr, ErrConnLimit)
 			s.mu.Lock()
 			continue
 		}
@@ -73,15 +77,15 @@ func (s *Server) held(addr net.Addr, err error) {
 	}
 }
 
-// sleep lasts d, and returns false at once when the server is closed.
-func (s *Server) sleep(d time.Duration) bool {
+// sleep lasts d, and returns false at once when the socket is closed.
+func (s *Server) sleep(k *socket, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.closing {
+	for !k.closed {
 		if s.wait(nil, timer.C) != nil {
-			return !s.closing
+			return !k.closed
 		}
 	}
 	return false

@@ -14,8 +14,8 @@ const maxUnixPath = 103
 
 // Addr is where to listen or what to dial. The zero value is neither.
 type Addr struct {
-	Network string // "tcp" or "unix"
-	Address string // host:port, :port or a path
+	Network string // "tcp" or "unix"; in configurations "systemd" or "srv" too
+	Address string // host:port, :port, a path or a name
 }
 
 // ParseAddr understands host:port, :port, [address]:port and unix:/path. It
@@ -55,10 +55,15 @@ func ParseAddr(s string) (Addr, error) {
 
 // String is the inverse of [ParseAddr].
 func (a Addr) String() string {
-	if a.Network == "unix" {
-		return "unix:" + a.Address
+	switch a.Network {
+	case "tcp":
+		return a.Address
+	case "systemd":
+		if a.Address == "" {
+			return "systemd"
+		}
 	}
-	return a.Address
+	return a.Network + ":" + a.Address
 }
 
 func validHost(host string) bool {

@@ -2,55 +2,107 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/spliced-io/spliced/splice"
 )
 
-// conn is what the server keeps of a joined connection: there may be a hundred
+// conn is what the server keeps of a connection: there may be a hundred
 // thousand of them.
 type conn struct {
-	server     *Server
+	listener   *listener
+	in         *list // that it is in
 	prev, next *conn
-	session    *splice.Session // nil until Start has returned
-	addr       *Addr           // one of Targets
+	session    *splice.Session // nil while goroutines care for it
+	route      *route
+	member     *member   // that it is joined to
+	tries      []*member // by the event loops
 	id         uint64
+	began      time.Time
+	refusal    error
+	cut        string // why the server ended it
+	counted    bool   // among the connections of its client
 
 	client, target, local netip.AddrPort // invalid for unix sockets
 }
 
+func (c *conn) key() pickKey { return pickKey{source: c.client.Addr()} }
+
+// settle notes which of the tries was connected to, and returns it.
+func (c *conn) settle(target int) *member {
+	m := c.tries[target]
+	if target > 0 {
+		m.active.Add(1)
+		c.tries[0].leave()
+		for _, failed := range c.tries[:target] {
+			failed.connectFailed(errUnreached)
+		}
+	}
+	m.connected()
+	return m
+}
+
+// unsettle notes that none was.
+func (c *conn) unsettle(err error) {
+	ours := shortage(err) || errors.Is(err, splice.ErrStopped)
+	for _, m := range c.tries {
+		if !ours {
+			m.connectFailed(err)
+		}
+	}
+	c.tries[0].leave()
+}
+
+var errUnreached = errors.New("can't be connected to")
+
 // onEnd runs on the goroutine that moves the bytes of others: it only takes
 // note.
 func (c *conn) onEnd(r splice.Result) {
-	s := c.server
+	s := c.listener.server
 	s.mu.Lock()
 	s.live.remove(c)
 	s.ended.conns++
 	s.ended.add(r.Stats)
+	c.listener.ended.conns++
+	c.listener.ended.add(r.Stats)
 	s.tell(unsaid{conn: c, result: r})
 	s.mu.Unlock()
+	c.member.ended(r)
+}
+
+func (c *conn) clientName() string {
+	if c.client.IsValid() {
+		return c.client.String()
+	}
+	return "unix"
+}
+
+func (c *conn) upstreamName() string {
+	if c.route == nil || c.route.upstream == nil {
+		return ""
+	}
+	return c.route.upstream.name
 }
 
 func (c *conn) view(st splice.Stats) Conn {
-	v := Conn{ID: c.id, Client: "unix", Target: c.addr.String(), Local: c.local, Started: st.Started, Stats: st}
-	if c.client.IsValid() {
-		v.Client = c.client.String()
+	return Conn{
+		ID: c.id, Listener: c.listener.name, Route: c.route.name, Upstream: c.upstreamName(),
+		Client: c.clientName(), Server: c.member.name, Target: c.member.dialled(), Local: c.local, Cut: c.cut, Started: st.Started, Stats: st,
 	}
-	if c.target.IsValid() {
-		v.Target = c.target.String()
-	}
-	return v
 }
 
-// list holds the live connections, the oldest first. The zero value is empty.
+// list holds connections, the oldest first. The zero value is empty.
 type list struct {
 	first, last *conn
 	len         int
 }
 
 func (l *list) push(c *conn) {
-	c.prev = l.last
+	c.in, c.prev = l, l.last
 	if l.last != nil {
 		l.last.next = c
 	} else {
@@ -60,7 +112,11 @@ func (l *list) push(c *conn) {
 	l.len++
 }
 
+// remove takes c out, if it is in.
 func (l *list) remove(c *conn) {
+	if c.in != l {
+		return
+	}
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {
@@ -71,18 +127,33 @@ func (l *list) remove(c *conn) {
 	} else {
 		l.last = c.prev
 	}
-	c.prev, c.next = nil, nil
+	c.in, c.prev, c.next = nil, nil, nil
 	l.len--
 }
 
-func (l *list) sessions() []*splice.Session {
-	sessions := make([]*splice.Session, 0, l.len)
+// sessions returns those of the connections that f is true for; nil is all.
+func (l *list) sessions(f func(*conn) bool) []*splice.Session {
+	var sessions []*splice.Session
 	for c := l.first; c != nil; c = c.next {
-		if c.session != nil {
+		if c.session != nil && (f == nil || f(c)) {
 			sessions = append(sessions, c.session)
 		}
 	}
 	return sessions
+}
+
+// cutSessions resets the joined connections that f is true for.
+func (s *Server) cutSessions(cut string, f func(*conn) bool) {
+	s.mu.Lock()
+	sessions := s.live.sessions(func(c *conn) bool {
+		if !f(c) {
+			return false
+		}
+		c.cut = cut
+		return true
+	})
+	s.mu.Unlock()
+	abortAll(sessions)
 }
 
 // Connections returns the joined connections, the oldest first, with what each
@@ -105,6 +176,17 @@ func (s *Server) Connections() []Conn {
 		conns[i] = p.c.view(p.session.Stats())
 	}
 	return conns
+}
+
+// CloseConnection resets the joined connection of that number, and says whether
+// there was one.
+func (s *Server) CloseConnection(id uint64) bool {
+	found := false
+	s.cutSessions(CutAsked, func(c *conn) bool {
+		found = found || c.id == id
+		return c.id == id
+	})
+	return found
 }
 
 // ByLocal returns the joined connection whose target sees local as its client.
@@ -135,7 +217,7 @@ func (s *Server) ByLocal(ctx context.Context, local netip.AddrPort) (Conn, bool)
 
 // abortAll ends sessions so that both peers learn that they were cut.
 func abortAll(sessions []*splice.Session) {
-	for _, session := range sessions {
+	for _, session := range slices.Backward(sessions) {
 		abort(session)
 	}
 }
@@ -160,11 +242,4 @@ func addrPort(a net.Addr) netip.AddrPort {
 		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
 	return netip.AddrPort{}
-}
-
-func addrString(a net.Addr) string {
-	if ap := addrPort(a); ap.IsValid() {
-		return ap.String()
-	}
-	return "unix"
 }

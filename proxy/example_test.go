@@ -6,10 +6,8 @@ import (
 	"io"
 	"log"
 	"net"
-	"time"
 
 	"github.com/spliced-io/spliced/proxy"
-	"github.com/spliced-io/spliced/splice"
 )
 
 func ExampleServer() {
@@ -29,24 +27,21 @@ func ExampleServer() {
 	}()
 
 	ctx := context.Background()
-	ln, err := proxy.Listen(ctx, proxy.Addr{Network: "tcp", Address: "127.0.0.1:0"})
-	if err != nil {
-		log.Fatal(err)
-	}
 	s := &proxy.Server{
-		Targets: []proxy.Addr{{Network: "tcp", Address: backend.Addr().String()}},
-		Options: []splice.Option{splice.IdleTimeout(time.Hour)},
+		Config: proxy.Config{
+			Listeners: map[string]proxy.Listener{"hello": {Address: []string{"127.0.0.1:0"}, Upstream: "hello"}},
+			Upstreams: map[string]proxy.Upstream{"hello": {Servers: proxy.Targets(backend.Addr().String())}},
+		},
 		Hooks: proxy.Hooks{Ended: func(e proxy.Ended) {
 			fmt.Println(e.Result.BToA.Bytes, "bytes to the client,", e.Result.BToA.Reason)
 		}},
 	}
-	wait, err := s.Start(ln)
-	if err != nil {
+	if err := s.Start(ctx); err != nil {
 		log.Fatal(err)
 	}
-	go func() { _ = wait() }()
+	defer s.Close()
 
-	client, err := net.Dial("tcp", ln.Addr().String())
+	client, err := net.Dial("tcp", s.Addrs("hello")[0].String())
 	if err != nil {
 		log.Fatal(err)
 	}

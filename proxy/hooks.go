@@ -24,6 +24,9 @@ type Hooks struct {
 	Failed func(Failed)
 	// Held reports that new connections have to wait in the kernel's queue.
 	Held func(Held)
+	// Changed reports that a server went up or down, or that a name resolves to
+	// something else.
+	Changed func(Change)
 }
 
 // Ended is a connection that has ended.
@@ -34,10 +37,42 @@ type Ended struct {
 
 // Failed is a client that could not be joined.
 type Failed struct {
-	Client string
-	Err    error         // of each target that was tried, by [errors.Join]
-	After  time.Duration // since the client was accepted
+	Client   string
+	Listener string
+	Upstream string        // "" if it came to none
+	Err      error         // of each server that was tried, by [errors.Join]
+	After    time.Duration // since the client was accepted
 }
+
+// A Change is something that happened to an upstream.
+type Change struct {
+	Upstream string
+	Server   string // as [ServerStatus.Name]; for Resolved and Unresolved the name
+	What     ChangeKind
+	Err      error // the reason of Down, Ejected and Unresolved
+	Detail   string
+}
+
+// ChangeKind says what happened.
+type ChangeKind string
+
+// The changes.
+const (
+	Up         ChangeKind = "up"         // its checks pass
+	Down       ChangeKind = "down"       // its checks fail
+	Ejected    ChangeKind = "ejected"    // clients found it broken
+	Readmitted ChangeKind = "readmitted" // clients may try it again
+	Resolved   ChangeKind = "resolved"   // the name has other addresses: see Detail
+	Unresolved ChangeKind = "unresolved" // the name could not be resolved
+)
+
+// Why the server itself ended a connection: [Conn.Cut].
+const (
+	CutDown    = "server-down"
+	CutRemoved = "server-removed"
+	CutDrained = "drained"
+	CutAsked   = "asked"
+)
 
 // Held says that a listener does not accept for the moment.
 type Held struct {
@@ -47,10 +82,15 @@ type Held struct {
 
 // Conn is a joined connection.
 type Conn struct {
-	ID      uint64 // counts from 1
-	Client  string // address, or "unix"
-	Target  string // address really dialled, or unix:/path
-	Local   netip.AddrPort
-	Started time.Time
-	Stats   splice.Stats
+	ID       uint64 // counts from 1
+	Listener string
+	Route    string
+	Upstream string
+	Client   string // address, or "unix"
+	Server   string // as [ServerStatus.Name]
+	Target   string // address really dialled, or unix:/path
+	Local    netip.AddrPort
+	Started  time.Time
+	Stats    splice.Stats
+	Cut      string // why the server ended it; "" if it did not
 }

@@ -12,20 +12,32 @@ import (
 // packets a second, and their answers, for nothing.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 15 * time.Second, Count: 4}
 
-// Listen opens a listener for [Server.Serve]. A unix socket's file that nobody
+// Listen opens a listener for a [Server]. A unix socket's file that nobody
 // listens on any more is replaced; one that is in use is an error, and so is a
 // file that is no socket.
-func Listen(ctx context.Context, addr Addr) (net.Listener, error) {
-	if addr.Network == "unix" {
+func Listen(ctx context.Context, addr Addr, o SocketOptions) (net.Listener, error) {
+	switch addr.Network {
+	case "unix":
 		return listenUnix(ctx, addr)
+	case "tcp":
+	default:
+		return nil, fmt.Errorf("listen on %s: only the service manager has such sockets", addr)
 	}
 	lc := net.ListenConfig{}
 	// Go listens with MPTCP unless told otherwise. An MPTCP connection is
 	// reassembled above its subflows, which the packet level can't translate,
 	// and it gains a relay nothing that its operator has not asked for.
-	lc.SetMultipathTCP(false)
+	lc.SetMultipathTCP(o.MPTCP)
 	inheritKeepAlive(&lc)
+	if o.ReusePort {
+		reusePort(&lc)
+	}
 	ln, err := lc.Listen(ctx, addr.Network, addr.Address)
+	if err == nil && o.Backlog > 0 {
+		if err = setBacklog(ln, o.Backlog); err != nil {
+			_ = ln.Close()
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, cause(err))
 	}

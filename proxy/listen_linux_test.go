@@ -36,7 +36,7 @@ func TestListenReplacesStaleFile(t *testing.T) {
 	testnet.Leaks(t)
 	path := filepath.Join(t.TempDir(), "s")
 	staleSocket(t, path)
-	ln, err := proxy.Listen(t.Context(), proxy.Addr{Network: "unix", Address: path})
+	ln, err := proxy.Listen(t.Context(), proxy.Addr{Network: "unix", Address: path}, proxy.SocketOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestListenLeavesWhatIsInUse(t *testing.T) {
 		file:                                  fs.ErrExist,
 		filepath.Join(dir, "no", "such", "x"): fs.ErrNotExist,
 	} {
-		l, err := proxy.Listen(t.Context(), proxy.Addr{Network: "unix", Address: path})
+		l, err := proxy.Listen(t.Context(), proxy.Addr{Network: "unix", Address: path}, proxy.SocketOptions{})
 		if err == nil {
 			_ = l.Close()
 		}
@@ -108,7 +108,7 @@ func TestListenRace(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				ln, err := proxy.Listen(t.Context(), proxy.Addr{Network: "unix", Address: path})
+				ln, err := proxy.Listen(t.Context(), proxy.Addr{Network: "unix", Address: path}, proxy.SocketOptions{})
 				if err != nil {
 					if !errors.Is(err, syscall.EADDRINUSE) {
 						t.Error(err)
@@ -135,12 +135,12 @@ func TestListenRace(t *testing.T) {
 
 func TestListenInUse(t *testing.T) {
 	testnet.Leaks(t)
-	ln, err := proxy.Listen(t.Context(), loopback(t, "tcp4"))
+	ln, err := proxy.Listen(t.Context(), loopback(t, "tcp4"), proxy.SocketOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	again, err := proxy.Listen(t.Context(), boundAddr(ln))
+	again, err := proxy.Listen(t.Context(), boundAddr(ln), proxy.SocketOptions{})
 	if err == nil {
 		_ = again.Close()
 	}
@@ -153,7 +153,7 @@ func TestListenInUse(t *testing.T) {
 // the socket is one of plain TCP, whatever the client asks for.
 func TestAcceptedSocket(t *testing.T) {
 	testnet.Leaks(t)
-	ln, err := proxy.Listen(t.Context(), loopback(t, "tcp4"))
+	ln, err := proxy.Listen(t.Context(), loopback(t, "tcp4"), proxy.SocketOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,13 +8,14 @@ import (
 )
 
 // unsaid is something that a hook has not been told yet: the end of conn, its
-// failure, or why a listener is held. Event loops can't wait for a hook.
+// failure, why a listener is held, or what has become of a server. Event loops can't wait for a hook.
 type unsaid struct {
 	conn   *conn         // nil for held
 	result splice.Result // of an end
 	failed *Failed
 	held   error
 	addr   net.Addr // of the listener that is held
+	change *Change
 }
 
 // tell queues u for the hooks. s.mu is held.
@@ -49,6 +50,11 @@ func (s *Server) report() {
 		}
 		s.mu.Lock()
 		s.open -= gone
+		for _, u := range batch {
+			if u.conn != nil {
+				u.conn.listener.release(u.conn)
+			}
+		}
 		s.change()
 		if len(s.unsaid) == 0 && !s.closing {
 			s.mu.Unlock()
@@ -62,6 +68,10 @@ func (s *Server) report() {
 
 func (s *Server) say(u unsaid) {
 	switch {
+	case u.change != nil:
+		if s.Hooks.Changed != nil {
+			s.Hooks.Changed(*u.change)
+		}
 	case u.conn == nil:
 		s.held(u.addr, u.held)
 	case u.failed != nil:

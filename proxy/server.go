@@ -3,45 +3,45 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/spliced-io/spliced/splice"
 )
 
-// DefaultConnectTimeout bounds the dial of one target.
-const DefaultConnectTimeout = 5 * time.Second
-
-// ErrServerClosed is what [Server.Serve] returns after [Server.Shutdown] or
-// [Server.Close].
+// ErrServerClosed is what [Server.Start] and [Server.Reload] return after
+// [Server.Shutdown] or [Server.Close].
 var ErrServerClosed = errors.New("proxy: server closed")
 
-// A Server joins each connection that its listeners accept to a target. The
-// zero value needs Targets only. The exported fields must not be changed once
-// Serve was called; all methods are safe for concurrent use.
+// A Server joins the connections that its listeners accept to the servers of
+// its upstreams. The exported fields must not be changed once Run or Start was
+// called; all methods are safe for concurrent use.
 type Server struct {
-	// Targets are tried in turn until one can be dialled.
-	Targets []Addr
-	// Options apply to every session. Own and OnEnd are the server's.
-	Options []splice.Option
-	// ConnectTimeout bounds the dial of each target. 0 is
-	// [DefaultConnectTimeout].
-	ConnectTimeout time.Duration
-	// MaxConns is how many connections may be open at a time. Further ones are
-	// not refused: they wait in the kernel's queue until another has ended. One
-	// more for each further listener and CPU may be accepted. 0, or more than
-	// that, is [RoomForConns].
-	MaxConns int
+	// Config is what to do at the start. [Server.Reload] brings another.
+	Config Config
 	// Hooks tell what happens.
 	Hooks Hooks
+	// Listen opens the sockets of a listener's address, one as a rule. Nil is
+	// [Listen]. They are closed by the server.
+	Listen func(ctx context.Context, addr Addr, o SocketOptions) ([]net.Listener, error)
+
+	// configuring is held while the configuration changes.
+	configuring sync.Mutex
+	config      Config // in force, complete with defaults
+	background  sync.WaitGroup
 
 	mu        sync.Mutex
-	ctx       context.Context // of the dials; ends with Close
+	ctx       context.Context // of dials, checks and resolvers; ends with Close
 	cancel    context.CancelFunc
 	closing   bool
 	aborting  bool
-	listeners map[net.Listener]struct{}
+	sockets   map[*socket]struct{}
+	listeners map[string]*listener
+	upstreams map[string]*upstream
 	changed   chan struct{} // closed at the next change; nil while nobody waits
 
 	maxConns int // the limit that holds
@@ -55,73 +55,39 @@ type Server struct {
 	ended    totals
 	unsaid   []unsaid // what the hooks have still to be told
 	saying   bool     // somebody tells them
-	full     bool     // forwarders wait for room
 }
 
-// Stats counts what a [Server] did.
-type Stats struct {
-	Accepted uint64 // clients
-	Failed   uint64 // of these, joined to no target
-	Ended    uint64 // of these, joined and ended
-	Open     int    // accepted and not yet ended
-	Joined   int    // of these, joined
-
-	BytesToTarget, BytesToClient     int64
-	SplicedToTarget, SplicedToClient int64
-}
-
-type totals struct {
-	conns                            uint64
-	bytesToTarget, bytesToClient     int64
-	splicedToTarget, splicedToClient int64
-}
-
-func (t *totals) add(s splice.Stats) {
-	t.bytesToTarget += s.AToB.Bytes
-	t.bytesToClient += s.BToA.Bytes
-	t.splicedToTarget += s.AToB.Spliced
-	t.splicedToClient += s.BToA.Spliced
-}
-
-// Serve accepts from ln until the server is closed, which closes ln too. It
-// may be called for several listeners. A failing accept is reported by
-// [Hooks.Held] and tried again, ever more slowly, up to once a second.
-func (s *Server) Serve(ln net.Listener) error {
-	wait, err := s.Start(ln)
-	if err != nil {
+// Run does what the configuration says until ctx ends, then drains as it says.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.Start(ctx); err != nil {
 		return err
 	}
-	return wait()
+	<-ctx.Done()
+	_ = s.Drain(context.Background())
+	return s.Close()
 }
 
-// Start does the first half of [Server.Serve]: when it returns without an
-// error, connections to ln are accepted. wait does the second half, and must be
-// called.
-func (s *Server) Start(ln net.Listener) (wait func() error, err error) {
-	if len(s.Targets) == 0 {
-		return nil, errors.New("proxy: serve without a target")
-	}
-	if !s.track(ln) {
-		_ = ln.Close()
-		return nil, ErrServerClosed
-	}
-	f, err := s.forward(ln)
+// Start opens the listeners. When it returns without an error, connections to
+// them are accepted; after an error nothing of the server is left. [Server.Close]
+// must be called in the end. ctx is for the start alone.
+func (s *Server) Start(ctx context.Context) error {
+	s.configuring.Lock()
+	defer s.configuring.Unlock()
+	s.mu.Lock()
+	s.init()
+	closing, started := s.closing, s.upstreams != nil
+	s.mu.Unlock()
 	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		return func() error {
-			defer s.untrack(ln)
-			return s.accept(ln)
-		}, nil
-	case err != nil:
-		s.untrack(ln)
-		return nil, err
-	}
-	s.swap(ln, f)
-	return func() error {
-		defer s.untrack(f)
-		f.Wait()
+	case closing:
 		return ErrServerClosed
-	}, nil
+	case started:
+		return errors.New("proxy: the server was started before")
+	}
+	if err := s.apply(ctx, s.Config); err != nil {
+		_ = s.Close()
+		return err
+	}
+	return nil
 }
 
 // Shutdown stops accepting and waits until every connection has ended by
@@ -145,35 +111,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() error {
 	s.close(true)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for s.busy() {
 		_ = s.wait(nil, nil)
 	}
-	return nil
-}
-
-// Stats returns the counts so far. The bytes of live connections are in them,
-// and no count ever falls.
-func (s *Server) Stats() Stats {
-	s.mu.Lock()
-	t := s.ended
-	st := Stats{
-		Accepted: s.accepted,
-		Failed:   s.failed,
-		Ended:    t.conns,
-		Open:     s.open,
-		Joined:   s.live.len,
-	}
-	sessions := s.live.sessions()
 	s.mu.Unlock()
-	// Outside the lock: a session that reports its end holds its own and wants
-	// this one. One that ends meanwhile keeps its counts.
-	for _, session := range sessions {
-		t.add(session.Stats())
-	}
-	st.BytesToTarget, st.BytesToClient = t.bytesToTarget, t.bytesToClient
-	st.SplicedToTarget, st.SplicedToClient = t.splicedToTarget, t.splicedToClient
-	return st
+	s.background.Wait()
+	return nil
 }
 
 // Accepting reports whether the server has a listener and was not told to
@@ -181,48 +124,15 @@ func (s *Server) Stats() Stats {
 func (s *Server) Accepting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.closing && len(s.listeners) > 0
-}
-
-func (s *Server) track(ln net.Listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.init()
-	s.listeners[ln] = struct{}{}
-	return true
-}
-
-// swap puts a listener in the place of another.
-func (s *Server) swap(old, new net.Listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.listeners, old)
-	s.listeners[new] = struct{}{}
-	if s.closing {
-		_ = new.Close()
-	}
-}
-
-func (s *Server) untrack(ln net.Listener) {
-	_ = ln.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.listeners, ln)
-	s.change()
+	return !s.closing && len(s.sockets) > 0
 }
 
 // init makes what the zero value lacks. s.mu is held.
 func (s *Server) init() {
 	if s.ctx == nil {
 		s.ctx, s.cancel = context.WithCancel(context.Background())
-		s.listeners = make(map[net.Listener]struct{})
+		s.sockets = make(map[*socket]struct{})
 		s.maxConns = RoomForConns()
-		if s.MaxConns > 0 {
-			s.maxConns = min(s.maxConns, s.MaxConns)
-		}
 	}
 }
 
@@ -230,14 +140,14 @@ func (s *Server) close(abort bool) {
 	s.mu.Lock()
 	s.init()
 	s.closing = true
-	for ln := range s.listeners {
-		_ = ln.Close()
+	for k := range s.sockets {
+		k.close()
 	}
 	var sessions []*splice.Session
 	if abort && !s.aborting {
 		s.aborting = true
 		s.cancel()
-		sessions = append(s.live.sessions(), s.dialing.sessions()...)
+		sessions = append(s.live.sessions(nil), s.dialing.sessions(nil)...)
 	}
 	s.change()
 	s.mu.Unlock()
@@ -245,7 +155,7 @@ func (s *Server) close(abort bool) {
 }
 
 // busy reports whether anything of the server still runs. s.mu is held.
-func (s *Server) busy() bool { return s.open > 0 || len(s.listeners) > 0 || s.saying }
+func (s *Server) busy() bool { return s.open > 0 || len(s.sockets) > 0 || s.saying }
 
 // errTimedOut says that wait ended for another reason than a change.
 var errTimedOut = errors.New("timed out")
@@ -270,12 +180,10 @@ func (s *Server) wait(done <-chan struct{}, timeout <-chan time.Time) error {
 
 // change wakes those who wait. s.mu is held.
 func (s *Server) change() {
-	if s.full && s.open < s.maxConns {
-		s.full = false
-		for ln := range s.listeners {
-			if f, ok := ln.(*forwarder); ok {
-				f.Resume()
-			}
+	for k := range s.sockets {
+		if k.full && s.room(k.listener.Load()) {
+			k.full = false
+			k.resume()
 		}
 	}
 	if s.changed != nil {
@@ -283,3 +191,65 @@ func (s *Server) change() {
 		s.changed = nil
 	}
 }
+
+// room reports whether another connection of l may be open. s.mu is held.
+func (s *Server) room(l *listener) bool {
+	return s.open < s.maxConns && (l.maxConns == 0 || l.open < l.maxConns)
+}
+
+// start runs f in the background; Close waits for its end. False says that the
+// server is being closed, and that f was not started.
+func (s *Server) start(f func(ctx context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.aborting {
+		return false
+	}
+	s.background.Add(1)
+	go func() {
+		defer s.background.Done()
+		f(s.ctx)
+	}()
+	return true
+}
+
+// sortedListeners returns the listeners by name. s.mu is held.
+func (s *Server) sortedListeners() []*listener {
+	list := make([]*listener, 0, len(s.listeners))
+	for _, name := range slices.Sorted(maps.Keys(s.listeners)) {
+		list = append(list, s.listeners[name])
+	}
+	return list
+}
+
+// sortedUpstreams returns the upstreams by name. s.mu is held.
+func (s *Server) sortedUpstreams() []*upstream {
+	list := make([]*upstream, 0, len(s.upstreams))
+	for _, name := range slices.Sorted(maps.Keys(s.upstreams)) {
+		list = append(list, s.upstreams[name])
+	}
+	return list
+}
+
+// Addrs returns where a listener listens, as bound.
+func (s *Server) Addrs(listener string) []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.listeners[listener]
+	if l == nil {
+		return nil
+	}
+	return l.addrs()
+}
+
+// errors of connections that are refused before any server is tried.
+var (
+	errNoRoute    = errors.New("no route matches")
+	errRejected   = errors.New("rejected by its route")
+	errTooMany    = errors.New("the client has too many connections")
+	errNoServer   = errors.New("no server is up")
+	errQueueFull  = errors.New("every server is full, and so is the queue")
+	errQueueLate  = errors.New("every server is full, and none had room in time")
+	errHandshake  = errors.New("the client has not said what the routes want to know in time")
+	errNotStarted = fmt.Errorf("proxy: not started: %w", ErrServerClosed)
+)

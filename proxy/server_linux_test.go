@@ -30,7 +30,7 @@ type backend struct {
 
 func newBackend(t *testing.T, addr proxy.Addr) *backend {
 	t.Helper()
-	ln, err := proxy.Listen(t.Context(), addr)
+	ln, err := proxy.Listen(t.Context(), addr, proxy.SocketOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,56 +88,90 @@ func bothWays(t *testing.T, f func(t *testing.T, w way)) {
 	})
 }
 
+// A setup is a server of one listener, "relay", and one upstream, whose targets
+// are tried in turn.
+type setup struct {
+	targets        []proxy.Addr
+	engine         splice.Engine
+	limits         proxy.Limits
+	connectTimeout time.Duration
+	maxConns       int
+	hooks          proxy.Hooks
+}
+
+func (s setup) config(listen proxy.Addr) proxy.Config {
+	u := proxy.Upstream{
+		Balance: proxy.First, Attempts: len(s.targets), ConnectTimeout: proxy.Duration(s.connectTimeout),
+		Ejection: proxy.Ejection{Off: true},
+	}
+	for _, a := range s.targets {
+		u.Servers = append(u.Servers, proxy.Target{Address: a.String()})
+	}
+	return proxy.Config{
+		MaxConnections: s.maxConns,
+		Listeners: map[string]proxy.Listener{"relay": {
+			Address: []string{listen.String()}, Upstream: "relay", Engine: s.engine, Limits: s.limits,
+		}},
+		Upstreams: map[string]proxy.Upstream{"relay": u},
+	}
+}
+
 // A relay is a server that runs, and what it told.
 type relay struct {
 	*proxy.Server
-	addr   proxy.Addr
-	ended  chan proxy.Ended
-	failed chan proxy.Failed
-	held   chan proxy.Held
-	served chan struct{} // closed when Serve has returned
+	addr    proxy.Addr
+	ended   chan proxy.Ended
+	failed  chan proxy.Failed
+	held    chan proxy.Held
+	changed chan proxy.Change
 }
 
-func newRelay(t *testing.T, w way, listen proxy.Addr, s *proxy.Server) *relay {
+func newRelay(t *testing.T, w way, listen proxy.Addr, su setup) *relay {
+	t.Helper()
+	return startRelay(t, w, su.config(listen), su.hooks)
+}
+
+// startRelay starts a server with a listener named relay.
+func startRelay(t *testing.T, w way, c proxy.Config, hooks proxy.Hooks) *relay {
 	t.Helper()
 	r := &relay{
-		Server: s,
-		ended:  make(chan proxy.Ended, 1000),
-		failed: make(chan proxy.Failed, 1000),
-		held:   make(chan proxy.Held, 1000),
-		served: make(chan struct{}),
+		ended:   make(chan proxy.Ended, 1000),
+		failed:  make(chan proxy.Failed, 1000),
+		held:    make(chan proxy.Held, 1000),
+		changed: make(chan proxy.Change, 1000),
 	}
-	first := s.Hooks.Ended
-	s.Hooks = proxy.Hooks{
-		Ended: func(e proxy.Ended) {
-			if first != nil {
-				first(e)
-			}
-			r.ended <- e
+	r.Server = &proxy.Server{
+		Config: c,
+		Hooks: proxy.Hooks{
+			Ended: func(e proxy.Ended) {
+				if hooks.Ended != nil {
+					hooks.Ended(e)
+				}
+				r.ended <- e
+			},
+			Failed: func(f proxy.Failed) { r.failed <- f },
+			Held: func(h proxy.Held) {
+				select {
+				case r.held <- h:
+				default:
+				}
+			},
+			Changed: func(c proxy.Change) { r.changed <- c },
 		},
-		Failed: func(f proxy.Failed) { r.failed <- f },
-		Held: func(h proxy.Held) {
-			select {
-			case r.held <- h:
-			default:
+		Listen: func(ctx context.Context, addr proxy.Addr, o proxy.SocketOptions) ([]net.Listener, error) {
+			ln, err := proxy.Listen(ctx, addr, o)
+			if err != nil {
+				return nil, err
 			}
+			return []net.Listener{w(ln)}, nil
 		},
 	}
-	ln, err := proxy.Listen(t.Context(), listen)
-	if err != nil {
+	t.Cleanup(func() { _ = r.Close() })
+	if err := r.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.addr = boundAddr(ln)
-	go func() {
-		defer close(r.served)
-		if err := s.Serve(w(ln)); !errors.Is(err, proxy.ErrServerClosed) {
-			t.Errorf("Serve: %v, want %v", err, proxy.ErrServerClosed)
-		}
-	}()
-	t.Cleanup(func() {
-		_ = s.Close()
-		<-r.served
-	})
+	a := r.Addrs("relay")[0]
+	r.addr = proxy.Addr{Network: a.Network(), Address: a.String()}
 	return r
 }
 
@@ -260,7 +294,7 @@ func TestServe(t *testing.T) {
 				t.Run(from+" to "+to, func(t *testing.T) {
 					testnet.Leaks(t)
 					b := newBackend(t, loopback(t, to))
-					r := newRelay(t, w, loopback(t, from), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+					r := newRelay(t, w, loopback(t, from), setup{targets: []proxy.Addr{b.addr}})
 
 					client := r.dial(t)
 					send(t, client, "question")
@@ -302,7 +336,7 @@ func TestTargetsAreTriedInTurn(t *testing.T) {
 		testnet.Leaks(t)
 		b := newBackend(t, loopback(t, "tcp4"))
 		gone := proxy.Addr{Network: "unix", Address: filepath.Join(t.TempDir(), "none")}
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{dead(t), gone, b.addr}})
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{targets: []proxy.Addr{dead(t), gone, b.addr}})
 		client := r.dial(t)
 		send(t, client, "x")
 		expect(t, b.next(t), "x")
@@ -318,8 +352,8 @@ func TestTargetByName(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{
-			Targets: []proxy.Addr{{Network: "tcp", Address: "localhost:" + port}},
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{
+			targets: []proxy.Addr{{Network: "tcp", Address: "localhost:" + port}},
 		})
 		client := r.dial(t)
 		send(t, client, "x")
@@ -335,7 +369,7 @@ func TestNoTargetReached(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		targets := []proxy.Addr{dead(t), {Network: "unix", Address: filepath.Join(t.TempDir(), "none")}}
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{Targets: targets})
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{targets: targets})
 		r.dialDoomed(t)()
 		f := receive(t, r.failed, "the failure")
 		if !errors.Is(f.Err, syscall.ECONNREFUSED) || !errors.Is(f.Err, syscall.ENOENT) {
@@ -384,9 +418,9 @@ func TestConnectTimeout(t *testing.T) {
 		}
 
 		b := newBackend(t, loopback(t, "tcp4"))
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{
-			Targets:        []proxy.Addr{{Network: "tcp", Address: silent}, b.addr},
-			ConnectTimeout: 200 * time.Millisecond,
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{
+			targets:        []proxy.Addr{{Network: "tcp", Address: silent}, b.addr},
+			connectTimeout: 200 * time.Millisecond,
 		})
 		start := time.Now()
 		send(t, r.dial(t), "x")
@@ -401,7 +435,7 @@ func TestMaxConns(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		b := newBackend(t, loopback(t, "tcp4"))
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}, MaxConns: 1})
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{targets: []proxy.Addr{b.addr}, maxConns: 1})
 		first := r.dial(t)
 		server := b.next(t)
 		second := r.dial(t) // by the kernel alone
@@ -426,14 +460,14 @@ func TestShutdownWaits(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		b := newBackend(t, loopback(t, "tcp4"))
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{targets: []proxy.Addr{b.addr}})
 		client := r.dial(t)
 		server := b.next(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		down := make(chan error)
 		go func() { down <- r.Shutdown(ctx) }()
 		// The listener goes first.
-		receive(t, r.served, "the end of Serve")
+		settled(func() int { return len(r.Addrs("relay")) }, 0)
 		if c, err := net.Dial("tcp", r.addr.Address); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("dial: %v, %v; want %v", c, err, syscall.ECONNREFUSED)
 		}
@@ -462,7 +496,7 @@ func TestCloseResets(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		b := newBackend(t, loopback(t, "tcp4"))
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{targets: []proxy.Addr{b.addr}})
 		client := r.dial(t)
 		server := b.next(t)
 		send(t, client, "x")
@@ -484,9 +518,9 @@ func TestCloseEndsDials(t *testing.T) {
 		testnet.Leaks(t)
 		// 192.0.2.0/24 leads nowhere; where even that is known at once, the dial
 		// has failed before Close, which is as good.
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{
-			Targets:        []proxy.Addr{{Network: "tcp", Address: "192.0.2.1:9"}},
-			ConnectTimeout: time.Hour,
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{
+			targets:        []proxy.Addr{{Network: "tcp", Address: "192.0.2.1:9"}},
+			connectTimeout: time.Hour,
 		})
 		expectEnd := r.dialDoomed(t)
 		settled(func() int { return int(r.Stats().Accepted) }, 1)
@@ -502,7 +536,7 @@ func TestConnections(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		b := newBackend(t, loopback(t, "tcp4"))
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{targets: []proxy.Addr{b.addr}})
 		if got := r.Connections(); len(got) != 0 {
 			t.Errorf("connections %v before there was any", got)
 		}
@@ -536,9 +570,10 @@ func TestOptionsReachTheSession(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		b := newBackend(t, loopback(t, "tcp4"))
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{
-			Targets: []proxy.Addr{b.addr},
-			Options: []splice.Option{splice.Use(splice.EngineCopy), splice.MaxBytes(3, 4)},
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{
+			targets: []proxy.Addr{b.addr},
+			engine:  splice.EngineCopy,
+			limits:  proxy.Limits{BytesToServer: 3, BytesToClient: 4},
 		})
 		client := r.dial(t)
 		server := b.next(t)
@@ -558,7 +593,7 @@ func TestCostOfAPair(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		b := newBackend(t, loopback(t, "tcp4"))
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}})
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{targets: []proxy.Addr{b.addr}})
 		join := func() {
 			client := r.dial(t)
 			server := b.next(t)
@@ -602,9 +637,9 @@ func TestSlowHook(t *testing.T) {
 		release := make(chan struct{})
 		var once sync.Once
 		defer once.Do(func() { close(release) })
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{
-			Targets: []proxy.Addr{b.addr},
-			Hooks:   proxy.Hooks{Ended: func(proxy.Ended) { <-release }},
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{
+			targets: []proxy.Addr{b.addr},
+			hooks:   proxy.Hooks{Ended: func(proxy.Ended) { <-release }},
 		})
 		for range 3 {
 			client := r.dial(t)
@@ -625,32 +660,14 @@ func TestSlowHook(t *testing.T) {
 	})
 }
 
-func TestServeAfterClose(t *testing.T) {
+func TestStartAfterClose(t *testing.T) {
 	testnet.Leaks(t)
-	s := &proxy.Server{Targets: []proxy.Addr{{Network: "tcp", Address: "127.0.0.1:1"}}}
+	s := &proxy.Server{Config: setup{targets: []proxy.Addr{{Network: "tcp", Address: "127.0.0.1:1"}}}.config(loopback(t, "tcp4"))}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ln, err := proxy.Listen(t.Context(), loopback(t, "tcp4"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Serve(ln); !errors.Is(err, proxy.ErrServerClosed) {
-		t.Errorf("Serve: %v, want %v", err, proxy.ErrServerClosed)
-	}
-	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the listener was left open: %v", err)
-	}
-}
-
-func TestServeNeedsATarget(t *testing.T) {
-	ln, err := proxy.Listen(t.Context(), loopback(t, "tcp4"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	if err := new(proxy.Server).Serve(ln); err == nil {
-		t.Error("no error without a target")
+	if err := s.Start(t.Context()); !errors.Is(err, proxy.ErrServerClosed) {
+		t.Errorf("Start: %v, want %v", err, proxy.ErrServerClosed)
 	}
 }
 
@@ -661,7 +678,7 @@ func TestManyConnections(t *testing.T) {
 		var wg sync.WaitGroup
 		t.Cleanup(wg.Wait) // after the backend, which ends the echoes
 		b := newBackend(t, loopback(t, "tcp4"))
-		r := newRelay(t, w, loopback(t, "tcp4"), &proxy.Server{Targets: []proxy.Addr{b.addr}, MaxConns: 20})
+		r := newRelay(t, w, loopback(t, "tcp4"), setup{targets: []proxy.Addr{b.addr}, maxConns: 20})
 		const clients = 200
 		for range 8 {
 			wg.Go(func() {

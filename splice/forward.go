@@ -2,7 +2,9 @@ package splice
 
 import (
 	"errors"
+	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/spliced-io/spliced/internal/engine"
@@ -12,20 +14,63 @@ import (
 // functions, and a [Handler]'s methods, are called by the goroutines that move
 // bytes, several at a time: they must not block.
 type Forwarding struct {
-	// ConnectTimeout bounds the connect to each target.
-	ConnectTimeout time.Duration
 	// Admit is asked before each accept; nil admits everybody. After false
 	// nothing is accepted until [Forwarder.Resume]. A connection more for each
 	// further CPU may be accepted than were admitted.
 	Admit func() bool
-	// Accepted is told of each connection and returns where it may go, in the
-	// order of trial, and who hears what became of it. client is invalid for a
-	// unix socket.
-	Accepted func(s *Session, client netip.AddrPort) ([]Target, Handler)
+	// Accepted is told of each connection and says what becomes of it. client
+	// is invalid for a unix socket. The session may be kept, and used once
+	// Accepted has returned.
+	Accepted func(s *Session, client netip.AddrPort) Way
 	// Held is told when accepting has to pause, for lack of descriptors, say.
 	// It goes on by itself.
 	Held func(error)
 }
+
+// A Way is what becomes of one forwarded connection: it is connected to one of
+// the targets, or handed over.
+type Way struct {
+	Plan     *Plan
+	Lifetime time.Duration // takes the place of the plan's [MaxLifetime]; 0 keeps that
+	Targets  []Target      // in the order of trial; without any the client is sent a RST
+	Handler  Handler       // hears what became of it
+
+	// Hand, if it is not nil, is given the connection, and nothing else counts:
+	// the session is nobody's. It must not block either. After an error, which
+	// is for want of descriptors as a rule, the client was sent a RST.
+	Hand func(client net.Conn, err error)
+}
+
+// A Plan says how connections are carried. It may be used any number of times:
+// by [Way], and with [Follow] by [Start].
+type Plan struct {
+	planned
+	options options
+}
+
+// NewPlan makes a Plan of the options of [Start], without [Prefetched], [Own]
+// and [OnEnd]. connectTimeout bounds the connect to each target of a [Way], and
+// must be positive. An engine that can't run here is an error.
+func NewPlan(connectTimeout time.Duration, opts ...Option) (*Plan, error) {
+	p := &Plan{}
+	for _, opt := range opts {
+		opt(&p.options)
+	}
+	o := &p.options
+	if err := o.check(); err != nil {
+		return nil, &Error{Op: "plan", Err: err}
+	}
+	if len(o.fromA) != 0 || len(o.fromB) != 0 || o.onEnd != nil || o.own || connectTimeout <= 0 {
+		return nil, &Error{Op: "plan", Err: syscall.EINVAL}
+	}
+	if err := p.prepare(connectTimeout); err != nil {
+		return nil, &Error{Op: "plan", Err: err}
+	}
+	return p, nil
+}
+
+// Follow gives [Start] the options of p; those that come after it change them.
+func Follow(p *Plan) Option { return func(o *options) { *o = p.options } }
 
 // A Handler follows one forwarded connection.
 type Handler = engine.Handler

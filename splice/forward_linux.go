@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/engine"
 	"github.com/spliced-io/spliced/internal/sys"
@@ -23,24 +25,28 @@ func NewUnixTarget(path string) (Target, error) {
 	return Target{Name: "unix:" + path, Address: a}, err
 }
 
+// planned is what the event loops make of a plan.
+type planned struct{ plan *engine.Plan }
+
+func (p *Plan) prepare(connectTimeout time.Duration) error {
+	o := &p.options
+	if err := o.openWire(); err != nil {
+		return err
+	}
+	var err error
+	p.plan, err = reactor.Plan(engine.Plan{
+		Kind: o.engine, Limits: o.limits(), Wire: o.wire, Timeout: min(connectTimeout, longest),
+	})
+	return err
+}
+
 // Forward accepts from ln on the event loops. It takes ln over and closes it,
 // also keeping the file of a unix socket, which is then the caller's to remove.
-// The options are those of [Start], without [Prefetched] and [OnEnd]; sessions
-// own their connections. An error that matches [errors.ErrUnsupported] leaves
-// ln as it was: it gives no descriptor, or this is not Linux.
-func Forward(ln net.Listener, f Forwarding, opts ...Option) (*Forwarder, error) {
-	var o options
-	for _, opt := range opts {
-		opt(&o)
-	}
-	if err := o.check(); err != nil {
-		return nil, &Error{Op: "forward", Err: err}
-	}
-	if len(o.fromA) != 0 || len(o.fromB) != 0 || o.onEnd != nil || f.Accepted == nil || f.ConnectTimeout <= 0 {
+// Sessions own their connections. An error that matches [errors.ErrUnsupported]
+// leaves ln as it was: it gives no descriptor, or this is not Linux.
+func Forward(ln net.Listener, f Forwarding) (*Forwarder, error) {
+	if f.Accepted == nil {
 		return nil, &Error{Op: "forward", Err: syscall.EINVAL}
-	}
-	if err := o.openWire(); err != nil {
-		return nil, &Error{Op: "forward", Err: err}
 	}
 	switch ln.(type) {
 	case *net.TCPListener, *net.UnixListener:
@@ -51,14 +57,7 @@ func Forward(ln net.Listener, f Forwarding, opts ...Option) (*Forwarder, error) 
 	if err != nil {
 		return nil, &Error{Op: "forward", Err: err}
 	}
-	a, err := reactor.Listen(engine.AcceptSpec{
-		FD: fd, Kind: o.engine, Limits: o.limits(), Timeout: min(f.ConnectTimeout, longest),
-		Admit: f.admit(),
-		Accepted: func(s *engine.Session, client netip.AddrPort) ([]Target, Handler) {
-			return f.Accepted(&Session{carrier: loopSession{s}, own: true}, client)
-		},
-		Held: f.held(), Wire: o.wire,
-	})
+	a, err := reactor.Listen(engine.AcceptSpec{FD: fd, Admit: f.admit(), Accepted: f.accepted, Held: f.held()})
 	if err != nil {
 		_ = sys.Close(fd)
 		return nil, &Error{Op: "forward", Err: err}
@@ -68,6 +67,14 @@ func Forward(ln net.Listener, f Forwarding, opts ...Option) (*Forwarder, error) 
 	}
 	_ = ln.Close()
 	return &Forwarder{a}, nil
+}
+
+func (f *Forwarding) accepted(s *engine.Session, client netip.AddrPort) engine.Way {
+	w := f.Accepted(&Session{carrier: loopSession{s}, own: true}, client)
+	if w.Hand != nil {
+		return engine.Way{Hand: func(fd int, _ netip.AddrPort) { w.Hand(handed(fd)) }}
+	}
+	return engine.Way{Plan: w.Plan.plan, Lifetime: w.Lifetime, Targets: w.Targets, Handler: w.Handler}
 }
 
 func (f *Forwarding) admit() func() bool {
@@ -82,4 +89,15 @@ func (f *Forwarding) held() func(error) {
 		return func(error) {}
 	}
 	return f.Held
+}
+
+// handed makes a net.Conn of an accepted connection, or resets it.
+func handed(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		_ = sys.Disconnect(fd)
+	}
+	return c, err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // NewTarget makes a Target of an IP address and port.
@@ -17,6 +18,10 @@ func NewUnixTarget(path string) (Target, error) { return Target{Name: "unix:" + 
 
 // Forward needs Linux: its error matches [errors.ErrUnsupported], and ln is as
 // it was.
-func Forward(net.Listener, Forwarding, ...Option) (*Forwarder, error) {
+func Forward(net.Listener, Forwarding) (*Forwarder, error) {
 	return nil, &Error{Op: "forward", Err: fmt.Errorf("%w: %w", errNoForward, errors.ErrUnsupported)}
 }
+
+type planned struct{}
+
+func (p *Plan) prepare(time.Duration) error { return nil }

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/spliced-io/spliced/proxy"
 )
 
 // firstPassed is SD_LISTEN_FDS_START of sd_listen_fds(3).
@@ -18,29 +24,88 @@ var errNotActivated = errors.New("listen on systemd: it passed no socket: LISTEN
 
 type lookupEnv func(name string) (string, bool)
 
-// activated returns the listening sockets that systemd passed to this process.
-// See sd_listen_fds(3).
-func activated(env lookupEnv, pid int) ([]net.Listener, error) {
+// passedSockets are the listening sockets that systemd passed to this process.
+type passedSockets struct {
+	mu    sync.Mutex
+	named []passedSocket // not taken yet
+	were  int
+}
+
+type passedSocket struct {
+	name string // FileDescriptorName= of the unit
+	ln   net.Listener
+}
+
+// activated takes the sockets over. See sd_listen_fds(3).
+func activated(env lookupEnv, pid int) (*passedSockets, error) {
 	n, err := passedFDs(env, pid)
 	if err != nil {
 		return nil, err
 	}
+	list, _ := env("LISTEN_FDNAMES")
+	names := strings.Split(list, ":")
 	// Not for our children.
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		_ = os.Unsetenv(name)
 	}
-	var listeners []net.Listener
-	for fd := firstPassed; fd < firstPassed+n; fd++ {
+	p := &passedSockets{were: n}
+	for i := range n {
+		fd := firstPassed + i
 		f := os.NewFile(uintptr(fd), "LISTEN_FD_"+strconv.Itoa(fd))
 		ln, err := net.FileListener(f) // on a close-on-exec duplicate
 		_ = f.Close()
 		if err != nil {
-			closeAll(listeners)
+			p.close()
 			return nil, fmt.Errorf("listen on descriptor %d that systemd passed: want a listening stream socket (ListenStream=, Accept=no): %w", fd, err)
 		}
-		listeners = append(listeners, ln)
+		s := passedSocket{ln: ln}
+		if i < len(names) {
+			s.name = names[i]
+		}
+		p.named = append(p.named, s)
 	}
-	return listeners, nil
+	return p, nil
+}
+
+func (p *passedSockets) any() bool { return p.were > 0 }
+
+// close closes what nobody has taken.
+func (p *passedSockets) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.named {
+		_ = s.ln.Close()
+	}
+	p.named = nil
+}
+
+// listen opens an address. systemd stands for all passed sockets, systemd:NAME
+// for those of that name.
+func (p *passedSockets) listen(ctx context.Context, addr proxy.Addr, o proxy.SocketOptions) ([]net.Listener, error) {
+	if addr.Network != "systemd" {
+		ln, err := proxy.Listen(ctx, addr, o)
+		if err != nil {
+			return nil, err
+		}
+		return []net.Listener{ln}, nil
+	}
+	if !p.any() {
+		return nil, errNotActivated
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var taken []net.Listener
+	p.named = slices.DeleteFunc(p.named, func(s passedSocket) bool {
+		fits := addr.Address == "" || addr.Address == s.name
+		if fits {
+			taken = append(taken, s.ln)
+		}
+		return fits
+	})
+	if taken == nil {
+		return nil, fmt.Errorf("listen on %s: systemd passed %d sockets, and none of them is left for it: want the FileDescriptorName= of one, for one listener", addr, p.were)
+	}
+	return taken, nil
 }
 
 // passedFDs returns how many descriptors were passed. Variables meant for

@@ -1,11 +1,6 @@
 package main
 
-import (
-	"context"
-	"net"
-
-	"github.com/spliced-io/spliced/proxy"
-)
+import "github.com/spliced-io/spliced/proxy"
 
 // listenArg is an address to listen on, or "systemd".
 type listenArg struct {
@@ -20,24 +15,4 @@ func (l *listenArg) UnmarshalText(text []byte) (err error) {
 	}
 	l.addr, err = proxy.ParseAddr(string(text))
 	return err
-}
-
-// open returns the sockets that systemd passed, whatever the address says: it
-// has bound them, so nobody else can. Otherwise it binds the address.
-func (l *listenArg) open(ctx context.Context, env lookupEnv, pid int) ([]net.Listener, error) {
-	passed, err := activated(env, pid)
-	if err != nil {
-		return nil, err
-	}
-	if len(passed) > 0 {
-		return passed, nil
-	}
-	if l.systemd {
-		return nil, errNotActivated
-	}
-	ln, err := proxy.Listen(ctx, l.addr)
-	if err != nil {
-		return nil, err
-	}
-	return []net.Listener{ln}, nil
 }

@@ -57,10 +57,6 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
-	listeners, err := c.Listen.open(ctx, os.LookupEnv, os.Getpid())
-	if err != nil {
-		return err
-	}
 
 	maxConns := proxy.RoomForConns()
 	if c.MaxConns > count(maxConns) {
@@ -68,90 +64,97 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	} else if c.MaxConns > 0 {
 		maxConns = int(c.MaxConns)
 	}
-	events := newEvents(log)
-	server := &proxy.Server{
-		Targets:        targets,
-		ConnectTimeout: time.Duration(c.ConnectTimeout),
-		MaxConns:       maxConns,
-		Hooks:          events.hooks(),
-		Options: []splice.Option{
-			splice.Use(engine),
-			splice.IdleTimeout(time.Duration(c.IdleTimeout)),
-			splice.HalfCloseTimeout(time.Duration(c.HalfCloseTimeout)),
-			splice.MaxLifetime(time.Duration(c.MaxLifetime)),
-			splice.MaxBytes(int64(c.MaxBytes), int64(c.MaxBytes)),
-		},
+	passed, err := activated(os.LookupEnv, os.Getpid())
+	if err != nil {
+		return err
 	}
+	events := newEvents(log)
+	server := &proxy.Server{Hooks: events.hooks(), Listen: passed.listen}
 	if len(targets) == 0 {
 		b, err := startBuiltin(ctx, server)
 		if err != nil {
-			closeAll(listeners)
+			passed.close()
 			return err
 		}
 		defer b.stop()
-		server.Targets = []proxy.Addr{b.addr}
+		targets = []proxy.Addr{b.addr}
 	}
+	server.Config = c.config(engine, targets, maxConns, passed)
 	if c.Metrics != nil {
 		m, err := startMetrics(ctx, c.Metrics.Addr, server, events)
 		if err != nil {
-			closeAll(listeners)
+			passed.close()
 			return err
 		}
 		defer m.stop()
 		log.Info("metrics", "url", "http://"+m.addr+"/metrics")
 	}
 
-	log.Info("relay started", "targets", names(server.Targets), "engine", engine.String(), "max_conns", maxConns)
-	served := make(chan error, len(listeners))
-	for _, ln := range listeners {
-		addr := listenAddr(ln)
-		wait, err := server.Start(ln)
-		if err != nil {
-			_ = server.Close()
-			closeAll(listeners)
-			return err
+	log.Info("relay started", "targets", names(targets), "engine", engine.String(), "max_conns", maxConns)
+	if err := server.Start(ctx); err != nil {
+		passed.close()
+		if inner := errors.Unwrap(err); inner != nil {
+			err = inner // the listener's name is nothing to the user
 		}
-		go func() { served <- wait() }()
-		fmt.Fprintf(std.out, "listening on %s\n", addr)
+		return err
 	}
-	if len(targets) == 0 {
-		fmt.Fprintf(std.out, "try: %s\n", curlLine(listeners[0]))
+	addrs := server.Addrs(relayName)
+	for _, addr := range addrs {
+		fmt.Fprintf(std.out, "listening on %s\n", listenAddr(addr))
+	}
+	if len(c.Targets) == 0 {
+		fmt.Fprintf(std.out, "try: %s\n", curlLine(addrs[0]))
 	}
 	service := newNotifier(os.LookupEnv)
 	service.tell(log, "READY=1")
 
-	select {
-	case err = <-served: // a listener failed for good
-	case <-signals:
-		service.tell(log, "STOPPING=1")
-		c.drain(server, log, signals)
-	}
+	<-signals
+	service.tell(log, "STOPPING=1")
+	drain(server, log, signals)
 	_ = server.Close()
-	if errors.Is(err, proxy.ErrServerClosed) {
-		err = nil
-	}
 	log.Info("relay ended")
-	return err
+	return nil
 }
 
-// drain waits for the connections to end: until the timeout, or a further
-// signal.
-func (c *relayCmd) drain(server *proxy.Server, log *slog.Logger, signals <-chan os.Signal) {
-	log.Info("draining", "open", server.Stats().Open, "timeout", time.Duration(c.DrainTimeout).String())
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(c.DrainTimeout))
-	defer cancel()
-	drained := make(chan error, 1)
-	go func() { drained <- server.Shutdown(ctx) }()
-	var err error
-	select {
-	case err = <-drained:
-	case <-signals:
-		cancel()
-		err = <-drained
+// relayName is that of the one listener and the one upstream.
+const relayName = "relay"
+
+// config is a relay as what it is: a proxy of one listener and one upstream,
+// whose servers are tried in turn.
+func (c *relayCmd) config(engine splice.Engine, targets []proxy.Addr, maxConns int, passed *passedSockets) proxy.Config {
+	listen := c.Listen.addr.String()
+	if c.Listen.systemd || passed.any() {
+		listen = "systemd" // it has bound the address, whatever that is, so nobody else can
 	}
-	if err != nil {
-		log.Warn("cutting connections", "open", server.Stats().Open)
+	return proxy.Config{
+		MaxConnections: maxConns,
+		Drain:          proxy.Drain{Timeout: max(1, proxy.Timeout(c.DrainTimeout)), Spread: -1}, // 0 cuts at once
+		Listeners: map[string]proxy.Listener{relayName: {
+			Address:  []string{listen},
+			Upstream: relayName,
+			Engine:   engine,
+			Limits: proxy.Limits{
+				Idle: forEver(c.IdleTimeout), HalfClose: forEver(c.HalfCloseTimeout),
+				Lifetime: forEver(c.MaxLifetime), LifetimeJitter: -1,
+				BytesToServer: proxy.Size(c.MaxBytes), BytesToClient: proxy.Size(c.MaxBytes),
+			},
+		}},
+		Upstreams: map[string]proxy.Upstream{relayName: {
+			Servers:        proxy.Targets(names(targets)...),
+			Balance:        proxy.First,
+			Attempts:       proxy.AllServers,
+			ConnectTimeout: proxy.Duration(c.ConnectTimeout),
+			Ejection:       proxy.Ejection{Off: true},
+		}},
 	}
+}
+
+// forEver is a duration of the command line, where 0 means never.
+func forEver(d duration) proxy.Timeout {
+	if d == 0 {
+		return proxy.Never
+	}
+	return proxy.Timeout(d)
 }
 
 // engine finds out before the first client does whether the engine named can
@@ -207,25 +210,19 @@ func names(addrs []proxy.Addr) []string {
 	return s
 }
 
-func closeAll(listeners []net.Listener) {
-	for _, ln := range listeners {
-		_ = ln.Close()
+// listenAddr says where a listener listens, the way that ParseAddr reads it.
+func listenAddr(addr net.Addr) string {
+	if addr.Network() == "unix" {
+		return "unix:" + addr.String()
 	}
+	return addr.String()
 }
 
-// listenAddr says where ln listens, the way that ParseAddr reads it.
-func listenAddr(ln net.Listener) string {
-	if ln.Addr().Network() == "unix" {
-		return "unix:" + ln.Addr().String()
-	}
-	return ln.Addr().String()
-}
-
-// curlLine is a command that reaches the built-in target through ln.
-func curlLine(ln net.Listener) string {
-	ta, ok := ln.Addr().(*net.TCPAddr)
+// curlLine is a command that reaches the built-in target through the listener of addr.
+func curlLine(addr net.Addr) string {
+	ta, ok := addr.(*net.TCPAddr)
 	if !ok {
-		return "curl --unix-socket " + ln.Addr().String() + " http://localhost/"
+		return "curl --unix-socket " + addr.String() + " http://localhost/"
 	}
 	ip := ta.IP
 	switch {

@@ -15,18 +15,14 @@ import (
 // The functions are called by event loops, several at a time, and must not
 // block.
 type AcceptSpec struct {
-	FD      int // the listening socket, non-blocking: the acceptor's own
-	Kind    Kind
-	Limits  Limits
-	Timeout time.Duration // for connecting to each target
-	Wire    WirePolicy
+	FD int // the listening socket, non-blocking: the acceptor's own
 
 	// Admit is asked before each accept. After false nothing is accepted until
 	// [Acceptor.Resume].
 	Admit func() bool
-	// Accepted is told of each connection. It returns where it may go, in the
-	// order of trial, and who is told what became of it.
-	Accepted func(s *Session, client netip.AddrPort) ([]Target, Handler)
+	// Accepted is told of each connection and says what becomes of it. The
+	// session may be kept, and used once Accepted has returned.
+	Accepted func(s *Session, client netip.AddrPort) Way
 	// Held is told when accept(2) fails for a reason that passes; the acceptor
 	// tries again, ever more slowly, up to once a second.
 	Held func(error)
@@ -36,8 +32,6 @@ type AcceptSpec struct {
 type Acceptor struct {
 	spec  AcceptSpec
 	exact bool // see endpoint
-	kind  Kind // as chosen for this kernel
-	why   Why
 	loops []*loop
 	ears  atomic.Int32   // loops that have not let go yet
 	gone  sync.WaitGroup // of them
@@ -63,12 +57,6 @@ const acceptTurn = 16
 // Listen starts to accept. On success the descriptor belongs to the acceptor.
 func (r *Reactor) Listen(spec AcceptSpec) (*Acceptor, error) {
 	a := &Acceptor{spec: spec}
-	a.kind, a.why = r.choose(spec.Kind)
-	if spec.Kind == Wire {
-		if _, err := r.OpenWire(spec.Wire.config()); err != nil {
-			return nil, err
-		}
-	}
 	if err := a.prepare(); err != nil {
 		return nil, err
 	}
@@ -244,21 +232,29 @@ func (e *ear) accept(l *loop) {
 
 // take starts the session of a new connection on this loop.
 func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
-	spec := &e.a.spec
-	s := &Session{limits: spec.Limits, own: true, loop: l}
-	s.wire = wireFor(spec.Kind, spec.Wire, spec.Limits)
+	s := &Session{own: true, loop: l}
+	way := e.a.spec.Accepted(s, client)
+	if way.Hand != nil {
+		way.Hand(fd, client)
+		return
+	}
+	p := way.Plan
+	s.limits = p.Limits
+	if way.Lifetime > 0 {
+		s.limits.Lifetime = way.Lifetime
+	}
+	s.wire = wireFor(p.Kind, p.Wire, p.Limits)
 	s.timer.owner = s
 	s.started, s.startedAt = time.Now(), l.now
 	a, b := &s.ends[0], &s.ends[1]
 	*a = endpoint{session: s, fd: fd, slot: -1, resettable: client.IsValid(), exact: e.a.exact, inline: true}
 	*b = endpoint{session: s, fd: -1, slot: -1}
-	s.dirs[0].init(a, b, spec.Limits.MaxAToB, nil)
-	s.dirs[1].init(b, a, spec.Limits.MaxBToA, nil)
+	s.dirs[0].init(a, b, p.Limits.MaxAToB, nil)
+	s.dirs[1].init(b, a, p.Limits.MaxBToA, nil)
 	for i := range s.dirs {
-		s.dirs[i].choice.init(e.a.kind, e.a.why)
+		s.dirs[i].choice.init(p.kind, p.why)
 	}
-	targets, h := spec.Accepted(s, client)
-	s.onEnd = h.Ended
-	s.dial = &dial{acceptor: e.a, targets: targets, handler: h}
+	s.onEnd = way.Handler.Ended
+	s.dial = &dial{acceptor: e.a, plan: p, targets: way.Targets, handler: way.Handler}
 	l.join(s)
 }

@@ -67,9 +67,14 @@ func accept(t *testing.T, network, addr string, h Handler, admit func() bool, ta
 	if admit == nil {
 		admit = func() bool { return true }
 	}
-	a, err := new(Reactor).Listen(AcceptSpec{
-		FD: fd, Timeout: 1e9, Admit: admit,
-		Accepted: func(*Session, netip.AddrPort) ([]Target, Handler) { return targets, h },
+	r := new(Reactor)
+	plan, err := r.Plan(Plan{Timeout: 1e9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := r.Listen(AcceptSpec{
+		FD: fd, Admit: admit,
+		Accepted: func(*Session, netip.AddrPort) Way { return Way{Plan: plan, Targets: targets, Handler: h} },
 		Held:     func(err error) { t.Log("held:", err) },
 	})
 	if err != nil {
@@ -250,11 +255,16 @@ func TestStatsKeepUpWithDelivery(t *testing.T) {
 	if cerr := raw.Control(func(n uintptr) { fd, err = sys.Dup(int(n)) }); cerr != nil || err != nil {
 		t.Fatal(cerr, err)
 	}
-	a, err := new(Reactor).Listen(AcceptSpec{
-		FD: fd, Timeout: 1e9, Admit: func() bool { return true }, Held: func(error) {},
-		Accepted: func(s *Session, _ netip.AddrPort) ([]Target, Handler) {
+	r := new(Reactor)
+	plan, err := r.Plan(Plan{Timeout: 1e9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := r.Listen(AcceptSpec{
+		FD: fd, Admit: func() bool { return true }, Held: func(error) {},
+		Accepted: func(s *Session, _ netip.AddrPort) Way {
 			sessions <- s
-			return []Target{target(t, server)}, h
+			return Way{Plan: plan, Targets: []Target{target(t, server)}, Handler: h}
 		},
 	})
 	if err != nil {
@@ -267,6 +277,7 @@ func TestStatsKeepUpWithDelivery(t *testing.T) {
 	}
 	defer c.Close()
 	s := <-sessions
+	<-h.connected // the session is complete
 	b := make([]byte, 64)
 	for i := int64(1); i <= 2000; i++ {
 		if _, err := c.Write(b); err != nil {

@@ -12,6 +12,7 @@ import (
 // A dial connects a session's b side: the loop tries the targets in turn.
 type dial struct {
 	acceptor *Acceptor
+	plan     *Plan
 	targets  []Target
 	handler  Handler
 
@@ -40,7 +41,7 @@ const (
 )
 
 func (d *dial) begin(l *loop, s *Session) {
-	d.deadline = l.now + d.acceptor.spec.Timeout
+	d.deadline = l.now + d.plan.Timeout
 	d.try(l, s)
 }
 
@@ -49,7 +50,7 @@ func (d *dial) begin(l *loop, s *Session) {
 func (d *dial) try(l *loop, s *Session) {
 	for d.next < len(d.targets) {
 		if d.by == 0 {
-			d.by = l.now + d.acceptor.spec.Timeout
+			d.by = l.now + d.plan.Timeout
 		}
 		err := d.connect(l, s)
 		if err == nil {

@@ -168,12 +168,15 @@ func runRelay(spec relaySpec) error {
 		}
 		out.say(relayResult{Flows: n})
 	}
+	plan, err := reactor.Plan(engine.Plan{Kind: engine.Kind(spec.Kind), Limits: spec.Limits, Timeout: 5 * time.Second, Wire: spec.Policy})
+	if err != nil {
+		return err
+	}
 	a, err := reactor.Listen(engine.AcceptSpec{
-		FD: fd, Kind: engine.Kind(spec.Kind), Limits: spec.Limits, Timeout: 5 * time.Second, Wire: spec.Policy,
-		Admit: func() bool { return true },
-		Held:  func(err error) { out.say(relayResult{Failed: err.Error()}) },
-		Accepted: func(s *engine.Session, client netip.AddrPort) ([]engine.Target, engine.Handler) {
-			return []engine.Target{{Name: spec.Target, Address: to}}, &relayHandler{client.String(), s, out}
+		FD: fd, Admit: func() bool { return true },
+		Held: func(err error) { out.say(relayResult{Failed: err.Error()}) },
+		Accepted: func(s *engine.Session, client netip.AddrPort) engine.Way {
+			return engine.Way{Plan: plan, Targets: []engine.Target{{Name: spec.Target, Address: to}}, Handler: &relayHandler{client.String(), s, out}}
 		},
 	})
 	if err != nil {

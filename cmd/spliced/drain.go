@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spliced-io/spliced/proxy"
+)
+
+// drain lets connections end as the configuration says, or until a further
+// signal.
+func drain(server *proxy.Server, log *slog.Logger, signals <-chan os.Signal) {
+	timeout := "never"
+	if t := server.CurrentConfig().Drain.Timeout; t != proxy.Never {
+		timeout = time.Duration(t).String()
+	}
+	log.Info("draining", "open", server.Stats().Open, "timeout", timeout)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- server.Drain(ctx) }()
+	var err error
+	select {
+	case err = <-drained:
+	case <-signals:
+		cancel()
+		err = <-drained
+	}
+	if err != nil {
+		log.Warn("cutting connections", "open", server.Stats().Open)
+	}
+}

@@ -1,0 +1,269 @@
+package proxy
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	"github.com/spliced-io/spliced/splice"
+)
+
+// A Config says what a [Server] does. In its parts, a zero field stands for the
+// default, which its tag names.
+type Config struct {
+	// Listeners are the places where clients connect, by name.
+	Listeners map[string]Listener `yaml:"listeners"`
+	// Upstreams are groups of servers that do the same, by name.
+	Upstreams map[string]Upstream `yaml:"upstreams"`
+	// MaxConnections is how many connections may be open at a time. Further
+	// clients are not refused, they wait in the kernel's queue; one more for each
+	// further processor and listener may be accepted. 0, or more than that: as many
+	// as the limit of open files has room for.
+	MaxConnections int `yaml:"max_connections"`
+	// Drain is how the end goes.
+	Drain Drain `yaml:"drain"`
+}
+
+// Drain says what becomes of connections when the server is to end.
+type Drain struct {
+	// Timeout is how long connections may take to end by themselves. What is left
+	// is reset.
+	Timeout Timeout `yaml:"timeout" default:"30s"`
+	// Spread is the part of the timeout, at its end, over which connections are
+	// closed one by one rather than all at once, so that their clients don't come
+	// back all at once.
+	Spread Percent `yaml:"spread" default:"50%"`
+}
+
+// A Listener accepts connections at one or several addresses and sends each the
+// way of the first route that it matches.
+type Listener struct {
+	// Address is where to listen: host:port, :port for every address of this
+	// machine, unix:/path, systemd for all sockets that the service manager passes,
+	// systemd:NAME for those of that name.
+	Address []string `yaml:"address,required"`
+	// Upstream is where connections go that match no route.
+	Upstream string `yaml:"upstream"`
+	// Routes are tried in this order; the first that matches has the connection. A
+	// connection without a route is reset.
+	Routes []Route `yaml:"routes"`
+	// Engine is what moves the bytes: auto, copy, splice, sockmap or wire.
+	Engine splice.Engine `yaml:"engine"`
+	// Limits bound each connection.
+	Limits Limits `yaml:"limits"`
+	// MaxConnections is how many connections of this listener may be open. Further
+	// clients wait in the kernel's queue. 0: no limit but the server's.
+	MaxConnections int `yaml:"max_connections"`
+	// MaxConnectionsPerClient is how many connections one address may have open
+	// here; further ones are reset. 0: any number. Clients of a unix socket are
+	// not told apart, and not limited.
+	MaxConnectionsPerClient int `yaml:"max_connections_per_client"`
+	// HandshakeTimeout bounds the time until the first bytes have told what the
+	// routes want to know.
+	HandshakeTimeout Timeout `yaml:"handshake_timeout" default:"10s"`
+	// Socket has the options of the listening sockets.
+	Socket SocketOptions `yaml:"socket"`
+}
+
+// SocketOptions are those of a listening socket.
+type SocketOptions struct {
+	// Backlog is how many connections may wait to be accepted. 0: as many as the
+	// system allows (net.core.somaxconn).
+	Backlog int `yaml:"backlog"`
+	// MPTCP accepts Multipath TCP, which the engine wire can't carry.
+	MPTCP bool `yaml:"mptcp"`
+	// ReusePort lets several processes listen at the same address (SO_REUSEPORT).
+	ReusePort bool `yaml:"reuse_port"`
+}
+
+// A Route sends connections to an upstream. All of its conditions must hold; one
+// without conditions matches every connection.
+type Route struct {
+	// Name is for logs and counters. Default: its number, from 1.
+	Name string `yaml:"name"`
+	// SNI are names of the TLS client hello: exact, or *.example.org for any name
+	// that ends so (not example.org itself). TLS is passed through.
+	SNI []string `yaml:"sni"`
+	// ALPN are application protocols of the TLS client hello, like h2.
+	ALPN []string `yaml:"alpn"`
+	// Source are the networks that the client may come from.
+	Source []netip.Prefix `yaml:"source"`
+	// Protocol is what the client's first bytes are: tls, ssh, postgres (which asks
+	// for TLS or logs in), http, or plain for anything else.
+	Protocol []Protocol `yaml:"protocol"`
+	// Upstream is where the connection goes.
+	Upstream string `yaml:"upstream"`
+	// Reject resets the connection instead.
+	Reject bool `yaml:"reject"`
+}
+
+// Limits bound a connection.
+type Limits struct {
+	// Idle ends a connection in which no byte has moved, in either direction, for
+	// so long.
+	Idle Timeout `yaml:"idle" default:"1h"`
+	// HalfClose takes the place of idle once one direction has ended.
+	HalfClose Timeout `yaml:"half_close" default:"1m"`
+	// Lifetime ends a connection after so long, busy or not, with a reset.
+	Lifetime Timeout `yaml:"lifetime" default:"never"`
+	// LifetimeJitter shortens or lengthens each lifetime by up to this part, by
+	// chance, so that clients don't all come back at once.
+	LifetimeJitter Percent `yaml:"lifetime_jitter" default:"10%"`
+	// BytesToServer ends the direction to the server after exactly so many bytes.
+	// 0: never.
+	BytesToServer Size `yaml:"bytes_to_server"`
+	// BytesToClient is the same for the direction to the client.
+	BytesToClient Size `yaml:"bytes_to_client"`
+}
+
+// An Upstream is a group of servers that do the same.
+type Upstream struct {
+	// Servers are its members.
+	Servers []Target `yaml:"servers,required"`
+	// Balance chooses the server: round-robin, least-connections, random-two (the
+	// less busy of two drawn by chance), first (the first one that is up, in the
+	// order of the list), maglev (the same hash, the same server, as far as it can
+	// be kept).
+	Balance Balance `yaml:"balance" default:"round-robin"`
+	// Hash is what maglev hashes: source (the client's address) or sni (the name of
+	// the TLS client hello; the client's address where there is none).
+	Hash HashKey `yaml:"hash" default:"source"`
+	// ConnectTimeout bounds each attempt to connect to a server.
+	ConnectTimeout Duration `yaml:"connect_timeout" default:"5s"`
+	// Attempts is how many servers are tried for a client.
+	Attempts int `yaml:"attempts" default:"3"`
+	// SourceAddress is the local address to connect from.
+	SourceAddress netip.Addr `yaml:"source_address"`
+	// MaxConnections is how many connections each server may have, but for those
+	// that say otherwise. Clients that find every server full wait in the queue. 0:
+	// any number.
+	MaxConnections int `yaml:"max_connections"`
+	// Queue is where clients wait when every server is full.
+	Queue Queue `yaml:"queue"`
+	// SlowStart is how long a server that has come up again takes to its full share,
+	// beginning with a tenth.
+	SlowStart Timeout `yaml:"slow_start" default:"never"`
+	// Health asks each server from time to time whether it works. Default: nobody
+	// asks.
+	Health *Health `yaml:"health"`
+	// Ejection takes servers out that clients found broken.
+	Ejection Ejection `yaml:"ejection"`
+	// PanicThreshold: when a smaller part of the servers than this is up, the checks
+	// are not believed, and all of them are used.
+	PanicThreshold Percent `yaml:"panic_threshold" default:"0%"`
+	// OnDown is what becomes of the connections of a server that a check finds down:
+	// keep, drain (drain_time to end by themselves) or close.
+	OnDown SessionRule `yaml:"on_down" default:"keep"`
+	// OnRemoved is the same for a server that leaves the configuration.
+	OnRemoved SessionRule `yaml:"on_removed" default:"keep"`
+	// DrainTime is how long drain waits before it closes.
+	DrainTime Timeout `yaml:"drain_time" default:"30s"`
+	// Resolve is how names become addresses.
+	Resolve Resolve `yaml:"resolve"`
+}
+
+// A Target is a server of an [Upstream].
+type Target struct {
+	// Address is host:port, unix:/path, or srv:NAME for the servers of an SRV record.
+	// Each address of a name is a server of its own.
+	Address string `yaml:"address,required,short"`
+	// Weight is the server's share, compared with the others'.
+	Weight int `yaml:"weight" default:"1"`
+	// Backup servers are used when none of the others is up.
+	Backup bool `yaml:"backup"`
+	// MaxConnections takes the place of the upstream's.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// Targets makes a list of servers of their addresses.
+func Targets(addresses ...string) []Target {
+	t := make([]Target, len(addresses))
+	for i, a := range addresses {
+		t[i].Address = a
+	}
+	return t
+}
+
+// Queue is where clients wait for a server with room.
+type Queue struct {
+	// Limit is how many may wait; further ones are reset.
+	Limit int `yaml:"limit" default:"1000"`
+	// Timeout is how long one waits; then it is reset.
+	Timeout Duration `yaml:"timeout" default:"5s"`
+}
+
+// Resolve is how names become addresses.
+type Resolve struct {
+	// Interval is the longest time between two questions for a name; a shorter TTL
+	// of its records shortens it.
+	Interval Duration `yaml:"interval" default:"30s"`
+	// Timeout bounds one question.
+	Timeout Duration `yaml:"timeout" default:"5s"`
+	// Servers are the name servers to ask, host:port. Default: those of
+	// /etc/resolv.conf, after /etc/hosts.
+	Servers []string `yaml:"servers"`
+}
+
+// Health is an active check: without more than its defaults, whether a
+// connection can be made. With tls, send, expect or http it goes further.
+type Health struct {
+	// Interval is the time from the start of one check to the next.
+	Interval Duration `yaml:"interval" default:"2s"`
+	// Timeout is how long a server may take to answer.
+	Timeout Duration `yaml:"timeout" default:"2s"`
+	// Jitter shortens or lengthens each interval by up to this part, by chance.
+	Jitter Percent `yaml:"jitter" default:"10%"`
+	// Rise is how many checks in a row a server that is down must pass to be up.
+	Rise int `yaml:"rise" default:"2"`
+	// Fall is how many checks in a row one that is up must fail to be down.
+	Fall int `yaml:"fall" default:"3"`
+	// Port takes the place of the server's.
+	Port int `yaml:"port"`
+	// TLS makes a TLS handshake first. The certificate is not verified.
+	TLS bool `yaml:"tls"`
+	// ServerName is the name sent by that handshake, and the Host of http.
+	ServerName string `yaml:"server_name"`
+	// Send is what to send first. \r, \n, \t, \\ and \xHH stand for bytes.
+	Send string `yaml:"send"`
+	// Expect is what the answer must contain, written like send.
+	Expect string `yaml:"expect"`
+	// HTTP asks for a page.
+	HTTP *HTTPCheck `yaml:"http"`
+}
+
+// HTTPCheck is a request of HTTP/1.1.
+type HTTPCheck struct {
+	// Path is what to ask for.
+	Path string `yaml:"path" default:"/"`
+	// Method is how.
+	Method string `yaml:"method" default:"GET"`
+	// Status are the codes that mean up: 200, or a range 200-399.
+	Status []string `yaml:"status" default:"200-399"`
+}
+
+// Ejection takes servers out of use, for a time, that clients found broken: they
+// could not connect, or the server reset them before its first byte. A server is
+// only taken out if others are left.
+type Ejection struct {
+	// Off lets clients try broken servers for ever.
+	Off bool `yaml:"off"`
+	// Failures is how many failures in a row it takes.
+	Failures int `yaml:"failures" default:"5"`
+	// EarlyReset: a reset by the server, before its first byte, within this time is
+	// a failure too.
+	EarlyReset Timeout `yaml:"early_reset" default:"1s"`
+	// Time is how long a server is out: for the first time, then twice as long each
+	// time, up to max_time.
+	Time Duration `yaml:"time" default:"10s"`
+	// MaxTime bounds the doubling.
+	MaxTime Duration `yaml:"max_time" default:"5m"`
+	// MaxShare is the part of the servers that may be out at a time; one may be in
+	// any case, if there are others.
+	MaxShare Percent `yaml:"max_share" default:"50%"`
+}
+
+// AllServers are as many [Upstream.Attempts] as there are servers.
+const AllServers = math.MaxInt32
+
+// DefaultConnectTimeout bounds the dial of one server.
+const DefaultConnectTimeout = 5 * time.Second

@@ -1,0 +1,262 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/spliced-io/spliced/proxy/internal/setting"
+)
+
+// A decoder puts the tree of one file into the whole.
+type decoder struct {
+	*loader
+	file string
+}
+
+func (d *decoder) at(n ast.Node) place {
+	if s, ok := n.(*ast.SequenceNode); ok && len(s.Values) > 0 && !s.IsFlowStyle {
+		return d.at(s.Values[0])
+	}
+	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && !m.IsFlowStyle {
+		return d.at(m.Values[0].Key)
+	}
+	if m, ok := n.(*ast.MappingValueNode); ok {
+		return d.at(m.Key)
+	}
+	return placeOf(d.file, n.GetToken())
+}
+
+func (d *decoder) wrongAt(n ast.Node, format string, args ...any) {
+	d.wrong(d.at(n), fmt.Sprintf(format, args...))
+}
+
+// note remembers where a path stands.
+func (d *decoder) note(path []string, n ast.Node) {
+	d.places[strings.Join(path, "\x00")] = d.at(n)
+}
+
+// value decodes n into v.
+func (d *decoder) value(n ast.Node, v reflect.Value, path []string, depth int) {
+	if depth > maxDepth {
+		d.wrongAt(n, "nested too deeply")
+		return
+	}
+	d.note(path, n)
+	switch n := n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
+		d.wrongAt(n, "anchors and aliases are not supported: write it out, or include a file")
+		return
+	case *ast.TagNode:
+		d.wrongAt(n, "tags are not supported: write the value alone")
+		return
+	}
+	t := v.Type()
+	switch {
+	case t.Kind() == reflect.Pointer:
+		v.Set(reflect.New(t.Elem()))
+		if _, empty := n.(*ast.NullNode); empty {
+			return // health: alone has its defaults
+		}
+		d.value(n, v.Elem(), path, depth)
+	case setting.IsScalar(t):
+		d.scalar(n, v)
+	case t.Kind() == reflect.Struct:
+		d.structure(n, v, path, depth)
+	case t.Kind() == reflect.Map:
+		d.mapping(n, v, path, depth)
+	case t.Kind() == reflect.Slice:
+		d.list(n, v, path, depth)
+	default:
+		panic("config: no way to read a " + t.String())
+	}
+}
+
+// scalar decodes one.
+func (d *decoder) scalar(n ast.Node, v reflect.Value) {
+	text, ok := scalarText(n)
+	if !ok {
+		d.wrongAt(n, "want one value, not %s", kindOf(n))
+		return
+	}
+	text, err := d.expand(text)
+	if err == nil {
+		err = setting.SetText(v, text)
+	}
+	if err != nil {
+		d.wrongAt(n, "%s", err)
+	}
+}
+
+// scalarText returns what is written: 0x10, 1e3 and yes stay what they are until
+// the type is known.
+func scalarText(n ast.Node) (string, bool) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.LiteralNode:
+		return n.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, true
+	}
+	return "", false
+}
+
+func kindOf(n ast.Node) string {
+	switch n.(type) {
+	case *ast.SequenceNode:
+		return "a list"
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "keys"
+	case *ast.NullNode:
+		return "nothing"
+	}
+	return "a value"
+}
+
+// pairs returns the keys and values of a mapping.
+func pairs(n ast.Node) ([]*ast.MappingValueNode, bool) {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		return n.Values, true
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{n}, true
+	case *ast.NullNode:
+		return nil, true
+	}
+	return nil, false
+}
+
+func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth int) {
+	fields := setting.Fields(v.Type())
+	values, ok := pairs(n)
+	if !ok {
+		for _, f := range fields {
+			if _, scalar := scalarText(n); f.Short && scalar {
+				d.value(n, v.FieldByIndex(f.Index), path, depth+1)
+				return
+			}
+		}
+		d.wrongAt(n, "want keys (%s), not %s", strings.Join(keysOf(fields), ", "), kindOf(n))
+		return
+	}
+	seen := make(map[string]bool)
+	for _, kv := range values {
+		key, ok := d.key(kv)
+		if !ok {
+			continue
+		}
+		i := slices.IndexFunc(fields, func(f setting.Field) bool { return f.Key == key })
+		if i < 0 {
+			d.wrongAt(kv.Key, "%s", unknown(key, keysOf(fields)))
+			continue
+		}
+		seen[key] = true
+		f := fields[i]
+		sub := append(slices.Clone(path), key)
+		fv := v.FieldByIndex(f.Index)
+		// Maps of the top level are merged from several files, and nothing else.
+		if before, twice := d.places[strings.Join(sub, "\x00")]; twice && f.Type.Kind() != reflect.Map && key != "include" {
+			d.wrongAt(kv.Key, "%q was said before, at %s:%d", key, before.file, before.line)
+			continue
+		}
+		d.value(kv.Value, fv, sub, depth+1)
+		d.note(sub, kv.Value)
+	}
+	for _, f := range fields {
+		if f.Required && !seen[f.Key] {
+			d.wrongAt(n, "%q is missing", f.Key)
+		}
+	}
+}
+
+func (d *decoder) key(kv *ast.MappingValueNode) (string, bool) {
+	if _, merge := kv.Key.(*ast.MergeKeyNode); merge {
+		d.wrongAt(kv.Key, "merging (<<) is not supported: write it out, or include a file")
+		return "", false
+	}
+	key, ok := scalarText(kv.Key)
+	if !ok || key == "" {
+		d.wrongAt(kv.Key, "want a word as a key")
+		return "", false
+	}
+	return key, true
+}
+
+func keysOf(fields []setting.Field) []string {
+	keys := make([]string, len(fields))
+	for i, f := range fields {
+		keys[i] = f.Key
+	}
+	return keys
+}
+
+func (d *decoder) mapping(n ast.Node, v reflect.Value, path []string, depth int) {
+	values, ok := pairs(n)
+	if !ok {
+		d.wrongAt(n, "want names, each with keys of its own, not %s", kindOf(n))
+		return
+	}
+	if v.IsNil() {
+		v.Set(reflect.MakeMap(v.Type()))
+	}
+	for _, kv := range values {
+		key, ok := d.key(kv)
+		if !ok {
+			continue
+		}
+		if err := checkName(key); err != nil {
+			d.wrongAt(kv.Key, "%s", err)
+			continue
+		}
+		sub := append(slices.Clone(path), key)
+		if before, twice := d.places[strings.Join(sub, "\x00")]; twice {
+			d.wrongAt(kv.Key, "%q was said before, at %s:%d", key, before.file, before.line)
+			continue
+		}
+		e := reflect.New(v.Type().Elem()).Elem()
+		d.value(kv.Value, e, sub, depth+1)
+		d.note(sub, kv.Key)
+		v.SetMapIndex(reflect.ValueOf(key), e)
+	}
+}
+
+// maxName bounds names: they become labels, and parts of paths.
+const maxName = 100
+
+func checkName(name string) error {
+	for _, c := range []byte(name) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return fmt.Errorf("name %q: want letters, digits, - _ and . only", name)
+		}
+	}
+	if len(name) > maxName {
+		return fmt.Errorf("name %.20q...: want at most %d characters", name, maxName)
+	}
+	return nil
+}
+
+// list decodes a sequence, or one element alone.
+func (d *decoder) list(n ast.Node, v reflect.Value, path []string, depth int) {
+	elements := []ast.Node{n}
+	switch s := n.(type) {
+	case *ast.SequenceNode:
+		elements = s.Values
+	case *ast.NullNode:
+		elements = nil
+	}
+	if len(elements) == 0 {
+		d.wrongAt(n, "the list is empty: want an element, or leave the key out")
+	}
+	for i, e := range elements {
+		ev := reflect.New(v.Type().Elem()).Elem()
+		d.value(e, ev, append(slices.Clone(path), strconv.Itoa(i)), depth+1)
+		v.Set(reflect.Append(v, ev))
+	}
+}

@@ -1,0 +1,218 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// The limits of what is read: a mistake, or malice, ends with a message and not
+// with the memory.
+const (
+	maxFile  = 16 << 20
+	maxFiles = 1000
+	maxDepth = 32 // of YAML's nesting
+)
+
+// A Reader reads files. The zero value reads those of this machine.
+type Reader struct {
+	// ReadFile is os.ReadFile unless it is set.
+	ReadFile func(name string) ([]byte, error)
+	// Glob is filepath.Glob unless it is set.
+	Glob func(pattern string) ([]string, error)
+	// LookupEnv is os.LookupEnv unless it is set.
+	LookupEnv func(name string) (string, bool)
+}
+
+// Load reads a file and those that it includes. The error is of type [Problems]:
+// all that is wrong, in itself and with what the parts say of each other.
+func (r Reader) Load(name string) (*File, error) {
+	if r.ReadFile == nil {
+		r.ReadFile = readFile
+	}
+	if r.Glob == nil {
+		r.Glob = filepath.Glob
+	}
+	if r.LookupEnv == nil {
+		r.LookupEnv = os.LookupEnv
+	}
+	l := &loader{reader: r, places: make(map[string]place), seen: make(map[string]bool)}
+	l.load(name, place{file: name})
+	if l.problems == nil {
+		for _, p := range l.file.Config.Check() {
+			l.wrong(l.nearest(p.Path), p.Message)
+		}
+	}
+	if l.problems != nil {
+		l.sort()
+		return nil, l.problems
+	}
+	return &l.file, nil
+}
+
+func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxFile {
+		return nil, errors.New("the file is too large for a configuration")
+	}
+	return os.ReadFile(name)
+}
+
+// A place is where something stands.
+type place struct {
+	file         string
+	line, column int
+}
+
+type loader struct {
+	reader   Reader
+	file     File
+	places   map[string]place // of keys, by path
+	order    []string         // of files
+	seen     map[string]bool  // files
+	problems Problems
+}
+
+func (l *loader) wrong(at place, message string) {
+	l.problems = append(l.problems, Problem{File: at.file, Line: at.line, Column: at.column, Message: message})
+}
+
+// sort puts the problems in the order of the files, and within them in that of
+// the lines.
+func (l *loader) sort() {
+	slices.SortStableFunc(l.problems, func(a, b Problem) int {
+		if c := slices.Index(l.order, a.File) - slices.Index(l.order, b.File); c != 0 {
+			return c
+		}
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+	l.problems = slices.Compact(l.problems)
+}
+
+// nearest returns the place of a path, or of as much of it as there is.
+func (l *loader) nearest(path []string) place {
+	for n := len(path); n > 0; n-- {
+		if at, ok := l.places[strings.Join(path[:n], "\x00")]; ok {
+			return at
+		}
+	}
+	return place{file: l.order[0]}
+}
+
+// load reads one file into the whole. by is the place that includes it.
+func (l *loader) load(name string, by place) {
+	if l.seen[name] {
+		l.wrong(by, "file "+name+" is included twice")
+		return
+	}
+	if len(l.seen) == maxFiles {
+		l.wrong(by, "too many files are included")
+		return
+	}
+	l.seen[name] = true
+	l.order = append(l.order, name)
+	text, err := l.reader.ReadFile(name)
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		l.wrong(by, "read "+name+": "+err.Error())
+		return
+	}
+	tree, err := parse(text)
+	if err != nil {
+		l.syntax(name, err)
+		return
+	}
+	if len(tree.Docs) > 1 {
+		l.wrong(place{file: name}, "there are several documents (---) in the file: want one")
+		return
+	}
+	d := decoder{loader: l, file: name}
+	var include []string
+	for _, doc := range tree.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		before := l.file.Include
+		l.file.Include = nil
+		d.value(doc.Body, reflect.ValueOf(&l.file).Elem(), nil, 0)
+		include, l.file.Include = l.file.Include, before
+	}
+	// The places first: the next file notes its own under the same path.
+	at := make([]place, len(include))
+	for i := range include {
+		at[i] = l.nearest([]string{"include", strconv.Itoa(i)})
+	}
+	for i, pattern := range include {
+		l.include(name, pattern, at[i])
+	}
+}
+
+func (l *loader) include(from, pattern string, at place) {
+	path := pattern
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(from), path)
+	}
+	names := []string{path}
+	if strings.ContainsAny(pattern, "*?[") {
+		var err error
+		if names, err = l.reader.Glob(path); err != nil {
+			l.wrong(at, "include "+pattern+": "+err.Error())
+			return
+		}
+		slices.Sort(names)
+	}
+	for _, name := range names {
+		l.load(name, at)
+	}
+}
+
+// parse returns the tree. The parser is other people's and fed with anything:
+// its panics are errors.
+func parse(text []byte) (f *ast.File, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f, err = nil, errors.New("not YAML")
+		}
+	}()
+	return parser.ParseBytes(text, 0)
+}
+
+// syntax reports what the parser found.
+func (l *loader) syntax(name string, err error) {
+	var ye yaml.Error
+	if errors.As(err, &ye) {
+		at := place{file: name}
+		if t := ye.GetToken(); t != nil {
+			at = placeOf(name, t)
+		}
+		l.wrong(at, ye.GetMessage())
+		return
+	}
+	l.wrong(place{file: name}, err.Error())
+}
+
+func placeOf(file string, t *token.Token) place {
+	if t == nil || t.Position == nil {
+		return place{file: file}
+	}
+	return place{file: file, line: t.Position.Line, column: t.Position.Column}
+}

@@ -1,0 +1,173 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/splice"
+)
+
+// serve joins a client to a server. Only the session is left of it then.
+func (s *Server) serve(c *conn, client net.Conn) {
+	err := s.connect(c, client)
+	if err == nil {
+		return
+	}
+	// A clean end would look like an answer without content.
+	reset(client)
+	c.fail(err)
+}
+
+// connect finds the way, dials and joins.
+func (s *Server) connect(c *conn, client net.Conn) error {
+	p := c.listener.policy.Load()
+	r := p.match(facts{source: c.client.Addr()})
+	if r == nil {
+		return errNoRoute
+	}
+	c.route = r
+	u := r.upstream
+	if u == nil {
+		return errRejected
+	}
+	members, err := u.choose(s.ctx, c.key())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i, m := range members {
+		if i > 0 && !m.enter() {
+			continue
+		}
+		if err := s.try(c, client, m); err != nil {
+			errs = append(errs, err)
+			m.leave()
+			continue
+		}
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// try dials m and joins the client to it.
+func (s *Server) try(c *conn, client net.Conn, m *member) error {
+	timeout := m.upstream.connectTimeout()
+	deadline := time.Now().Add(timeout)
+	var server net.Conn
+	err := s.insist(client, deadline, func() (err error) {
+		server, err = s.dial(m, timeout)
+		return err
+	})
+	if err != nil {
+		if s.ctx.Err() == nil && !shortage(err) {
+			m.connectFailed(err)
+		}
+		return err
+	}
+	m.connected()
+	err = s.insist(client, deadline, func() error { return s.join(c, client, server, m) })
+	if err != nil {
+		reset(server)
+		return fmt.Errorf("join %s: %w", m.name, err)
+	}
+	return nil
+}
+
+func (u *upstream) connectTimeout() time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return time.Duration(u.config.ConnectTimeout)
+}
+
+// insist tries again where descriptors are lacking, until the deadline. So
+// long nobody is accepted: the client that is here is served before the next.
+func (s *Server) insist(client net.Conn, deadline time.Time, try func() error) error {
+	err := try()
+	if !shortage(err) {
+		return err
+	}
+	s.held(client.LocalAddr(), err)
+	s.starve(+1)
+	defer s.starve(-1)
+	for pause := minPause; shortage(err) && time.Now().Add(pause).Before(deadline); pause = min(2*pause, maxPause/8) {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-s.ctx.Done():
+			timer.Stop()
+			return err
+		}
+		err = try()
+	}
+	return err
+}
+
+func (s *Server) starve(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.starved += n
+	s.change()
+}
+
+func (s *Server) dial(m *member, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	d := net.Dialer{KeepAliveConfig: keepAlive}
+	server, err := d.DialContext(ctx, m.dial.Network, m.dial.Address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", m.name, cause(err))
+	}
+	return server, nil
+}
+
+// join starts the session, which owns both connections from then on.
+func (s *Server) join(c *conn, client, server net.Conn, m *member) error {
+	s.mu.Lock()
+	if s.aborting {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	c.member, c.local, c.target = m, addrPort(server.LocalAddr()), addrPort(server.RemoteAddr())
+	s.live.push(c)
+	s.mu.Unlock()
+
+	options := []splice.Option{splice.Follow(c.route.plan), splice.Own(), splice.OnEnd(c.onEnd)}
+	if life := c.listener.policy.Load().lifetime(); life > 0 {
+		options = append(options, splice.MaxLifetime(life))
+	}
+	session, err := splice.Start(client, server, options...)
+
+	s.mu.Lock()
+	if err != nil {
+		s.live.remove(c)
+		c.member = nil
+		s.mu.Unlock()
+		return err
+	}
+	c.session = session
+	aborted := s.aborting
+	s.change() // for those who look for this one
+	s.mu.Unlock()
+	if aborted {
+		abort(session)
+	}
+	return nil
+}
+
+// shortage reports whether err says that descriptors or memory for them are
+// lacking, which passes, and is nobody's fault.
+func shortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}
+
+// reset closes a connection so that its peer learns that it failed.
+func reset(c net.Conn) {
+	if tc, ok := c.(*net.TCPConn); ok {
+		_ = tc.SetLinger(0)
+	}
+	_ = c.Close()
+}

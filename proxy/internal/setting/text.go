@@ -1,0 +1,62 @@
+package setting
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Values is a type of which only some values are allowed.
+type Values interface{ Values() []string }
+
+// IsScalar says whether a value of type t is written as one scalar.
+func IsScalar(t reflect.Type) bool {
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return true
+	}
+	switch t.Kind() {
+	case reflect.String, reflect.Bool, reflect.Int:
+		return true
+	}
+	return false
+}
+
+// SetText sets v, a scalar, from its text.
+func SetText(v reflect.Value, text string) error {
+	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(text))
+	}
+	switch v.Kind() {
+	case reflect.String:
+		if vs, ok := v.Interface().(Values); ok && !slices.Contains(vs.Values(), text) {
+			return fmt.Errorf("%q is none of %s", text, Or(vs.Values()))
+		}
+		v.SetString(text)
+	case reflect.Bool:
+		if text != "true" && text != "false" {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		v.SetBool(text == "true")
+	case reflect.Int:
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return fmt.Errorf("%q is no number: want a whole one, 0 or more", text)
+		}
+		v.SetInt(int64(n))
+	default:
+		panic(fmt.Sprintf("setting: %s is no scalar", v.Type()))
+	}
+	return nil
+}
+
+// Or lists words: a, b or c.
+func Or(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

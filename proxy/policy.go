@@ -1,0 +1,156 @@
+package proxy
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spliced-io/spliced/splice"
+)
+
+// A policy is what a listener does with connections: it is never changed, a
+// reload brings another.
+type policy struct {
+	routes    []route
+	looks     bool          // some route wants to know the first bytes
+	handshake time.Duration // for them; 0: no limit
+	plan      *splice.Plan  // of connections that are refused
+	life      time.Duration
+	jitter    Percent
+}
+
+// A route is one of a listener's ways.
+type route struct {
+	name      string
+	exact     map[string]bool // server names
+	suffixes  []string        // .example.org
+	alpn      []string
+	source    []netip.Prefix
+	protocols []Protocol
+	upstream  *upstream // nil: reject
+	plan      *splice.Plan
+}
+
+// facts are what a route may ask about.
+type facts struct {
+	source   netip.Addr
+	protocol Protocol
+	sni      string
+	alpn     []string
+}
+
+func newPolicy(l *Listener, configs map[string]Upstream, upstreams map[string]*upstream) (*policy, error) {
+	p := &policy{handshake: l.HandshakeTimeout.within(), life: l.Limits.Lifetime.within(), jitter: l.Limits.LifetimeJitter}
+	options := []splice.Option{
+		splice.Use(l.Engine),
+		splice.IdleTimeout(l.Limits.Idle.within()),
+		splice.HalfCloseTimeout(l.Limits.HalfClose.within()),
+		splice.MaxLifetime(p.life),
+		splice.MaxBytes(int64(l.Limits.BytesToServer), int64(l.Limits.BytesToClient)),
+	}
+	var err error
+	if p.plan, err = splice.NewPlan(DefaultConnectTimeout, options...); err != nil {
+		return nil, err
+	}
+	routes := l.Routes
+	if l.Upstream != "" {
+		routes = append(slices.Clone(routes), Route{Name: "default", Upstream: l.Upstream})
+	}
+	for i := range routes {
+		r := newRoute(&routes[i], i)
+		if name := routes[i].Upstream; name != "" {
+			r.upstream = upstreams[name]
+			r.plan, err = splice.NewPlan(time.Duration(configs[name].ConnectTimeout), options...)
+			if err != nil {
+				return nil, err
+			}
+		}
+		p.looks = p.looks || routes[i].looks()
+		p.routes = append(p.routes, r)
+	}
+	return p, nil
+}
+
+func newRoute(c *Route, i int) route {
+	r := route{name: c.Name, alpn: c.ALPN, protocols: c.Protocol}
+	if r.name == "" {
+		r.name = strconv.Itoa(i + 1)
+	}
+	for _, n := range c.Source {
+		r.source = append(r.source, unmapPrefix(n).Masked())
+	}
+	for _, name := range c.SNI {
+		name = strings.ToLower(strings.TrimSuffix(name, "."))
+		if suffix, ok := strings.CutPrefix(name, "*"); ok {
+			r.suffixes = append(r.suffixes, suffix)
+			continue
+		}
+		if r.exact == nil {
+			r.exact = make(map[string]bool)
+		}
+		r.exact[name] = true
+	}
+	return r
+}
+
+func unmapPrefix(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p
+}
+
+// looks says whether the route asks about the first bytes.
+func (r *Route) looks() bool { return len(r.SNI) > 0 || len(r.ALPN) > 0 || len(r.Protocol) > 0 }
+
+// matchesAll says whether the route has no condition.
+func (r *Route) matchesAll() bool { return !r.looks() && len(r.Source) == 0 }
+
+// match returns the first route that f fulfils, nil if none.
+func (p *policy) match(f facts) *route {
+	for i := range p.routes {
+		if p.routes[i].matches(&f) {
+			return &p.routes[i]
+		}
+	}
+	return nil
+}
+
+func (r *route) matches(f *facts) bool {
+	if r.exact != nil || r.suffixes != nil {
+		if f.sni == "" || !r.exact[f.sni] && !slices.ContainsFunc(r.suffixes, func(suffix string) bool {
+			return len(f.sni) > len(suffix) && strings.HasSuffix(f.sni, suffix)
+		}) {
+			return false
+		}
+	}
+	if r.alpn != nil && !slices.ContainsFunc(r.alpn, func(name string) bool { return slices.Contains(f.alpn, name) }) {
+		return false
+	}
+	if r.protocols != nil && !slices.Contains(r.protocols, f.protocol) {
+		return false
+	}
+	if r.source != nil {
+		source := f.source.WithZone("")
+		if !slices.ContainsFunc(r.source, func(n netip.Prefix) bool { return n.Contains(source) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// lifetime is that of one connection.
+func (p *policy) lifetime() time.Duration {
+	if p.life == 0 {
+		return 0
+	}
+	return jittered(p.life, p.jitter)
+}
+
+// jittered makes d longer or shorter by up to part of it, by chance.
+func jittered(d time.Duration, part Percent) time.Duration {
+	return d + time.Duration(part.of(float64(d))*(2*rand.Float64()-1))
+}

@@ -1,0 +1,201 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A resolvedAddr is what a name stands for.
+type resolvedAddr struct {
+	addr   netip.AddrPort
+	weight int  // of an SRV record; 0: none
+	backup bool // of a lower priority
+}
+
+// A resolver asks for the addresses of an entry again and again. What it found
+// last stays in force while nobody answers.
+type resolver struct {
+	upstream *upstream
+	entry    *entry
+	config   Resolve
+	ctx      context.Context
+	stop     context.CancelFunc
+	answered chan struct{} // closed after the first answer, an error too
+
+	mu  sync.Mutex
+	err error // of the last question
+}
+
+func newResolver(u *upstream, e *entry) *resolver {
+	r := &resolver{upstream: u, entry: e, config: u.config.Resolve, answered: make(chan struct{})}
+	r.ctx, r.stop = context.WithCancel(u.ctx)
+	return r
+}
+
+func (r *resolver) start() {
+	if !r.upstream.server.start(func(context.Context) { r.run() }) {
+		close(r.answered)
+	}
+}
+
+func (r *resolver) lastError() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// The pauses after a question that was not answered double between these.
+const (
+	resolveAgain = 500 * time.Millisecond
+	minTTL       = time.Second
+)
+
+func (r *resolver) run() {
+	defer r.stop()
+	var last []resolvedAddr
+	var pause time.Duration
+	interval := time.Duration(r.config.Interval)
+	for first := true; ; first = false {
+		found, ttl, err := r.ask()
+		if r.ctx.Err() != nil {
+			if first {
+				close(r.answered)
+			}
+			return
+		}
+		r.mu.Lock()
+		before := r.err
+		r.err = err
+		r.mu.Unlock()
+		if err == nil {
+			pause = max(minTTL, min(ttl, interval))
+			if first || !slices.Equal(found, last) {
+				last = found
+				r.upstream.resolved(r.entry, found)
+				r.tell(Resolved, nil, joinAddrs(found))
+			} else if before != nil {
+				r.tell(Resolved, nil, "again")
+			}
+		} else {
+			pause = min(max(2*pause, resolveAgain), interval)
+			if before == nil || before.Error() != err.Error() {
+				r.tell(Unresolved, err, "")
+			}
+		}
+		if first {
+			close(r.answered)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-r.ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+func (r *resolver) tell(what ChangeKind, err error, detail string) {
+	u := r.upstream
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.tell(Change{Upstream: u.name, Server: r.entry.addr.String(), What: what, Err: err, Detail: detail})
+}
+
+func joinAddrs(found []resolvedAddr) string {
+	words := make([]string, len(found))
+	for i, a := range found {
+		words[i] = a.addr.String()
+	}
+	return strings.Join(words, " ")
+}
+
+// ask asks once.
+func (r *resolver) ask() ([]resolvedAddr, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, time.Duration(r.config.Timeout))
+	defer cancel()
+	var found []resolvedAddr
+	var err error
+	if r.entry.addr.Network == "srv" {
+		found, err = r.askSRV(ctx, r.entry.addr.Address)
+	} else {
+		found, err = r.askHost(ctx, r.entry.addr.Address)
+	}
+	if err == nil && len(found) == 0 {
+		err = errors.New("no address")
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("resolve %s: %w", r.entry.addr, dnsCause(err))
+	}
+	return found, time.Duration(r.config.Interval), nil
+}
+
+func (r *resolver) askHost(ctx context.Context, address string) ([]resolvedAddr, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	var found []resolvedAddr
+	for _, ip := range ips {
+		if a := (resolvedAddr{addr: netip.AddrPortFrom(ip.Unmap(), uint16(n))}); !slices.Contains(found, a) {
+			found = append(found, a)
+		}
+	}
+	return found, nil
+}
+
+func (r *resolver) askSRV(ctx context.Context, name string) ([]resolvedAddr, error) {
+	_, records, err := net.DefaultResolver.LookupSRV(ctx, "", "", name)
+	if err != nil {
+		return nil, err
+	}
+	lowest := uint16(0)
+	for i, record := range records {
+		if i == 0 || record.Priority < lowest {
+			lowest = record.Priority
+		}
+	}
+	var found []resolvedAddr
+	var errs []error
+	for _, record := range records {
+		target := net.JoinHostPort(strings.TrimSuffix(record.Target, "."), strconv.Itoa(int(record.Port)))
+		addrs, err := r.askHost(ctx, target)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, a := range addrs {
+			a.weight, a.backup = max(1, int(record.Weight)), record.Priority != lowest
+			found = append(found, a)
+		}
+	}
+	if len(found) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	return found, nil
+}
+
+// dnsCause drops the words around a DNS error that its wrapping says too.
+func dnsCause(err error) error {
+	var de *net.DNSError
+	if errors.As(err, &de) && de.IsNotFound {
+		return errors.New("no such name")
+	}
+	return err
+}

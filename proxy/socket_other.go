@@ -1,0 +1,20 @@
+//go:build !linux
+
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+)
+
+// reusePort makes listening fail: what SO_REUSEPORT means differs from system to
+// system.
+func reusePort(lc *net.ListenConfig) {
+	lc.Control = func(string, string, syscall.RawConn) error {
+		return fmt.Errorf("reuse_port: %w", errors.ErrUnsupported)
+	}
+}
+
+func setBacklog(net.Listener, int) error { return fmt.Errorf("backlog: %w", errors.ErrUnsupported) }

@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"net"
+	"time"
+
+	"github.com/spliced-io/spliced/splice"
+)
+
+// Stats counts what a [Server] did, or one of its listeners.
+type Stats struct {
+	Accepted uint64 // clients
+	Failed   uint64 // of these, joined to no server
+	Ended    uint64 // of these, joined and ended
+	Open     int    // accepted and not yet ended
+	Joined   int    // of these, joined
+
+	BytesToTarget, BytesToClient     int64
+	SplicedToTarget, SplicedToClient int64
+}
+
+type totals struct {
+	conns                            uint64
+	bytesToTarget, bytesToClient     int64
+	splicedToTarget, splicedToClient int64
+}
+
+func (t *totals) add(s splice.Stats) {
+	t.bytesToTarget += s.AToB.Bytes
+	t.bytesToClient += s.BToA.Bytes
+	t.splicedToTarget += s.AToB.Spliced
+	t.splicedToClient += s.BToA.Spliced
+}
+
+func (t *totals) into(st *Stats) {
+	st.Ended = t.conns
+	st.BytesToTarget, st.BytesToClient = t.bytesToTarget, t.bytesToClient
+	st.SplicedToTarget, st.SplicedToClient = t.splicedToTarget, t.splicedToClient
+}
+
+// Stats returns the counts so far. The bytes of live connections are in them,
+// and no count ever falls.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	t := s.ended
+	st := Stats{Accepted: s.accepted, Failed: s.failed, Open: s.open, Joined: s.live.len}
+	sessions := s.live.sessions(nil)
+	s.mu.Unlock()
+	// Outside the lock: a session that reports its end holds its own and wants
+	// this one. One that ends meanwhile keeps its counts.
+	for _, session := range sessions {
+		t.add(session.Stats())
+	}
+	t.into(&st)
+	return st
+}
+
+// A ListenerStatus is what a listener does.
+type ListenerStatus struct {
+	Name  string
+	Addrs []net.Addr
+	Stats
+}
+
+// Listeners returns the listeners by name, with the bytes of live connections.
+func (s *Server) Listeners() []ListenerStatus {
+	s.mu.Lock()
+	sums := make(map[*listener]*totals)
+	joined := make(map[*listener]int)
+	type pair struct {
+		l       *listener
+		session *splice.Session
+	}
+	var pairs []pair
+	for c := s.live.first; c != nil; c = c.next {
+		joined[c.listener]++
+		if c.session != nil {
+			pairs = append(pairs, pair{c.listener, c.session})
+		}
+	}
+	listeners := s.sortedListeners()
+	list := make([]ListenerStatus, len(listeners))
+	for i, l := range listeners {
+		t := l.ended
+		sums[l] = &t
+		list[i] = ListenerStatus{Name: l.name, Addrs: l.addrs(), Stats: Stats{
+			Accepted: l.accepted, Failed: l.failed, Open: l.open, Joined: joined[l],
+		}}
+	}
+	s.mu.Unlock()
+	for _, p := range pairs {
+		if t := sums[p.l]; t != nil {
+			t.add(p.session.Stats())
+		}
+	}
+	for i, l := range listeners {
+		sums[l].into(&list[i].Stats)
+	}
+	return list
+}
+
+// An UpstreamStatus is what is known of an upstream.
+type UpstreamStatus struct {
+	Name    string
+	Balance Balance
+	Queued  int // clients that wait for a server with room
+	Servers []ServerStatus
+}
+
+// A ServerStatus is what is known of a server.
+type ServerStatus struct {
+	Name    string // the address as configured; for that of a name: name=address
+	Address string
+	State   ServerState
+	Since   time.Time // of that state; zero: since the start
+	Error   string    // of the last check that failed
+	Weight  int
+	Backup  bool
+	Active  int // connections, those being made included
+
+	Connected, ConnectFailed, EarlyResets uint64
+	Checks, ChecksFailed                  uint64
+	BytesToServer, BytesToClient          int64 // of connections that have ended
+}
+
+// ServerState says whether a server is used.
+type ServerState string
+
+// The states of a server.
+const (
+	ServerUp        ServerState = "up"
+	ServerUnchecked ServerState = "unchecked" // used, and not asked whether it works
+	ServerDown      ServerState = "down"      // its checks fail
+	ServerEjected   ServerState = "ejected"   // clients found it broken
+	ServerDraining  ServerState = "draining"  // an operator wants no new connections
+)
+
+// Upstreams returns the upstreams by name.
+func (s *Server) Upstreams() []UpstreamStatus {
+	s.mu.Lock()
+	upstreams := s.sortedUpstreams()
+	s.mu.Unlock()
+	list := make([]UpstreamStatus, len(upstreams))
+	for i, u := range upstreams {
+		list[i] = u.status()
+	}
+	return list
+}
+
+func (u *upstream) status() UpstreamStatus {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	st := UpstreamStatus{Name: u.name, Balance: u.config.Balance, Queued: len(u.waiting)}
+	for _, m := range u.members {
+		st.Servers = append(st.Servers, m.status())
+	}
+	return st
+}
+
+func (m *member) status() ServerStatus {
+	st := ServerStatus{
+		Name: m.name, Address: m.dialled(), Weight: m.weight, Backup: m.backup, Active: int(m.active.Load()),
+		Connected: m.counts.connected.Load(), ConnectFailed: m.counts.failed.Load(), EarlyResets: m.counts.resets.Load(),
+		Checks: m.counts.checks.Load(), ChecksFailed: m.counts.checksFailed.Load(),
+		BytesToServer: m.counts.bytesToServer.Load(), BytesToClient: m.counts.bytesToClient.Load(),
+	}
+	if m.lastError != nil {
+		st.Error = m.lastError.Error()
+	}
+	switch {
+	case m.draining:
+		st.State = ServerDraining
+	case m.down:
+		st.State, st.Since = ServerDown, m.downSince
+	case m.ejected:
+		st.State = ServerEjected
+	case m.checked:
+		st.State, st.Since = ServerUp, m.upSince
+	default:
+		st.State, st.Since = ServerUnchecked, m.upSince
+	}
+	return st
+}
+
+// SetDraining keeps new connections from a server, or lets them come again, until
+// the server's address leaves the configuration. It says whether there is such a
+// server.
+func (s *Server) SetDraining(upstream, server string, on bool) bool {
+	s.mu.Lock()
+	u := s.upstreams[upstream]
+	s.mu.Unlock()
+	if u == nil {
+		return false
+	}
+	u.mu.Lock()
+	found := false
+	for _, m := range u.members {
+		if m.name == server {
+			m.draining, found = on, true
+		}
+	}
+	u.mu.Unlock()
+	u.wake()
+	return found
+}

@@ -1,0 +1,278 @@
+package proxy
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// A Problem is something that is wrong with a [Config].
+type Problem struct {
+	// Path leads to the place, by keys and numbers from 0:
+	// listeners, web, routes, 0, upstream.
+	Path []string
+	// Message says what is wrong there, and what would be right.
+	Message string
+}
+
+// Error joins the place and the message.
+func (p Problem) Error() string { return strings.Join(p.Path, ".") + ": " + p.Message }
+
+// A Problems is a non-empty list of what is wrong with a [Config].
+type Problems []Problem
+
+// Error is a line for each.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Check returns everything that is wrong with the configuration; nothing is
+// opened or resolved for it.
+func (c *Config) Check() Problems {
+	var k checker
+	if len(c.Listeners) == 0 {
+		k.wrong("there is no listener: want at least one", "listeners")
+	}
+	addresses := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(c.Listeners)) {
+		l := c.Listeners[name]
+		k.listener(&l, c, name, addresses)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		u := c.Upstreams[name]
+		k.upstream(&u, name)
+	}
+	return k.problems
+}
+
+type checker struct{ problems Problems }
+
+func (k *checker) wrong(message string, path ...string) {
+	k.problems = append(k.problems, Problem{Path: path, Message: message})
+}
+
+func at(path []string, more ...any) []string {
+	path = slices.Clone(path)
+	for _, m := range more {
+		path = append(path, fmt.Sprint(m))
+	}
+	return path
+}
+
+func (k *checker) listener(l *Listener, c *Config, name string, addresses map[string]string) {
+	path := []string{"listeners", name}
+	if len(l.Address) == 0 {
+		k.wrong("there is no address: want one like :443", at(path, "address")...)
+	}
+	for i, text := range l.Address {
+		where := at(path, "address", i)
+		addr, err := parseListenAddr(text)
+		if err != nil {
+			k.wrong(err.Error(), where...)
+			continue
+		}
+		if other, taken := addresses[text]; taken && !strings.HasSuffix(addr.Address, ":0") {
+			k.wrong(fmt.Sprintf("address %q is taken by listener %s", text, other), where...)
+		}
+		addresses[text] = name
+	}
+	if l.Upstream == "" && len(l.Routes) == 0 {
+		k.wrong("there is no way to go: want an upstream, or routes", path...)
+	}
+	if l.Upstream != "" {
+		k.known(l.Upstream, c, at(path, "upstream"))
+	}
+	for i := range l.Routes {
+		k.route(&l.Routes[i], c, at(path, "routes", i))
+	}
+	for i := range l.Routes {
+		if l.Routes[i].matchesAll() && (i < len(l.Routes)-1 || l.Upstream != "") {
+			k.wrong("this route matches every connection: none can get to what comes after it", at(path, "routes", i)...)
+			break
+		}
+	}
+	k.percent(l.Limits.LifetimeJitter, at(path, "limits", "lifetime_jitter"))
+	if l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 || l.Socket.Backlog < 0 || l.Limits.BytesToServer < 0 || l.Limits.BytesToClient < 0 {
+		k.wrong("a limit is negative", path...)
+	}
+}
+
+func (k *checker) route(r *Route, c *Config, path []string) {
+	for i, name := range r.SNI {
+		if err := checkServerName(name); err != nil {
+			k.wrong(err.Error(), at(path, "sni", i)...)
+		}
+	}
+	for i, p := range r.Source {
+		if !p.IsValid() {
+			k.wrong("want a network like 10.0.0.0/8", at(path, "source", i)...)
+		}
+	}
+	if len(r.Protocol) > 0 && (len(r.SNI) > 0 || len(r.ALPN) > 0) && !slices.Contains(r.Protocol, ProtocolTLS) {
+		k.wrong("only TLS clients send names (sni, alpn): want protocol tls, or none", at(path, "protocol")...)
+	}
+	switch {
+	case r.Reject && r.Upstream != "":
+		k.wrong("reject and upstream exclude each other", at(path, "reject")...)
+	case !r.Reject && r.Upstream == "":
+		k.wrong("the route leads nowhere: want an upstream, or reject: true", path...)
+	case r.Upstream != "":
+		k.known(r.Upstream, c, at(path, "upstream"))
+	}
+}
+
+// known complains about an upstream that there is not.
+func (k *checker) known(name string, c *Config, path []string) {
+	if _, ok := c.Upstreams[name]; ok {
+		return
+	}
+	names := slices.Sorted(maps.Keys(c.Upstreams))
+	if len(names) == 0 {
+		k.wrong(fmt.Sprintf("there is no upstream %q: there is none at all", name), path...)
+		return
+	}
+	k.wrong(fmt.Sprintf("there is no upstream %q: want one of %s", name, strings.Join(names, ", ")), path...)
+}
+
+// checkServerName accepts names of hosts, *. before them for any name that ends
+// so.
+func checkServerName(name string) error {
+	rest := strings.TrimPrefix(name, "*.")
+	if rest == "" || strings.Contains(rest, "*") || !validHost(rest) || strings.HasPrefix(rest, ".") {
+		return fmt.Errorf("%q is no name of a server: want one like www.example.org or *.example.org", name)
+	}
+	if _, err := netip.ParseAddr(rest); err == nil {
+		return fmt.Errorf("%q is an address: clients send names only (RFC 6066)", name)
+	}
+	return nil
+}
+
+func (k *checker) upstream(u *Upstream, name string) {
+	path := []string{"upstreams", name}
+	if len(u.Servers) == 0 {
+		k.wrong("there are no servers: want at least one", at(path, "servers")...)
+	}
+	seen := make(map[string]int)
+	primary := false
+	for i := range u.Servers {
+		t := &u.Servers[i]
+		where := at(path, "servers", i)
+		addr, err := parseTarget(t.Address)
+		if err != nil {
+			k.wrong(err.Error(), where...)
+		}
+		if first, twice := seen[t.Address]; twice {
+			k.wrong(fmt.Sprintf("server %q is there twice: see number %d; a weight gives it more", t.Address, first+1), where...)
+		}
+		seen[t.Address] = i
+		primary = primary || !t.Backup
+		if t.Weight < 0 || t.Weight > maxWeight {
+			k.wrong(fmt.Sprintf("weight %d: want 1 to %d", t.Weight, maxWeight), at(where, "weight")...)
+		}
+		if u.SourceAddress.IsValid() && addr.Network == "tcp" {
+			if ap, err := netip.ParseAddrPort(addr.Address); err == nil && ap.Addr().Unmap().Is4() != u.SourceAddress.Unmap().Is4() {
+				k.wrong(fmt.Sprintf("server %q can't be reached from %s: the families differ", t.Address, u.SourceAddress), at(path, "source_address")...)
+			}
+		}
+	}
+	if !primary && len(u.Servers) > 0 {
+		k.wrong("every server is a backup: want one that is not", at(path, "servers")...)
+	}
+	if u.Hash == BySNI && u.Balance != Maglev {
+		k.wrong("only balance: maglev hashes anything", at(path, "hash")...)
+	}
+	for i, s := range u.Resolve.Servers {
+		if _, err := netip.ParseAddrPort(s); err != nil {
+			k.wrong(fmt.Sprintf("%q: want address:port of a name server", s), at(path, "resolve", "servers", i)...)
+		}
+	}
+	if u.Attempts < 0 || u.MaxConnections < 0 || u.Queue.Limit < 0 {
+		k.wrong("a limit is negative", path...)
+	}
+	k.percent(u.PanicThreshold, at(path, "panic_threshold"))
+	k.percent(u.Ejection.MaxShare, at(path, "ejection", "max_share"))
+	if u.Health != nil {
+		k.health(u.Health, at(path, "health"))
+	}
+}
+
+func (k *checker) health(h *Health, path []string) {
+	if _, err := unescape(h.Send); err != nil {
+		k.wrong(err.Error(), at(path, "send")...)
+	}
+	if _, err := unescape(h.Expect); err != nil {
+		k.wrong(err.Error(), at(path, "expect")...)
+	}
+	if h.Port < 0 || h.Port > 65535 {
+		k.wrong(fmt.Sprintf("port %d: want 1 to 65535", h.Port), at(path, "port")...)
+	}
+	k.percent(h.Jitter, at(path, "jitter"))
+	if h.HTTP == nil {
+		return
+	}
+	if h.Send != "" {
+		k.wrong("http sends a request of its own: want send or http", at(path, "send")...)
+	}
+	for i, s := range h.HTTP.Status {
+		if _, err := parseStatus(s); err != nil {
+			k.wrong(err.Error(), at(path, "http", "status", i)...)
+		}
+	}
+	if h.HTTP.Path != "" && !strings.HasPrefix(h.HTTP.Path, "/") || strings.ContainsAny(h.HTTP.Path, " \r\n") {
+		k.wrong(fmt.Sprintf("path %q: want one that begins with /, without blanks", h.HTTP.Path), at(path, "http", "path")...)
+	}
+	if strings.ContainsAny(h.HTTP.Method, " \r\n") {
+		k.wrong(fmt.Sprintf("method %q: want a word", h.HTTP.Method), at(path, "http", "method")...)
+	}
+}
+
+func (k *checker) percent(p Percent, path []string) {
+	if p > 100 {
+		k.wrong(fmt.Sprintf("%g%%: want 0%% to 100%%", float64(p)), path...)
+	}
+}
+
+const maxWeight = 1000
+
+// parseListenAddr is [ParseAddr] with systemd and systemd:NAME too.
+func parseListenAddr(s string) (Addr, error) {
+	if s == "systemd" {
+		return Addr{Network: "systemd"}, nil
+	}
+	if name, ok := strings.CutPrefix(s, "systemd:"); ok {
+		if name == "" {
+			return Addr{}, fmt.Errorf("address %q names no socket: want systemd:NAME or systemd", s)
+		}
+		return Addr{Network: "systemd", Address: name}, nil
+	}
+	return ParseAddr(s)
+}
+
+// parseTarget is [ParseAddr] with srv:NAME too, for what can be connected to.
+func parseTarget(s string) (Addr, error) {
+	if name, ok := strings.CutPrefix(s, "srv:"); ok {
+		if name == "" || !validHost(name) {
+			return Addr{}, fmt.Errorf("address %q: want srv:_service._tcp.example.org", s)
+		}
+		return Addr{Network: "srv", Address: name}, nil
+	}
+	addr, err := ParseAddr(s)
+	if err != nil {
+		return Addr{}, err
+	}
+	if addr.Network == "tcp" {
+		if host, port, err := net.SplitHostPort(addr.Address); err != nil || port == "0" {
+			return Addr{}, fmt.Errorf("address %q: nothing can be reached at port 0: want a port from 1 to 65535", s)
+		} else if host == "" {
+			addr.Address = "127.0.0.1" + addr.Address // as net.Dial has it
+		}
+	}
+	return addr, nil
+}
