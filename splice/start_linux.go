@@ -24,7 +24,7 @@ func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
 		if o.engine == EngineSplice || o.engine == EngineWire {
 			return nil, fmt.Errorf("%s: %w: a connection without a descriptor can only be copied", o.engine, ErrEngine)
 		}
-		return startPortable(a, b, o, engine.WhyNoDescriptor)
+		return startPortable(a, b, o, whyPortable(a, b, engine.WhyNoDescriptor))
 	}
 	if err := o.openWire(); err != nil {
 		return nil, &Error{Op: "relay", Err: err}

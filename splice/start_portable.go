@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/spliced-io/spliced/internal/engine"
 	"github.com/spliced-io/spliced/internal/engine/portable"
 )
 
@@ -33,6 +34,18 @@ func startPortable(a, b io.ReadWriteCloser, o *options, why Why) (carrier, error
 	return &portableSession{a: a, b: b, Session: portable.Start(portable.Spec{
 		A: a, B: b, Limits: o.limits(), FromA: o.fromA, FromB: o.fromB, OnEnd: onEnd, Why: why,
 	})}, nil
+}
+
+// whyPortable says why a pair is copied with Read and Write: why, unless one of
+// the two is a TLS session.
+func whyPortable(a, b io.ReadWriteCloser, why Why) Why {
+	for _, c := range []io.ReadWriteCloser{a, b} {
+		// As crypto/tls has it: importing that for its name would be a lot.
+		if _, ok := c.(interface{ Handshake() error }); ok {
+			return engine.WhyTLS
+		}
+	}
+	return why
 }
 
 // take gives back what the session was started with.

@@ -75,6 +75,8 @@ const (
 	WhyWireBorrowed
 	WhyWireBroken
 	WhyWireBraked
+
+	WhyTLS // a TLS session ends here, and the kernel has no part in it
 )
 
 var whyNames = [...]string{
@@ -83,7 +85,7 @@ var whyNames = [...]string{
 	"wire-not-tcp", "wire-address-families", "wire-tcp-options", "wire-segment-size", "wire-no-route",
 	"wire-link-layer", "wire-table-full", "wire-address-conflict", "wire-packets-unseen", "wire-busy",
 	"wire-ended", "wire-max-bytes", "wire-denied", "wire-not-owned", "wire-refused-by-kernel",
-	"wire-bandwidth",
+	"wire-bandwidth", "tls",
 }
 
 func (w Why) String() string { return whyNames[w] }

@@ -31,7 +31,7 @@ func run(ctx context.Context, r *Report) {
 		func() Capability { return copyRange("file-to-file", tempDir(), tempDir()) },
 		func() Capability { return copyRange("tmpfs-to-file", tmpfsDir, tempDir()) },
 		pipeDefault, pipeGrant, pipeCount, pipeCliff,
-		mptcp, tcpRepair,
+		mptcp, tcpRepair, kernelTLS,
 	)
 	for _, p := range probes {
 		if ctx.Err() != nil {
