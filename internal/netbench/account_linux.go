@@ -48,7 +48,7 @@ func takeUsage(t *topology, proxy *family, load []int, begin bool) (u usage, err
 type procStat struct{ fields []string } // from the third on
 
 const (
-	fieldState  = 3 - 3
+	fieldState  = 0
 	fieldPpid   = 4 - 3
 	fieldPgrp   = 5 - 3
 	fieldUtime  = 14 - 3

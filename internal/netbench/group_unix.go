@@ -9,5 +9,3 @@ import "syscall"
 func terminateGroup(pgid int) { _ = syscall.Kill(-pgid, syscall.SIGTERM) }
 
 func killGroup(pgid int) { _ = syscall.Kill(-pgid, syscall.SIGKILL) }
-
-func groupExists(pgid int) bool { return syscall.Kill(-pgid, 0) == nil }

@@ -100,7 +100,7 @@ func stat(pid int) (state, start string, err error) {
 	// The command's name may contain anything; the last parenthesis ends it.
 	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
 	fields := strings.Fields(rest)
-	const stateField, startField = 3 - 3, 22 - 3 // the fields are counted from 1, and rest begins with the third
+	const stateField, startField = 0, 22 - 3 // the fields are counted from 1, and rest begins with the third
 	if len(fields) <= startField {
 		return "", "", fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(fields))
 	}
