@@ -25,6 +25,18 @@ func Recv(fd int, b []byte) (int, error) {
 	}
 }
 
+// RecvHolding is recv(2) that waits, as long as SO_RCVTIMEO says, and does not
+// tell Go's scheduler: the caller holds one of GOMAXPROCS meanwhile, and keeps
+// the garbage collector waiting. Told, the scheduler gives the processor to
+// another thread and takes it back, which costs two context switches a message.
+func RecvHolding(fd int, b []byte) (int, error) {
+	n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
+	if e != 0 {
+		return 0, errno(e)
+	}
+	return int(n), nil
+}
+
 // Send is send(2) without waiting and without SIGPIPE. A short count means
 // that the socket took no more.
 func Send(fd int, b []byte) (int, error) {
