@@ -41,6 +41,7 @@ type Distribution struct {
 	Theta  float64
 	Center float64 // 0..1; negative: not given
 	Zones  Triple[[]Zone]
+	Blocks []uint64 // of a sequence
 }
 
 // A Pattern fills buffers. At holds the places of %o, which stand for the
@@ -99,6 +100,11 @@ type Options struct {
 	RampTime  time.Duration
 	RampSize  uint64
 
+	Steady         SteadyState
+	SteadyDuration time.Duration
+	SteadyRamp     time.Duration
+	SteadyInterval time.Duration
+
 	// Target.
 	Filename        string
 	Directory       string
@@ -152,6 +158,7 @@ type Options struct {
 
 	// Random.
 	Dist          Distribution
+	SeqStride     bool
 	PercentRandom Triple[int]
 	NoRandomMap   bool
 	SoftRandomMap bool
@@ -196,6 +203,8 @@ type Options struct {
 	VerifyBacklogBatch uint64
 	VerifySequence     bool
 	VerifyHeaderSeed   bool
+	VerifyStateSave    bool
+	VerifyStateLoad    bool
 	Experimental       bool
 
 	// Logs. A name is nil where no log was asked for, "" for the job's name.
@@ -278,7 +287,7 @@ func defaults() Options {
 		Scramble: true, Compress: -1, CompressChunk: 512,
 		Dist: Distribution{Kind: "random", Center: -1}, PercentRandom: Triple[int]{100, 100, 100},
 		Generator: "tausworthe", Seed: 0x89, RandRepeat: true,
-		RateProcess: "linear", RateCycle: time.Second, ThinkBlocks: 1, LatencyPercentile: 100,
+		SteadyInterval: time.Second, RateProcess: "linear", RateCycle: time.Second, ThinkBlocks: 1, LatencyPercentile: 100,
 		DoVerify: true, VerifySequence: true, VerifyHeaderSeed: true,
 		LogWindow: "avg", PerJobLogs: true, BWAvg: 500 * time.Millisecond, IOPSAvg: 500 * time.Millisecond,
 		ClatPercentiles: true, SigFigs: 4, DiskUtil: true, Unified: "none", KBBase: 1024,

@@ -154,8 +154,18 @@ func setDistribution(o *Options, v string, _ bool) error {
 		if err != nil {
 			return err
 		}
+	case "sequence":
+		for word := range strings.SplitSeq(arg, ",") {
+			n, err := strconv.ParseUint(word, 10, 62)
+			if err != nil {
+				return fmt.Errorf("%q: wants sequence:block,block,...", v)
+			}
+			if d.Blocks = append(d.Blocks, n); len(d.Blocks) > 64 {
+				return errors.New("more than 64 blocks")
+			}
+		}
 	default:
-		return fmt.Errorf("%q is none of random, zipf, pareto, normal, zoned, zoned_abs", kind)
+		return fmt.Errorf("%q is none of random, zipf, pareto, normal, zoned, zoned_abs, sequence", kind)
 	}
 	o.Dist = d
 	return nil

@@ -71,6 +71,11 @@ func options() []option {
 		{"ramp_time", "time to run before measuring", period(func(o *o) *time.Duration { return &o.RampTime }, time.Second)},
 		{"ramp_size", "bytes to move before measuring", bytes(func(o *o) *uint64 { return &o.RampSize }, 1)},
 
+		{"steadystate ss", "end when this is steady: iops, bw or lat, or its slope (iops_slope), then : and a limit, or a percentage of the mean", setSteady},
+		{"steadystate_duration ss_dur", "over how long it has to be", period(func(o *o) *time.Duration { return &o.SteadyDuration }, time.Second)},
+		{"steadystate_ramp_time ss_ramp", "how long to wait first", period(func(o *o) *time.Duration { return &o.SteadyRamp }, time.Second)},
+		{"steadystate_check_interval ss_interval", "time between measurements", period(func(o *o) *time.Duration { return &o.SteadyInterval }, time.Second)},
+
 		{"filename", "files, separated by :", text(func(o *o) *string { return &o.Filename })},
 		{"directory", "directories, separated by :", text(func(o *o) *string { return &o.Directory })},
 		{"filename_format", "how file names are made", text(func(o *o) *string { return &o.FilenameFormat })},
@@ -126,6 +131,7 @@ func options() []option {
 		{"dedupe_percentage", "percentage of blocks that repeat an earlier one", integer(func(o *o) *int { return &o.Dedupe }, 0, 100)},
 
 		{"random_distribution", "how random offsets spread", setDistribution},
+		{"random_sequence_stride", "a sequence goes on behind itself instead of repeating", flag(func(o *o) *bool { return &o.SeqStride })},
 		{"percentage_random", "percentage of the I/O that is random", intTriple(func(o *o) *Triple[int] { return &o.PercentRandom }, 0, 100)},
 		{"norandommap", "random offsets may repeat", flag(func(o *o) *bool { return &o.NoRandomMap })},
 		{"softrandommap", "go on without a map where it would be too large", flag(func(o *o) *bool { return &o.SoftRandomMap })},
@@ -185,6 +191,8 @@ func options() []option {
 		{"verify_backlog_batch", "how many blocks are verified then", bytes(func(o *o) *uint64 { return &o.VerifyBacklogBatch }, 0)},
 		{"verify_write_sequence", "check the number of the write in the header", flag(func(o *o) *bool { return &o.VerifySequence })},
 		{"verify_header_seed", "check the seed in the header", flag(func(o *o) *bool { return &o.VerifyHeaderSeed })},
+		{"verify_state_save", "save how far was written when the job ends", flag(func(o *o) *bool { return &o.VerifyStateSave })},
+		{"verify_state_load", "check only as far as the saved state says", flag(func(o *o) *bool { return &o.VerifyStateLoad })},
 		{"experimental_verify", "accepted: the log of writes is kept in any case", flag(func(o *o) *bool { return &o.Experimental })},
 
 		{"write_bw_log", "log of the bandwidth", setLog(func(o *o) **string { return &o.BWLog })},

@@ -68,6 +68,9 @@ func (o *Options) validate() error {
 			return errors.New("rate and rate_iops exclude each other")
 		}
 	}
+	if err := o.validateSteady(); err != nil {
+		return err
+	}
 	return o.validateMemory()
 }
 

@@ -111,6 +111,9 @@ func (r *Report) job(res *run.Result, bins bool) *object {
 	if s.Description != "" {
 		o.add("desc", s.Description)
 	}
+	if s.Steady != nil {
+		steady(o.object("steadystate"), s.Steady)
+	}
 	if e := res.Evidence; e != nil {
 		z := o.object("zero_copy")
 		z.add("path", e.Path)

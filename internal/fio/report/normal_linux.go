@@ -82,6 +82,9 @@ func (r *Report) normal(b *strings.Builder, res *run.Result) {
 	}
 	fmt.Fprintf(b, "     latency   : target=%d, window=%d, percentile=%.2f%%, depth=%d\n",
 		s.LatencyTarget.Microseconds(), s.LatencyWindow.Microseconds(), s.LatencyPercent, s.LatencyDepth)
+	if s.Steady != nil {
+		normalSteady(b, s.Steady)
+	}
 	r.evidence(b, res)
 }
 

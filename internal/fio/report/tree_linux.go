@@ -51,6 +51,13 @@ func value(b *strings.Builder, v any, depth int) {
 			comma(b, i, len(v))
 		}
 		b.WriteString(indent + "]")
+	case []uint64:
+		b.WriteString("[\n")
+		for i, n := range v {
+			fmt.Fprintf(b, "%s  %d", indent, n)
+			comma(b, i, len(v))
+		}
+		b.WriteString(indent + "]")
 	case float64:
 		fmt.Fprintf(b, "%f", v)
 	case string:

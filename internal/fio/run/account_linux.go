@@ -274,13 +274,19 @@ func (s *sampler) windows(w *worker, now int64) {
 		}
 		s.winAt = now
 	}
-	if every := int64(w.o.LogHist); every > 0 && w.logs.hist != nil && now-s.histAt >= every {
-		for dir := range w.st.Dirs {
-			if h := w.st.Dirs[dir].Clat.Hist; h != nil && w.st.Dirs[dir].IOs > 0 {
-				w.logs.hist.Add(now-w.begin, dir, int(w.o.BS[dir].Max), h)
-			}
-		}
+	if every := int64(w.o.LogHist); every > 0 && now-s.histAt >= every {
+		w.logHistograms(now)
 		s.histAt = now
+	}
+}
+
+// logHistograms logs what was counted since the last time.
+func (w *worker) logHistograms(now int64) {
+	for dir := range w.st.Dirs {
+		d := &w.st.Dirs[dir]
+		if w.logs.hist != nil && d.Clat.Hist != nil && d.IOs > 0 {
+			w.logs.hist.Add(now-w.begin, dir, int(w.o.BS[dir].Max), d.Clat.Hist)
+		}
 	}
 }
 

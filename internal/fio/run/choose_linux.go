@@ -6,7 +6,7 @@ import (
 
 // over says whether the pass has to end.
 func (w *worker) over(now int64) bool {
-	return w.bytesDone() || w.o.Runtime > 0 && now-w.begin >= int64(w.o.Runtime) || w.numberDone() || w.depth.finished
+	return w.bytesDone() || w.o.Runtime > 0 && now-w.begin >= int64(w.o.Runtime) || w.numberDone() || w.depth.finished || w.stateOver()
 }
 
 // next chooses the next I/O. False: there is none in this pass.
@@ -74,6 +74,10 @@ func (w *worker) set(u *ioengine.Unit, dir int, c *cursor, off, n int64) {
 	}
 	if dir == Write {
 		w.unsynced++
+	}
+	if w.saved != nil {
+		w.looked++
+		u.Number = w.looked
 	}
 }
 

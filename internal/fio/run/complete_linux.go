@@ -15,7 +15,7 @@ func (w *worker) fill(u *ioengine.Unit, now int64) {
 		return
 	}
 	w.writes++
-	u.Seed, u.Number = w.r.Uint64(), w.writes
+	u.Seed, u.Number = w.extra.Uint64(), w.writes
 	w.verifier.Fill(b, data.Block{
 		Offset: uint64(u.Block), Seed: u.Seed, Number: u.Number, Thread: w.number, Now: w.run.wall + now,
 	})
@@ -26,6 +26,9 @@ func (w *worker) complete(u *ioengine.Unit, now int64) error {
 	dir := u.Dir
 	moved := u.Size
 	if u.Err != nil || u.Len > 0 && u.N == 0 {
+		if dir == Write && w.verifier != nil {
+			w.unwritten(u.Number)
+		}
 		if u.Err == syscall.EINTR && w.stopped() {
 			return nil
 		}
@@ -56,7 +59,7 @@ func (w *worker) complete(u *ioengine.Unit, now int64) error {
 		return nil
 	}
 	switch {
-	case dir == Read && !w.o.Writes() && w.o.DoVerify && moved == u.Size:
+	case dir == Read && !w.o.Writes() && w.o.DoVerify && moved == u.Size && !w.stateSkips(u.Number):
 		return w.check(u, data.Known{})
 	case dir == Write && w.verifies():
 		w.remember(u)

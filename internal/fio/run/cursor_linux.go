@@ -24,6 +24,7 @@ type cursor struct {
 	used   *rnd.Map
 	lfsr   *rnd.LFSR
 	skewed *rnd.Skewed
+	drawn  uint64 // of a sequence
 	r      *rnd.Rand
 	passes uint64
 
@@ -102,7 +103,7 @@ func (c *cursor) fixedBlocks() bool {
 func (c *cursor) reset() {
 	c.passes++
 	c.finished = c.length < c.least
-	c.hold = 0
+	c.hold, c.drawn = 0, 0
 	for dir := range c.last {
 		c.last[dir] = 0
 		if c.o.RWSkip < 0 {
@@ -218,10 +219,26 @@ func (c *cursor) draw(dir int) (uint64, bool) {
 		return c.skewed.Next(), true
 	case c.o.Dist.Kind == "zoned" || c.o.Dist.Kind == "zoned_abs":
 		return c.zoned(dir), true
+	case c.o.Dist.Kind == "sequence":
+		return c.inSequence()
 	case c.used != nil:
 		return c.used.NextFree(c.r.Below(c.blocks))
 	}
 	return c.r.Below(c.blocks), true
+}
+
+// inSequence repeats the blocks named, or with random_sequence_stride their
+// pattern, each time as many blocks further on as there are in it. False: the
+// next one is beyond the region.
+func (c *cursor) inSequence() (uint64, bool) {
+	list := c.o.Dist.Blocks
+	n := uint64(len(list))
+	block := list[c.drawn%n]
+	if c.o.SeqStride {
+		block += c.drawn / n * n
+	}
+	c.drawn++
+	return block, block < c.blocks
 }
 
 func (c *cursor) zoned(dir int) uint64 {

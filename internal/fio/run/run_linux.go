@@ -128,7 +128,9 @@ func (r *Run) Do(ctx context.Context) {
 		end := r.aggregate()
 		defer end()
 	}
+	endSteady := r.watchSteady(ready)
 	r.schedule(ready)
+	endSteady()
 	r.disks.end()
 	if err := r.logs.close(int64(time.Since(r.epoch))); err != nil {
 		r.say("%v", err)
@@ -189,6 +191,13 @@ func (r *Run) schedule(ready []*worker) {
 	for len(ready) > 0 {
 		wave := ready[0].wave
 		var wg sync.WaitGroup
+		for _, w := range ready {
+			// All that start now are in their flow before one of them makes
+			// I/O: it would be ahead of its share.
+			if w.wave == wave && w.o.StartDelay[1] == 0 && w.o.WaitFor == "" {
+				w.throttle.joinFlow(w)
+			}
+		}
 		for len(ready) > 0 && ready[0].wave == wave {
 			w := ready[0]
 			ready = ready[1:]
@@ -220,21 +229,22 @@ func (r *Run) one(w *worker) {
 func (r *Run) body(w *worker) {
 	defer func() {
 		w.finish()
-		if w.throttle.flow != nil {
-			w.throttle.flow.leave(&w.throttle)
-		}
 		w.lat.finish(w)
 		w.state('_')
 		if w.failed {
 			w.state('X')
 		}
 		r.leave(w)
+		// Not before exitall: the rest of the flow would be free to run.
+		if w.throttle.flow != nil {
+			w.throttle.flow.leave(&w.throttle)
+		}
 	}()
 	if w.stopped() {
 		return
 	}
 	if d := w.o.StartDelay; d[1] > 0 {
-		w.sleep(d[0] + time.Duration(w.r.Below(uint64(d[1]-d[0])+1)))
+		w.sleep(d[0] + time.Duration(w.extra.Below(uint64(d[1]-d[0])+1)))
 		if w.stopped() {
 			return
 		}
@@ -253,6 +263,10 @@ func (r *Run) body(w *worker) {
 	from, _ := sys.ThreadUsage()
 	err = w.work()
 	w.usage(from)
+	w.st.Steady = w.steady
+	if e := w.saveState(); err == nil {
+		err = e
+	}
 	if err == nil {
 		err = w.err
 	}

@@ -54,10 +54,15 @@ func (t *throttle) init(w *worker) {
 	}
 	t.think, t.blocks = o.ThinkTime, o.ThinkBlocks
 	t.thinks = t.think > 0 || o.RateMin != [3]uint64{} || o.RateIOPSMin != [3]uint64{}
-	if o.Flow > 0 {
+	t.joinFlow(w)
+}
+
+// joinFlow makes the job's weight count in its flow, once.
+func (t *throttle) joinFlow(w *worker) {
+	if w.o.Flow > 0 && t.flow == nil {
 		t.active = true
-		t.flow = w.run.flowOf(o.FlowID)
-		t.weight = uint64(o.Flow)
+		t.flow = w.run.flowOf(w.o.FlowID)
+		t.weight = uint64(w.o.Flow)
 		t.flow.join(t.weight)
 	}
 }
@@ -100,7 +105,7 @@ func (t *throttle) wait(w *worker, u *ioengine.Unit) bool {
 	}
 	step := r.perByte*float64(u.Len) + r.perIO
 	if r.poisson {
-		step *= w.r.Exp()
+		step *= w.extra.Exp()
 	}
 	r.due += step
 	return true

@@ -30,7 +30,7 @@ func (w *worker) pretend() error {
 		if !ok {
 			break
 		}
-		if u.Dir == Write {
+		if u.Dir == Write && !w.stateSkips(u.Number) {
 			w.remember(u)
 		}
 	}

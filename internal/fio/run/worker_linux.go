@@ -31,25 +31,30 @@ type worker struct {
 	cursors []*cursor
 	made    []string // files that were not there before they were laid out
 
-	r         rnd.Rand
-	filler    *data.Filler
-	fillEach  bool
-	verifier  *data.Verifier
-	units     []*ioengine.Unit
-	free      []*ioengine.Unit
-	finished  []*ioengine.Unit
-	inflight  int
-	batch     int // queued and not handed to the kernel yet
-	memory    []byte
-	st        *stat.Job
-	lat       latencies
-	history   []piece
-	writes    uint64 // numbers the blocks for verify
-	unsynced  int
-	turn      int // of file_service_type=roundrobin
-	turnLeft  int
-	pairs     []trimmed // trimwrite: trims whose write is due
-	skewFiles *rnd.Skewed
+	r          rnd.Rand // order and sizes: a job that only verifies draws the same
+	extra      rnd.Rand // contents, pauses
+	filler     *data.Filler
+	fillEach   bool
+	verifier   *data.Verifier
+	units      []*ioengine.Unit
+	free       []*ioengine.Unit
+	finished   []*ioengine.Unit
+	inflight   int
+	batch      int // queued and not handed to the kernel yet
+	memory     []byte
+	st         *stat.Job
+	lat        latencies
+	history    []piece
+	writes     uint64 // numbers the blocks for verify
+	unsynced   int
+	turn       int // of file_service_type=roundrobin
+	turnLeft   int
+	saved      *verifyState // nil: none was loaded
+	looked     uint64       // at writes that it knows of
+	unfinished []uint64     // numbers of writes that failed
+	steady     *stat.Steady // nil: not asked for
+	pairs      []trimmed    // trimwrite: trims whose write is due
+	skewFiles  *rnd.Skewed
 
 	issued [job.Directions]uint64 // bytes of this pass
 	ios    uint64                 // I/Os of the whole run
@@ -106,9 +111,13 @@ func (w *worker) setup() error {
 		seed ^= uint64(time.Now().UnixNano())
 	}
 	w.r = rnd.New(seed + uint64(w.number)*0x9e3779b9)
+	w.extra = rnd.New(w.r.Uint64())
 	w.invalidated = map[*ioengine.File]bool{}
 	w.filler = data.NewFiller(o, w.r.Uint64())
 	w.fillEach = w.filler.Each()
+	if err := w.loadState(); err != nil {
+		return err
+	}
 	var err error
 	w.verifier, err = data.NewVerifier(o)
 	return err
@@ -186,7 +195,7 @@ func (w *worker) work() error {
 			}
 			// Reading again what is known to be right costs the time
 			// that was asked for, so do it.
-		} else if loop+1 >= o.Loops || w.timedOut(w.now()) || w.numberDone() {
+		} else if loop+1 >= o.Loops || w.timedOut(w.now()) || w.numberDone() || w.stateOver() {
 			return nil
 		}
 		w.rewind()
@@ -310,6 +319,7 @@ func (w *worker) finish() {
 		w.memory = nil
 	}
 	w.units, w.free, w.finished = nil, nil, nil
+	w.logHistograms(w.now())
 	if err := w.logs.close(w.now()); err != nil && w.err == nil {
 		w.err = err
 		w.noteError(err)

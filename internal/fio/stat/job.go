@@ -96,6 +96,8 @@ type Job struct {
 	LatencyWindow  time.Duration
 	LatencyPercent float64
 	LatencyDepth   int
+
+	Steady *Steady // nil: not asked for
 }
 
 // DepthClass is the column of a queue depth: 1, 2, 4, 8, 16, 32, >=64.
