@@ -218,22 +218,8 @@ func (s *Server) ByLocal(ctx context.Context, local netip.AddrPort) (Conn, bool)
 // abortAll ends sessions so that both peers learn that they were cut.
 func abortAll(sessions []*splice.Session) {
 	for _, session := range slices.Backward(sessions) {
-		abort(session)
+		session.Abort()
 	}
-}
-
-func abort(session *splice.Session) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // nothing is worth waiting for
-	if _, err := session.Stop(ctx); err != nil {
-		return
-	}
-	a, b, err := session.Conns()
-	if err != nil {
-		return // it ended before, and closed both
-	}
-	reset(a)
-	reset(b)
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -153,7 +153,7 @@ func (s *Server) join(c *conn, client, server net.Conn, m *member) error {
 	s.change() // for those who look for this one
 	s.mu.Unlock()
 	if aborted {
-		abort(session)
+		session.Abort()
 	}
 	return nil
 }

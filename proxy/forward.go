@@ -71,6 +71,9 @@ func (s *Server) take(l *listener, session *splice.Session, client netip.AddrPor
 	l.open++
 	s.lastID++
 	c := &conn{listener: l, session: session, id: s.lastID, client: client, began: time.Now()}
+	if s.aborting { // it was admitted just before: nobody would end its dial
+		return c, ErrServerClosed
+	}
 	if !l.enter(c) {
 		return c, errTooMany
 	}
@@ -113,7 +116,7 @@ func (c *conn) Connected(target int, local netip.AddrPort) {
 	s.live.push(c)
 	s.change() // for those who look for this one
 	if s.aborting {
-		go abort(c.session) // it waits for this loop; Close waits for its outcome
+		go c.session.Abort() // it waits for this loop; Close waits for its outcome
 	}
 }
 

@@ -116,7 +116,18 @@ func (k *socket) serve() error {
 		s.forget(k)
 		return err
 	}
+	k.follow(f)
+	return nil
+}
+
+// follow has f under control. It accepts already: if it was told meanwhile that
+// there is no room, and there is again, nobody has told it that. The server's
+// lock is held.
+func (k *socket) follow(f *splice.Forwarder) {
+	s := k.listener.Load().server
 	k.forwarder = f
+	k.full = false
+	f.Resume()
 	go func() {
 		f.Wait()
 		s.untrack(k)
@@ -124,7 +135,6 @@ func (k *socket) serve() error {
 	if k.closed {
 		k.closeForwarder()
 	}
-	return nil
 }
 
 func (s *Server) untrack(k *socket) {

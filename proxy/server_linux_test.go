@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds every wait for something that must happen.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // A backend is a target that hands its connections to the test.
 type backend struct {

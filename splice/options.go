@@ -94,7 +94,9 @@ type Bandwidth = engine.Bandwidth
 // NewBandwidth makes a Bandwidth of that many bytes a second, at least 1.
 func NewBandwidth(bytesPerSecond int64) *Bandwidth { return engine.NewBandwidth(bytesPerSecond) }
 
-// MaxLifetime ends both directions d after the start, busy or not.
+// MaxLifetime ends both directions d after the start, busy or not. Connections
+// that the session owns are reset then, as soon as their peers have what was
+// sent to them, and 5 seconds later at the latest.
 func MaxLifetime(d time.Duration) Option { return func(o *options) { o.lifetime = d } }
 
 // Prefetched hands over bytes that were already read from a and from b. They
@@ -106,7 +108,8 @@ func Prefetched(fromA, fromB []byte) Option {
 
 // Own gives both connections to the session: the values passed to Start are
 // closed when Start returns without an error, and the session closes the
-// sockets when it ends. After a [Session.Stop], [Session.Conns] gives them back.
+// sockets when it ends. A session that a [Session.Stop] has ended keeps them
+// open for [Session.Conns].
 func Own() Option { return func(o *options) { o.own = true } }
 
 // OnEnd calls f once, when the session has ended and before [Session.Done] is

@@ -21,6 +21,7 @@ type carrier interface {
 	Done() <-chan struct{}
 	Result() Result
 	take() (a, b net.Conn, err error)
+	discard() // resets and closes what take would give
 }
 
 // Relay joins a and b and returns when both directions have ended. It may be
@@ -33,8 +34,8 @@ type carrier interface {
 // such as a *tls.Conn, is relayed with its Read and Write.
 //
 // The error is nil if both directions ended with a FIN or by [MaxBytes]. When
-// ctx ends first, Relay stops the session as [Session.Stop] does without
-// waiting and returns the cause of ctx. Else it is an [*Error] that wraps the
+// ctx ends first, Relay stops the session as [Session.Abort] does and returns
+// the cause of ctx. Else it is an [*Error] that wraps the
 // errno: ENOTSOCK, ESOCKTNOSUPPORT (not a stream), ENOTCONN, EBADF (closed),
 // EBUSY (already joined), EINVAL (the same socket twice, a negative limit)
 // before a byte was moved; later what broke the connection. The Result is
@@ -49,7 +50,7 @@ func Relay(ctx context.Context, a, b io.ReadWriteCloser, opts ...Option) (Result
 		return s.Wait()
 	case <-ctx.Done():
 	}
-	r := s.carrier.Stop(ctx)
+	r := s.Abort()
 	if r.AToB.Reason == Stopped || r.BToA.Reason == Stopped {
 		return r, &Error{Op: "relay", Err: context.Cause(ctx)}
 	}
@@ -93,6 +94,20 @@ func (s *Session) Stop(ctx context.Context) (Result, error) {
 	return s.Wait()
 }
 
+// Abort ends the session without waiting for anybody: what is on its way is
+// returned in [End.Undelivered]. Connections that the session owns (see [Own])
+// are closed with a RST, so that both peers learn that they were cut; others
+// are usable afterwards.
+func (s *Session) Abort() Result {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	r := s.carrier.Stop(ctx)
+	if s.own {
+		s.discard()
+	}
+	return r
+}
+
 // Wait waits for the end of the session. Its error is as described for
 // [Relay]; a stopped session is none.
 func (s *Session) Wait() (Result, error) {
@@ -109,7 +124,7 @@ func (s *Session) Done() <-chan struct{} { return s.carrier.Done() }
 
 // Conns gives back the connections of a session that was started with [Own]
 // and ended by [Session.Stop]. It can do so once; EBADF says that the session
-// has closed them.
+// has closed them, as it does when it ends before the Stop has come.
 func (s *Session) Conns() (a, b net.Conn, err error) {
 	if !s.own {
 		return nil, nil, &Error{Op: "conns", Err: syscall.EINVAL}

@@ -91,6 +91,8 @@ func (s loopSession) take() (a, b net.Conn, err error) {
 	return a, b, nil
 }
 
+func (s loopSession) discard() { s.Discard() }
+
 // conn makes a net.Conn of a descriptor, which it closes.
 func conn(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "socket")

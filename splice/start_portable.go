@@ -66,6 +66,12 @@ func (s *portableSession) take() (a, b net.Conn, err error) {
 	return a, b, nil
 }
 
+func (s *portableSession) discard() {
+	if stopped(s.Result()) && !s.taken.Swap(true) {
+		s.Discard()
+	}
+}
+
 func stopped(r Result) bool { return r.AToB.Reason == Stopped || r.BToA.Reason == Stopped }
 
 // Result is complete once Done is closed.

@@ -53,6 +53,10 @@ func activated(env lookupEnv, pid int) (*passedSockets, error) {
 		fd := firstPassed + i
 		f := os.NewFile(uintptr(fd), "LISTEN_FD_"+strconv.Itoa(fd))
 		ln, err := net.FileListener(f) // on a close-on-exec duplicate
+		if err == nil && !listens(f) {
+			_ = ln.Close()
+			err = errors.New("the socket does not listen")
+		}
 		_ = f.Close()
 		if err != nil {
 			p.close()

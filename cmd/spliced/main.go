@@ -40,6 +40,7 @@ func run(args []string, std streams) int {
 		kong.Name("spliced"),
 		kong.Description("Join two connections inside the Linux kernel."),
 		kong.Writers(std.out, std.err),
+		kong.WithHyphenPrefixedParameters(true), // -1 is a value, and a wrong one
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

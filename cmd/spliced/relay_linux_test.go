@@ -822,22 +822,35 @@ func TestSystemd(t *testing.T) {
 
 func TestSystemdPassesSomethingElse(t *testing.T) {
 	testnet.Leaks(t)
-	f, err := os.Open(os.DevNull)
+	null, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	inner := command(t, "relay", "systemd")
-	cmd := command(t)
-	cmd.Path = "/bin/sh"
-	cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, inner.Path}, inner.Args[1:]...)
-	cmd.Env = append(inner.Env, "LISTEN_FDS=1")
-	cmd.ExtraFiles = []*os.File{f}
-	p := start(t, cmd)
-	if code := p.wait(); code != exitFailed {
-		t.Errorf("exit code %d, want %d", code, exitFailed)
+	defer null.Close()
+	// A stream socket that does not listen: accept(2) would fail for ever.
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if s := p.stderr.all(); !strings.Contains(s, "descriptor 3") || !strings.Contains(s, "ListenStream=") {
-		t.Errorf("printed %q", s)
+	silent := os.NewFile(uintptr(fd), "socket")
+	defer silent.Close()
+	for name, f := range map[string]*os.File{"no socket": null, "no listener": silent} {
+		for _, target := range []string{"127.0.0.1:1", "localhost:1"} { // both ways of accepting
+			t.Run(name+"/"+target, func(t *testing.T) {
+				inner := command(t, "relay", "systemd", target)
+				cmd := command(t)
+				cmd.Path = "/bin/sh"
+				cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, inner.Path}, inner.Args[1:]...)
+				cmd.Env = append(inner.Env, "LISTEN_FDS=1")
+				cmd.ExtraFiles = []*os.File{f}
+				p := start(t, cmd)
+				if code := p.wait(); code != exitFailed {
+					t.Errorf("exit code %d, want %d", code, exitFailed)
+				}
+				if s := p.stderr.all(); !strings.Contains(s, "descriptor 3") || !strings.Contains(s, "ListenStream=") {
+					t.Errorf("printed %q", s)
+				}
+			})
+		}
 	}
 }

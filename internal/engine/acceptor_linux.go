@@ -60,6 +60,17 @@ func (r *Reactor) Listen(spec AcceptSpec) (*Acceptor, error) {
 	if err := a.prepare(); err != nil {
 		return nil, err
 	}
+	if err := r.attach(a); err != nil {
+		a.Close()
+		a.Wait() // the caller closes the descriptor
+		return nil, err
+	}
+	return a, nil
+}
+
+// attach has every loop accept. After an error some do; as long as not all have
+// been told, none closes the descriptor.
+func (r *Reactor) attach(a *Acceptor) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.init()
@@ -67,10 +78,7 @@ func (r *Reactor) Listen(spec AcceptSpec) (*Acceptor, error) {
 	for i := 0; i < len(r.loops); {
 		l, err := r.started(i)
 		if err != nil {
-			for _, l := range a.loops {
-				l.post(command{what: deaf, a: a})
-			}
-			return nil, err
+			return err
 		}
 		if a.gone.Add(1); !l.post(command{what: listen, a: a}) {
 			a.gone.Done()
@@ -79,7 +87,7 @@ func (r *Reactor) Listen(spec AcceptSpec) (*Acceptor, error) {
 		a.loops = append(a.loops, l)
 		i++
 	}
-	return a, nil
+	return nil
 }
 
 // prepare sets the options that connections inherit from their listener, which
@@ -88,6 +96,12 @@ func (a *Acceptor) prepare() error {
 	family, err := sys.LocalFamily(a.spec.FD)
 	if err != nil {
 		return fmt.Errorf("getsockname: %w", err)
+	}
+	switch listens, err := sys.Listens(a.spec.FD); {
+	case err != nil:
+		return fmt.Errorf("getsockopt: %w", err)
+	case !listens:
+		return fmt.Errorf("the socket does not listen: %w", syscall.EINVAL)
 	}
 	if _, err := sys.SetNonblock(a.spec.FD, true); err != nil {
 		return fmt.Errorf("fcntl: %w", err)

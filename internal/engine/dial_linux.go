@@ -21,6 +21,7 @@ type dial struct {
 	by       time.Duration // loop clock: when the current target has failed; 0 before it is tried
 	deadline time.Duration // loop clock: of waiting for descriptors
 	starved  bool          // is counted as such
+	pause    time.Duration // the last one, for the current target
 	errs     []error
 }
 
@@ -34,10 +35,13 @@ const (
 	keepCount    = 4
 )
 
-// shortageFirst and shortageMost bound the pause after a lack of descriptors.
+// The pauses after a lack of descriptors, or of room in a target's queue, double
+// from shortageFirst to shortageMost for a listener, and to dialMost for the
+// clients that were accepted.
 const (
 	shortageFirst = 5 * time.Millisecond
 	shortageMost  = time.Second
+	dialMost      = 100 * time.Millisecond
 )
 
 func (d *dial) begin(l *loop, s *Session) {
@@ -109,14 +113,15 @@ func (d *dial) connect(l *loop, s *Session) error {
 func (d *dial) failed(l *loop, s *Session, err error) {
 	d.errs = append(d.errs, fmt.Errorf("connect to %s: %w", d.targets[d.next].Name, err))
 	d.next++
-	d.by = 0
+	d.by, d.pause = 0, 0
 	d.close(l, s)
 }
 
 // again comes back to the current target after a pause.
 func (d *dial) again(l *loop, s *Session) {
 	d.close(l, s)
-	d.at = l.now + shortageFirst
+	d.pause = min(max(2*d.pause, shortageFirst), dialMost)
+	d.at = l.now + d.pause
 	s.settle(l)
 }
 

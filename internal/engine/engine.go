@@ -185,3 +185,7 @@ type Limits struct {
 	RateAToB, RateBToA     int64      // bytes a second
 	SharedAToB, SharedBToA *Bandwidth // with other sessions; nil is no limit
 }
+
+// LifetimeGrace is how long after MaxLifetime a session is over at the latest:
+// so long a reader is given for what its socket was sent before.
+const LifetimeGrace = 5 * time.Second

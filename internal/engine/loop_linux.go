@@ -24,7 +24,7 @@ type loop struct {
 
 	// For the loop's goroutine alone.
 	now      time.Duration // monotonic, since the reactor's epoch
-	slots    []*endpoint   // by epoll data
+	slots    []slot        // by epoll data
 	free     []int32
 	ears     []*ear // acceptors, by epoll data
 	sessions int
@@ -35,6 +35,16 @@ type loop struct {
 	timers   timers
 	trimAt   time.Duration // when idle pipes are closed; 0 is never
 	buffers  copy.Buffers
+}
+
+// A slot is a socket's place in the table. Its turn changes with each holder and
+// is in the epoll data too: a registration lives as long as the open file, which
+// another descriptor, or a child between fork and exec, can keep beyond the
+// session's close(2), and an event of that registration is not for the next
+// holder.
+type slot struct {
+	e    *endpoint
+	turn int32
 }
 
 type command struct {
@@ -204,15 +214,12 @@ func (l *loop) event(ev *sys.EpollEvent) {
 		}
 		return
 	}
-	e := l.slots[ev.Fd]
-	// A slot that was given up and taken again within one batch of events
-	// only gets its new owner one look too many: readiness is verified by the
-	// call that follows.
-	if e == nil {
-		return
+	slot := &l.slots[ev.Fd]
+	if slot.e == nil || slot.turn != ev.Pad {
+		return // of a socket that was here before
 	}
-	e.event(ev.Events)
-	l.queue(e.session)
+	slot.e.event(ev.Events)
+	l.queue(slot.e.session)
 }
 
 func (l *loop) queue(s *Session) {
@@ -261,7 +268,7 @@ func (l *loop) obey() {
 			c.s.stopping = true
 			l.queue(c.s)
 		case c.what == stopNow:
-			c.s.stopping = true
+			c.s.stopping, c.s.hurried = true, true
 			c.s.run(l) // a last attempt to deliver
 			if !c.s.over {
 				c.s.stopNow(l)
@@ -297,7 +304,7 @@ func (l *loop) join(s *Session) {
 // add registers a socket.
 func (l *loop) add(e *endpoint) error {
 	e.slot = l.slot(e)
-	if err := sys.EpollAddEdge(l.ep, e.fd, e.slot, 0); err != nil {
+	if err := sys.EpollAddEdge(l.ep, e.fd, e.slot, l.slots[e.slot].turn); err != nil {
 		// ENOMEM, ENOSPC (fs.epoll.max_user_watches): nothing was read yet.
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
@@ -307,7 +314,9 @@ func (l *loop) add(e *endpoint) error {
 // drop gives up a socket's slot.
 func (l *loop) drop(e *endpoint) {
 	if e.slot >= 0 {
-		l.slots[e.slot] = nil
+		slot := &l.slots[e.slot]
+		slot.e = nil
+		slot.turn++
 		l.free = append(l.free, e.slot)
 		e.slot = -1
 	}
@@ -317,10 +326,10 @@ func (l *loop) slot(e *endpoint) int32 {
 	if n := len(l.free); n > 0 {
 		i := l.free[n-1]
 		l.free = l.free[:n-1]
-		l.slots[i] = e
+		l.slots[i].e = e
 		return i
 	}
-	l.slots = append(l.slots, e)
+	l.slots = append(l.slots, slot{e: e})
 	return int32(len(l.slots) - 1)
 }
 
@@ -331,17 +340,19 @@ func (l *loop) end(s *Session) {
 	if s.wire != nil {
 		s.wire.cut(l, s)
 	}
-	keep := s.own && s.stopping && s.dial == nil
+	keep := s.keeps()
 	for i := range s.ends {
 		e := &s.ends[i]
 		l.drop(e)
 		if e.fd < 0 {
 			continue // never connected
 		}
-		if !s.own || keep {
-			// Another descriptor keeps the open file, or will: close(2) would
+		if s.shared || keep {
+			// Another descriptor keeps the open file, or may: close(2) would
 			// leave the registration behind.
 			_ = sys.EpollDel(l.ep, e.fd)
+		}
+		if !s.own || keep {
 			e.restore()
 		}
 		if !keep {

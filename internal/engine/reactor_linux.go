@@ -31,7 +31,7 @@ type Reactor struct {
 // Start joins two sockets. On success their descriptors belong to the session.
 // The error is a bare errno, or one that wraps it.
 func (r *Reactor) Start(spec Spec) (*Session, error) {
-	s := &Session{limits: spec.Limits, own: spec.Own, onEnd: spec.OnEnd}
+	s := &Session{limits: spec.Limits, own: spec.Own, shared: true, onEnd: spec.OnEnd}
 	s.wire = wireFor(spec.Kind, spec.Wire, spec.Limits)
 	if s.wire != nil && !spec.Own {
 		s.wire.refuse(wire.Borrowed)

@@ -29,6 +29,39 @@ func resetConn(t *testing.T, c net.Conn) {
 	c.Close()
 }
 
+// patience bounds every wait for something that must happen.
+const patience = 30 * time.Second
+
+// ends returns two connected descriptors, which nobody else has, and their
+// peers.
+func ends(t *testing.T) (fds [2]int, peers [2]*net.TCPConn) {
+	t.Helper()
+	for i := range fds {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		peers[i] = dialTo(t, ln.Addr().String())
+		if err := peers[i].SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cerr := raw.Control(func(fd uintptr) { fds[i], err = sys.Dup(int(fd)) }); cerr != nil || err != nil {
+			t.Fatal(cerr, err)
+		}
+	}
+	return fds, peers
+}
+
 // The kernel goes on counting unacknowledged bytes after a RST; nobody will
 // acknowledge them.
 func TestAbortDoesNotWaitForTheDead(t *testing.T) {
@@ -56,7 +89,7 @@ func TestAbortDoesNotWaitForTheDead(t *testing.T) {
 	resetConn(t, client)
 	select {
 	case <-h.ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the session waits for a peer that is gone")
 	}
 }
@@ -151,29 +184,7 @@ func TestDialWaitsForAUnixBacklog(t *testing.T) {
 // An end without the sender's consent is no clean end.
 func TestLifetimeIsNoCleanEnd(t *testing.T) {
 	for range 10 {
-		var ends, peers [2]net.Conn
-		for i := range ends {
-			ln, err := net.Listen("tcp4", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			peers[i] = dialTo(t, ln.Addr().String())
-			if ends[i], err = ln.Accept(); err != nil {
-				t.Fatal(err)
-			}
-			ln.Close()
-		}
-		var fds [2]int
-		for i, c := range ends {
-			raw, err := c.(*net.TCPConn).SyscallConn()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := raw.Control(func(fd uintptr) { fds[i], _ = sys.Dup(int(fd)) }); err != nil {
-				t.Fatal(err)
-			}
-			c.Close()
-		}
+		fds, peers := ends(t)
 		if _, err := new(Reactor).Start(Spec{
 			A: fds[0], B: fds[1], Own: true, Limits: Limits{Lifetime: 20 * time.Millisecond},
 		}); err != nil {

@@ -34,6 +34,8 @@ type Session struct {
 	onEnd  func(Result)
 
 	own, stopping, queued bool
+	shared                bool // somebody else may have descriptors of its sockets
+	hurried               bool // waits for nobody any more
 	parted                bool // its own sockets were prepared for their end
 	timer                 timer
 	active                time.Duration // loop clock: the last byte or FIN
@@ -56,7 +58,8 @@ type Session struct {
 }
 
 // Unacknowledged bytes are given time before a RST throws them away: the loop
-// looks again after abortFirst, then at growing distances.
+// looks again after abortFirst, then at growing distances, until none has been
+// acknowledged for abortPatience.
 const (
 	abortFirst    = time.Millisecond
 	abortMost     = 50 * time.Millisecond
@@ -155,6 +158,20 @@ func (s *Session) Take() (a, b int, ok bool) {
 	return a, b, true
 }
 
+// Discard resets and closes what Take would give.
+func (s *Session) Discard() {
+	a, b, ok := s.Take()
+	if !ok {
+		return
+	}
+	for i, fd := range [...]int{a, b} {
+		e := s.ends[i]
+		e.fd = fd
+		e.reset()
+		_ = sys.Close(fd)
+	}
+}
+
 // run moves what can be moved in both directions.
 func (s *Session) run(l *loop) {
 	if s.over {
@@ -251,8 +268,26 @@ func (s *Session) fail(l *loop, d *direction, r Reason, err error) {
 // abort sends e a RST as soon as its peer has acknowledged what was delivered.
 func (s *Session) abort(l *loop, e *endpoint) {
 	e.aborting = true
-	s.abortWait, s.abortBy = abortFirst, l.now+abortPatience
+	s.awaitAcks(l)
+}
+
+// awaitAcks begins to wait for what the sockets that are to end have not
+// delivered.
+func (s *Session) awaitAcks(l *loop) {
+	s.abortWait, s.abortBy = abortFirst, s.patience(l)
 	s.tryAbort(l)
+}
+
+// patience is when the wait ends if nothing is acknowledged.
+func (s *Session) patience(l *loop) time.Duration {
+	if s.hurried {
+		return l.now
+	}
+	by := l.now + abortPatience
+	if s.limits.Lifetime > 0 {
+		by = min(by, s.startedAt+s.limits.Lifetime+LifetimeGrace)
+	}
+	return by
 }
 
 func (s *Session) tryAbort(l *loop) {
@@ -264,7 +299,7 @@ func (s *Session) tryAbort(l *loop) {
 		}
 		n := e.unacked()
 		if n < s.unacked[i] {
-			s.abortBy = l.now + abortPatience // slow, but it reads
+			s.abortBy = s.patience(l) // slow, but it reads
 		}
 		s.unacked[i] = n
 		if n > 0 && l.now < s.abortBy {
@@ -302,13 +337,12 @@ func (s *Session) part(l *loop) {
 		}
 		e.part()
 	}
-	s.abortWait, s.abortBy = abortFirst, l.now+abortPatience
-	s.tryAbort(l)
+	s.awaitAcks(l)
 }
 
 // stopNow ends what a Stop could not end in time.
 func (s *Session) stopNow(l *loop) {
-	s.abortBy = l.now
+	s.abortBy = s.patience(l)
 	s.tryAbort(l)
 	s.stopAll(l, Stopped, ErrStopped)
 }
@@ -330,7 +364,7 @@ func (s *Session) settle(l *loop) {
 	if s.over {
 		return
 	}
-	if s.ended() && s.own && !s.stopping && !s.parted && s.dial == nil {
+	if s.ended() && s.own && !s.keeps() && !s.parted && s.dial == nil {
 		s.part(l)
 	}
 	if s.ended() && s.abortAt == 0 {
@@ -342,6 +376,13 @@ func (s *Session) settle(l *loop) {
 
 // ended says that no more bytes will move: at most a RST has to be sent.
 func (s *Session) ended() bool { return s.dirs[0].ended() && s.dirs[1].ended() }
+
+// keeps says whether the sockets of an ended session stay open for Take: they
+// do if it was a Stop that ended it. What ended by itself is shut down, reset,
+// or about to be.
+func (s *Session) keeps() bool {
+	return s.own && s.dial == nil && !s.parted && (s.dirs[0].reason() == Stopped || s.dirs[1].reason() == Stopped)
+}
 
 // due is when the session must be looked at next, 0 for never.
 func (s *Session) due() time.Duration {

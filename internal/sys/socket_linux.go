@@ -93,6 +93,12 @@ func SetNonblock(fd int, on bool) (was bool, err error) {
 // SocketType returns SO_TYPE: syscall.SOCK_STREAM, for instance.
 func SocketType(fd int) (int, error) { return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE) }
 
+// Listens says whether listen(2) was called on a socket (SO_ACCEPTCONN).
+func Listens(fd int) (bool, error) {
+	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return v != 0, err
+}
+
 // SocketProtocol returns SO_PROTOCOL: syscall.IPPROTO_TCP, or [ProtocolMPTCP].
 func SocketProtocol(fd int) (int, error) {
 	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)

@@ -25,6 +25,7 @@ type owner struct {
 	live   int
 	halfAt time.Time // when the first direction ended
 	late   time.Time // when the reading of a broken connection is cut, or zero
+	cut    bool      // everything is: the clocks stand still
 }
 
 func (o *owner) run() {
@@ -125,6 +126,9 @@ func (o *owner) due() (at time.Time) {
 			at = t
 		}
 	}
+	if o.cut {
+		return at
+	}
 	if t, _ := o.idleAt(); !t.IsZero() {
 		sooner(t)
 	}
@@ -181,8 +185,7 @@ func (o *owner) expire(now time.Time) {
 
 // disarm stops the clocks: everything is cut already.
 func (o *owner) disarm() {
-	o.spec.Limits = engine.Limits{}
-	o.late = time.Time{}
+	o.cut, o.late = true, time.Time{}
 }
 
 // reset passes a broken connection on to the other, once the other's peer has
@@ -197,7 +200,11 @@ func (o *owner) reset() {
 }
 
 func (o *owner) awaitDelivery(s *side) {
-	giveUp := time.After(abortPatience)
+	patience := abortPatience
+	if l := o.spec.Limits.Lifetime; l > 0 {
+		patience = min(patience, time.Until(o.started.Add(l+engine.LifetimeGrace)))
+	}
+	giveUp := time.After(patience)
 	for wait := abortFirst; s.unacknowledged() > 0; wait = min(2*wait, abortMost) {
 		select {
 		case <-time.After(wait):

@@ -87,6 +87,13 @@ func (s *Session) Stop(ctx context.Context) engine.Result {
 	return s.result
 }
 
+// Discard closes both connections, with a RST where the type can, once Done is
+// closed.
+func (s *Session) Discard() {
+	s.a.reset()
+	s.b.reset()
+}
+
 func (s *Session) moved() { s.progress.Store(max(1, int64(time.Since(s.started)))) }
 
 // brakedFor keeps the time that a direction has to wait for bandwidth from
