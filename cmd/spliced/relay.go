@@ -90,7 +90,6 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 		log.Info("metrics", "url", "http://"+m.addr+"/metrics")
 	}
 
-	log.Info("relay started", "targets", names(targets), "engine", engine.String(), "max_conns", maxConns)
 	if err := server.Start(ctx); err != nil {
 		passed.close()
 		if inner := errors.Unwrap(err); inner != nil {
@@ -98,6 +97,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 		}
 		return err
 	}
+	log.Info("relay started", "targets", names(targets), "engine", engine.String(), "max_conns", maxConns)
 	addrs := server.Addrs(relayName)
 	for _, addr := range addrs {
 		fmt.Fprintf(std.out, "listening on %s\n", listenAddr(addr))

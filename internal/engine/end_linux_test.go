@@ -191,8 +191,8 @@ func TestListenFailsHalfWay(t *testing.T) {
 	}
 	var r Reactor
 	_, err = r.Listen(AcceptSpec{
-		FD: fd, Timeout: time.Second, Admit: func() bool { return true }, Held: func(error) {},
-		Accepted: func(*Session, netip.AddrPort) ([]Target, Handler) { return nil, newRecorder() },
+		FD: fd, Admit: func() bool { return true }, Held: func(error) {},
+		Accepted: func(*Session, netip.AddrPort) Way { panic("nobody connects") },
 	})
 	started, open := 0, 0
 	for _, l := range r.loops {
@@ -237,7 +237,7 @@ func TestListenWantsAListener(t *testing.T) {
 	fds, _ := ends(t)
 	defer func() { _ = sys.Close(fds[0]); _ = sys.Close(fds[1]) }()
 	var r Reactor
-	if _, err := r.Listen(AcceptSpec{FD: fds[0], Timeout: time.Second}); !errors.Is(err, syscall.EINVAL) {
+	if _, err := r.Listen(AcceptSpec{FD: fds[0]}); !errors.Is(err, syscall.EINVAL) {
 		t.Fatalf("Listen: %v, want %v", err, syscall.EINVAL)
 	}
 }
