@@ -31,7 +31,11 @@ func (k *socket) accept() {
 				c.fail(err)
 				continue
 			}
-			go s.serve(c, client)
+			if p := c.listener.policy.Load(); p.looks {
+				s.look(c, client, p)
+			} else {
+				go s.serve(c, client, facts{source: c.client.Addr()}, nil)
+			}
 			continue
 		}
 		// Whatever else accept answers belongs to one client (the network

@@ -88,8 +88,10 @@ type Route struct {
 	ALPN []string `yaml:"alpn"`
 	// Source are the networks that the client may come from.
 	Source []netip.Prefix `yaml:"source"`
-	// Protocol is what the client's first bytes are: tls, ssh, postgres (which asks
-	// for TLS or logs in), http, or plain for anything else.
+	// Protocol is what the client's first bytes are: tls, ssh, http, postgresql (a
+	// login without encryption), postgresql-tls (it asks for encryption first),
+	// plain for anything else, silent for a client that has said nothing within
+	// handshake_timeout: it waits for the server.
 	Protocol []Protocol `yaml:"protocol"`
 	// Upstream is where the connection goes.
 	Upstream string `yaml:"upstream"`

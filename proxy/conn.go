@@ -25,12 +25,14 @@ type conn struct {
 	began      time.Time
 	refusal    error
 	cut        string // why the server ended it
+	sni        string // the name of the TLS client hello
+	first      []byte // read before the session begins
 	counted    bool   // among the connections of its client
 
 	client, target, local netip.AddrPort // invalid for unix sockets
 }
 
-func (c *conn) key() pickKey { return pickKey{source: c.client.Addr()} }
+func (c *conn) key() pickKey { return pickKey{source: c.client.Addr(), sni: c.sni} }
 
 // settle notes which of the tries was connected to, and returns it.
 func (c *conn) settle(target int) *member {
@@ -90,7 +92,7 @@ func (c *conn) upstreamName() string {
 
 func (c *conn) view(st splice.Stats) Conn {
 	return Conn{
-		ID: c.id, Listener: c.listener.name, Route: c.route.name, Upstream: c.upstreamName(),
+		ID: c.id, Listener: c.listener.name, Route: c.route.name, Upstream: c.upstreamName(), SNI: c.sni,
 		Client: c.clientName(), Server: c.member.name, Target: c.member.dialled(), Local: c.local, Cut: c.cut, Started: st.Started, Stats: st,
 	}
 }

@@ -11,9 +11,11 @@ import (
 	"github.com/spliced-io/spliced/splice"
 )
 
-// serve joins a client to a server. Only the session is left of it then.
-func (s *Server) serve(c *conn, client net.Conn) {
-	err := s.connect(c, client)
+// serve joins a client, of which first was read already, to a server. Only the
+// session is left of it then.
+func (s *Server) serve(c *conn, client net.Conn, f facts, first []byte) {
+	c.sni, c.first = f.sni, first
+	err := s.connect(c, client, f)
 	if err == nil {
 		return
 	}
@@ -23,9 +25,9 @@ func (s *Server) serve(c *conn, client net.Conn) {
 }
 
 // connect finds the way, dials and joins.
-func (s *Server) connect(c *conn, client net.Conn) error {
+func (s *Server) connect(c *conn, client net.Conn, f facts) error {
 	p := c.listener.policy.Load()
-	r := p.match(facts{source: c.client.Addr()})
+	r := p.match(f)
 	if r == nil {
 		return errNoRoute
 	}
@@ -139,6 +141,9 @@ func (s *Server) join(c *conn, client, server net.Conn, m *member) error {
 	if life := c.listener.policy.Load().lifetime(); life > 0 {
 		options = append(options, splice.MaxLifetime(life))
 	}
+	if len(c.first) > 0 {
+		options = append(options, splice.Prefetched(c.first, nil))
+	}
 	session, err := splice.Start(client, server, options...)
 
 	s.mu.Lock()
@@ -148,7 +153,7 @@ func (s *Server) join(c *conn, client, server net.Conn, m *member) error {
 		s.mu.Unlock()
 		return err
 	}
-	c.session = session
+	c.session, c.first = session, nil
 	aborted := s.aborting
 	s.change() // for those who look for this one
 	s.mu.Unlock()

@@ -35,7 +35,7 @@ func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice
 		return c.refuse(p, err)
 	}
 	if p.looks {
-		return c.hand()
+		return c.hand(func(client net.Conn) { l.server.look(c, client, p) })
 	}
 	r := p.match(facts{source: client.Addr()})
 	if r == nil {
@@ -48,7 +48,9 @@ func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice
 	members, err := r.upstream.pick(c.key())
 	if err != nil {
 		if err == errFull {
-			return c.hand() // to wait in the queue
+			return c.hand(func(client net.Conn) { // to wait in the queue
+				go l.server.serve(c, client, facts{source: c.client.Addr()}, nil)
+			})
 		}
 		return c.refuse(p, err)
 	}
@@ -89,8 +91,8 @@ func (c *conn) refuse(p *policy, err error) splice.Way {
 	return splice.Way{Plan: p.plan, Handler: c}
 }
 
-// hand has a goroutine decide.
-func (c *conn) hand() splice.Way {
+// hand takes the connection from the event loops, and has f go on with it.
+func (c *conn) hand(f func(net.Conn)) splice.Way {
 	s := c.listener.server
 	s.mu.Lock()
 	s.dialing.remove(c)
@@ -101,7 +103,7 @@ func (c *conn) hand() splice.Way {
 			c.fail(err)
 			return
 		}
-		go s.serve(c, client)
+		f(client)
 	}}
 }
 

@@ -86,6 +86,7 @@ type Conn struct {
 	Listener string
 	Route    string
 	Upstream string
+	SNI      string // the name that a TLS client sent; "" if nobody looked
 	Client   string // address, or "unix"
 	Server   string // as [ServerStatus.Name]
 	Target   string // address really dialled, or unix:/path

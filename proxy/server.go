@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spliced-io/spliced/proxy/internal/peek"
 	"github.com/spliced-io/spliced/splice"
 )
 
@@ -33,6 +34,7 @@ type Server struct {
 	configuring sync.Mutex
 	config      Config // in force, complete with defaults
 	background  sync.WaitGroup
+	guests      peek.Room // clients whose first bytes are waited for
 
 	mu        sync.Mutex
 	ctx       context.Context // of dials, checks and resolvers; ends with Close
@@ -152,6 +154,9 @@ func (s *Server) close(abort bool) {
 	s.change()
 	s.mu.Unlock()
 	abortAll(sessions)
+	if abort {
+		s.guests.Close()
+	}
 }
 
 // busy reports whether anything of the server still runs. s.mu is held.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spliced-io/spliced/proxy/internal/detect"
 )
 
 // Never is the [Timeout] that does not come.
@@ -174,16 +176,8 @@ func (SessionRule) Values() []string {
 // Protocol is what a client's first bytes are.
 type Protocol string
 
-// The protocols that are told apart.
-const (
-	ProtocolTLS      Protocol = "tls"
-	ProtocolSSH      Protocol = "ssh"
-	ProtocolPostgres Protocol = "postgres"
-	ProtocolHTTP     Protocol = "http"
-	ProtocolPlain    Protocol = "plain"
-)
+// ProtocolTLS is a TLS handshake, the only one with server names.
+const ProtocolTLS Protocol = "tls"
 
-// Values lists the protocols.
-func (Protocol) Values() []string {
-	return []string{string(ProtocolTLS), string(ProtocolSSH), string(ProtocolPostgres), string(ProtocolHTTP), string(ProtocolPlain)}
-}
+// Values lists the protocols that are told apart.
+func (Protocol) Values() []string { return detect.Names() }

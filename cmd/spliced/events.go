@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"sync"
@@ -17,6 +18,7 @@ const reasonCount = int(splice.Failed) + 1
 // events turns what the server tells into log lines and counts.
 type events struct {
 	log      *slog.Logger
+	daemon   bool // there are several listeners and upstreams
 	toTarget [reasonCount]atomic.Uint64
 	toClient [reasonCount]atomic.Uint64
 	held     atomic.Uint64
@@ -35,7 +37,7 @@ func newLogger(w io.Writer, format string) *slog.Logger {
 func newEvents(log *slog.Logger) *events { return &events{log: log} }
 
 func (e *events) hooks() proxy.Hooks {
-	return proxy.Hooks{Ended: e.onEnded, Failed: e.onFailed, Held: e.onHeld}
+	return proxy.Hooks{Ended: e.onEnded, Failed: e.onFailed, Held: e.onHeld, Changed: e.onChanged}
 }
 
 // onEnded writes the one line of a connection. Its keys are a contract: see
@@ -45,7 +47,17 @@ func (e *events) onEnded(c proxy.Ended) {
 	e.toTarget[r.AToB.Reason].Add(1)
 	e.toClient[r.BToA.Reason].Add(1)
 	engine, why := carriedBy(c.Stats)
-	e.log.Info("connection ended",
+	log := e.log
+	if e.daemon {
+		log = log.With("listener", c.Listener, "route", c.Route, "upstream", c.Upstream, "server", c.Server)
+		if c.SNI != "" {
+			log = log.With("sni", c.SNI)
+		}
+		if c.Cut != "" {
+			log = log.With("cut", c.Cut)
+		}
+	}
+	log.Info("connection ended",
 		"client", c.Client,
 		"target", c.Target,
 		"engine", engine.String(),
@@ -68,7 +80,28 @@ func (e *events) failure(c proxy.Ended, direction string, end splice.End) {
 }
 
 func (e *events) onFailed(f proxy.Failed) {
-	e.log.Warn("no target reached", "client", f.Client, "error", oneLine{f.Err}, "duration_ms", float64(f.After.Microseconds())/1e3)
+	log := e.log
+	if e.daemon {
+		log = log.With("listener", f.Listener, "upstream", f.Upstream)
+	}
+	log.Warn("no target reached", "client", f.Client, "error", oneLine{f.Err}, "duration_ms", float64(f.After.Microseconds())/1e3)
+}
+
+// onChanged tells of servers and names.
+func (e *events) onChanged(c proxy.Change) {
+	level := slog.LevelInfo
+	if c.Err != nil {
+		level = slog.LevelWarn
+	}
+	var args []any
+	if c.Err != nil {
+		args = append(args, "error", oneLine{c.Err})
+	}
+	if c.Detail != "" {
+		args = append(args, "detail", c.Detail)
+	}
+	e.log.Log(context.Background(), level, "server "+string(c.What),
+		append([]any{"upstream", c.Upstream, "server", c.Server}, args...)...)
 }
 
 // onHeld says so once a second at most: a shortage is told for each client.

@@ -31,6 +31,12 @@ func (k Kind) String() string {
 // MarshalText makes a Kind readable in JSON.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
+// UnmarshalText is the inverse.
+func (k *Kind) UnmarshalText(text []byte) (err error) {
+	*k, err = ParseKind(string(text))
+	return err
+}
+
 // ParseKind is the inverse of String.
 func ParseKind(name string) (Kind, error) {
 	for k, n := range kindNames {

@@ -13,6 +13,8 @@ type File struct {
 	Include []string `yaml:"include"`
 	// Log is what is told of it.
 	Log Log `yaml:"log"`
+	// Admin is where spliced reload and its like are listened to.
+	Admin Admin `yaml:"admin"`
 
 	proxy.Config `yaml:",inline"`
 }
@@ -23,6 +25,13 @@ type Log struct {
 	Level slog.Level `yaml:"level" default:"info"`
 	// Format is text or json.
 	Format LogFormat `yaml:"format" default:"text"`
+}
+
+// Admin is the way to the daemon for its operators.
+type Admin struct {
+	// Address is a unix socket, unix:/path, that only the daemon's user and root may
+	// use. Default: none.
+	Address string `yaml:"address,short"`
 }
 
 // LogFormat is how log lines are written.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +15,9 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/proxy/internal/setting"
 )
 
 // The limits of what is read: a mistake, or malice, ends with a message and not
@@ -49,6 +53,7 @@ func (r Reader) Load(name string) (*File, error) {
 	l := &loader{reader: r, places: make(map[string]place), seen: make(map[string]bool)}
 	l.load(name, place{file: name})
 	if l.problems == nil {
+		l.check()
 		for _, p := range l.file.Config.Check() {
 			l.wrong(l.nearest(p.Path), p.Message)
 		}
@@ -57,7 +62,22 @@ func (r Reader) Load(name string) (*File, error) {
 		l.sort()
 		return nil, l.problems
 	}
+	setting.Fill(&l.file)
 	return &l.file, nil
+}
+
+// check looks at what is not package proxy's.
+func (l *loader) check() {
+	if a := l.file.Admin.Address; a != "" {
+		at := l.nearest([]string{"admin", "address"})
+		addr, err := proxy.ParseAddr(a)
+		switch {
+		case err != nil:
+			l.wrong(at, err.Error())
+		case addr.Network != "unix":
+			l.wrong(at, fmt.Sprintf("address %q: want unix:/path", a))
+		}
+	}
 }
 
 func readFile(name string) ([]byte, error) {

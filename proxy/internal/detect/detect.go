@@ -43,6 +43,9 @@ func (p Protocol) String() string {
 	return fmt.Sprintf("protocol(%d)", uint8(p))
 }
 
+// Names lists the protocols.
+func Names() []string { return names[:] }
+
 // Parse is the inverse of String.
 func Parse(name string) (Protocol, error) {
 	for i, n := range names {

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/proxy/config"
+)
+
+type runCmd struct {
+	Config string `short:"c" required:"" placeholder:"FILE" help:"What to do, in YAML: see docs/run.md."`
+}
+
+// Run is the daemon: it ends with a signal.
+func (c *runCmd) Run(ctx context.Context, std streams) error {
+	file, err := loadConfig(c.Config, std)
+	if err != nil {
+		return err
+	}
+	// From here on there is something to tidy up after a signal.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	passed, err := activated(os.LookupEnv, os.Getpid())
+	if err != nil {
+		return err
+	}
+	d := newDaemon(c.Config, file, passed, std)
+	if err := d.start(ctx, file); err != nil {
+		passed.close()
+		return err
+	}
+	service := newNotifier(os.LookupEnv)
+	service.tell(d.log, "READY=1")
+	for s := range signals {
+		if s != syscall.SIGHUP {
+			break
+		}
+		_ = d.reload(ctx) // says so itself
+	}
+	service.tell(d.log, "STOPPING=1")
+	drain(d.server, d.log, signals)
+	d.stop()
+	return nil
+}
+
+// loadConfig reads the file; what is wrong is written to standard error, a line
+// each.
+func loadConfig(name string, std streams) (*config.File, error) {
+	file, err := (config.Reader{}).Load(name)
+	if err != nil {
+		fmt.Fprintln(std.err, err)
+		return nil, exitStatus(exitUsage)
+	}
+	return file, nil
+}
+
+// A daemon is a running spliced run.
+type daemon struct {
+	path   string
+	log    *slog.Logger
+	level  *slog.LevelVar
+	server *proxy.Server
+	admin  *admin // nil: none
+	std    streams
+}
+
+func newDaemon(path string, file *config.File, passed *passedSockets, std streams) *daemon {
+	d := &daemon{path: path, level: new(slog.LevelVar), std: std}
+	d.level.Set(file.Log.Level)
+	options := &slog.HandlerOptions{Level: d.level}
+	if file.Log.Format == "json" {
+		d.log = slog.New(slog.NewJSONHandler(std.err, options))
+	} else {
+		d.log = slog.New(slog.NewTextHandler(std.err, options))
+	}
+	events := newEvents(d.log)
+	events.daemon = true
+	d.server = &proxy.Server{Config: file.Config, Hooks: events.hooks(), Listen: passed.listen}
+	return d
+}
+
+func (d *daemon) start(ctx context.Context, file *config.File) error {
+	if file.Admin.Address != "" {
+		var err error
+		if d.admin, err = startAdmin(ctx, file.Admin.Address, d); err != nil {
+			return err
+		}
+	}
+	if err := d.server.Start(ctx); err != nil {
+		d.stopAdmin()
+		return err
+	}
+	d.log.Info("started", "config", d.path, "listeners", len(file.Listeners), "upstreams", len(file.Upstreams))
+	d.sayAddresses()
+	return nil
+}
+
+// sayAddresses prints where each listener listens, as bound.
+func (d *daemon) sayAddresses() {
+	for _, l := range d.server.Listeners() {
+		for _, a := range l.Addrs {
+			fmt.Fprintf(d.std.out, "%s: listening on %s\n", l.Name, listenAddr(a))
+		}
+	}
+}
+
+// reload brings the file as it is now into force, or leaves everything as it
+// was.
+func (d *daemon) reload(ctx context.Context) error {
+	begun := time.Now()
+	file, err := (config.Reader{}).Load(d.path)
+	if err == nil {
+		err = d.server.Reload(ctx, file.Config)
+	}
+	if err != nil {
+		d.log.Error("reload refused: the old configuration stays in force", "config", d.path, "error", oneLine{err})
+		return err
+	}
+	d.level.Set(file.Log.Level)
+	d.log.Info("reloaded", "config", d.path, "listeners", len(file.Listeners), "upstreams", len(file.Upstreams),
+		"duration_ms", float64(time.Since(begun).Microseconds())/1e3)
+	d.sayAddresses()
+	return nil
+}
+
+func (d *daemon) stop() {
+	_ = d.server.Close()
+	d.stopAdmin()
+	d.log.Info("ended")
+}
+
+func (d *daemon) stopAdmin() {
+	if d.admin != nil {
+		d.admin.stop()
+	}
+}
+
+type checkCmd struct {
+	Config string `arg:"" name:"file" help:"The configuration to check."`
+}
+
+// Run checks without opening or resolving anything.
+func (c *checkCmd) Run(std streams) error {
+	file, err := loadConfig(c.Config, std)
+	if err != nil {
+		return err
+	}
+	describe(std.out, file)
+	return nil
+}
+
+type schemaCmd struct{}
+
+// Run prints the JSON Schema of the configuration.
+func (c *schemaCmd) Run(std streams) error {
+	_, err := std.out.Write(config.Schema())
+	return err
+}
+
+type reloadCmd struct {
+	Config string `short:"c" required:"" placeholder:"FILE" help:"The configuration of the daemon: its key admin says where it listens."`
+}
+
+// Run has the daemon read its configuration again.
+func (c *reloadCmd) Run(ctx context.Context, std streams) error {
+	file, err := loadConfig(c.Config, std)
+	if err != nil {
+		return err
+	}
+	if file.Admin.Address == "" {
+		return usageError{errors.New("reload: the configuration has no admin address to ask at: add admin: unix:/run/spliced.sock, or send SIGHUP and read the log")}
+	}
+	return askReload(ctx, file.Admin.Address)
+}

@@ -1,0 +1,278 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/proxy/config/internal/fielddocs"
+	"github.com/spliced-io/spliced/proxy/internal/setting"
+)
+
+// memory is a Reader of files in memory.
+func memory(files map[string]string, env map[string]string) Reader {
+	return Reader{
+		ReadFile: func(name string) ([]byte, error) {
+			text, ok := files[name]
+			if !ok {
+				return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+			}
+			return []byte(text), nil
+		},
+		Glob: func(pattern string) ([]string, error) {
+			var names []string
+			for name := range files {
+				if ok, _ := filepath.Match(pattern, name); ok {
+					names = append(names, name)
+				}
+			}
+			return names, nil
+		},
+		LookupEnv: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
+	}
+}
+
+const minimal = `
+listeners:
+  web: {address: ":443", upstream: web}
+upstreams:
+  web: {servers: ["10.0.0.1:443"]}
+`
+
+func load(text string) (*File, error) {
+	return memory(map[string]string{"c.yaml": text}, map[string]string{"PORT": "8443", "EMPTY": ""}).Load("c.yaml")
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	f, err := load(minimal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, u := f.Listeners["web"], f.Upstreams["web"]
+	if l.Limits.Idle != proxy.Timeout(time.Hour) || l.Limits.Lifetime != proxy.Never || f.Drain.Timeout != proxy.Timeout(30*time.Second) {
+		t.Errorf("limits %+v, drain %+v", l.Limits, f.Drain)
+	}
+	if u.Balance != proxy.RoundRobin || u.ConnectTimeout != proxy.Duration(5*time.Second) || u.Attempts != 3 || u.Health != nil || u.Servers[0].Weight != 1 {
+		t.Errorf("upstream %+v", u)
+	}
+}
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	f, err := load(`
+listeners:
+  web:
+    address: "127.0.0.1:${PORT}"
+    limits: {idle: 0, lifetime: 1h30m, bytes_to_client: 10MiB, lifetime_jitter: 0%}
+    routes:
+      - {source: 10.0.0.0/8, protocol: [tls, ssh], upstream: web}
+      - {sni: "${NAME:-a.example.org}", upstream: web}
+upstreams:
+  web:
+    servers:
+      - 10.0.0.1:443
+      - {address: "10.0.0.2:443", weight: 3, backup: true}
+    health:
+    balance: maglev
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, u := f.Listeners["web"], f.Upstreams["web"]
+	if l.Address[0] != "127.0.0.1:8443" || l.Limits.Idle != proxy.Never || l.Limits.Lifetime != proxy.Timeout(90*time.Minute) || l.Limits.BytesToClient != 10<<20 {
+		t.Errorf("listener %+v", l)
+	}
+	if l.Routes[0].Source[0].String() != "10.0.0.0/8" || len(l.Routes[0].Protocol) != 2 || l.Routes[1].SNI[0] != "a.example.org" {
+		t.Errorf("routes %+v", l.Routes)
+	}
+	if u.Servers[1] != (proxy.Target{Address: "10.0.0.2:443", Weight: 3, Backup: true}) || u.Health == nil || u.Health.Rise != 2 {
+		t.Errorf("upstream %+v, health %+v", u, u.Health)
+	}
+}
+
+// Each mistake is told with its place and what would be right.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	// with puts lines under a listener and an upstream.
+	with := func(listener, upstream string) string {
+		return "listeners:\n  web:\n    address: \":443\"\n" + listener + "upstreams:\n  web:\n    servers: [\"10.0.0.1:443\"]\n" + upstream
+	}
+	for name, tc := range map[string]struct{ text, want string }{
+		"unknown key":        {with("    upstrem: web\n", ""), `c.yaml:4:5: there is no key "upstrem" here: did you mean "upstream"?`},
+		"unknown, not near":  {with("    upstream: web\n    colour: red\n", ""), `c.yaml:5:5: there is no key "colour" here: want one of address, upstream, routes`},
+		"unknown top":        {minimal + "listener: {}\n", `c.yaml:6:1: there is no key "listener" here: did you mean "listeners"?`},
+		"unknown upstream":   {with("    upstream: wbe\n", ""), `c.yaml:4:15: there is no upstream "wbe": want one of web`},
+		"value":              {with("    upstream: web\n", "    balance: round\n"), `c.yaml:8:14: "round" is none of round-robin, least-connections, random-two, first or maglev`},
+		"duration":           {with("    upstream: web\n", "    connect_timeout: 5\n"), `c.yaml:8:22: "5" is no time to wait: want one like 250ms`},
+		"zero duration":      {with("    upstream: web\n", "    connect_timeout: 0s\n"), `c.yaml:8:22: "0s" is no time to wait`},
+		"number":             {with("    upstream: web\n    max_connections: many\n", ""), `c.yaml:5:22: "many" is no number`},
+		"negative":           {with("    upstream: web\n    max_connections: -1\n", ""), `c.yaml:5:22: "-1" is no number: want a whole one, 0 or more`},
+		"percent":            {with("    upstream: web\n", "    panic_threshold: 50\n"), `c.yaml:8:22: "50" is no part of a whole: want one like 50%`},
+		"bool":               {with("    upstream: web\n    socket: {mptcp: yes}\n", ""), `c.yaml:5:21: "yes" is neither true nor false`},
+		"list for one":       {with("    upstream: [web]\n", ""), `c.yaml:4:15: want one value, not a list`},
+		"keys for one":       {with("    upstream: {a: b}\n", ""), `want one value, not keys`},
+		"one for keys":       {with("    upstream: web\n    limits: 3s\n", ""), `c.yaml:5:13: want keys (idle, half_close`},
+		"missing key":        {"listeners:\n  web:\n    upstream: web\nupstreams:\n  web: {servers: [\"10.0.0.1:1\"]}\n", `c.yaml:3:5: "address" is missing`},
+		"nothing":            {"", `c.yaml: there is no listener: want at least one`},
+		"address":            {strings.Replace(minimal, `":443"`, `"443"`, 1), `c.yaml:3:18: address "443": missing port in address: want host:port`},
+		"server":             {strings.Replace(minimal, "10.0.0.1:443", "10.0.0.1:0", 1), `nothing can be reached at port 0`},
+		"server name":        {with("    routes: [{sni: \"*\", upstream: web}]\n", ""), `c.yaml:4:20: "*" is no name of a server: want one like www.example.org or *.example.org`},
+		"no way":             {with("    max_connections: 1\n", ""), `there is no way to go: want an upstream, or routes`},
+		"dead route":         {with("    upstream: web\n    routes: [{upstream: web}]\n", ""), `this route matches every connection: none can get to what comes after it`},
+		"name without tls":   {with("    routes: [{sni: a.org, protocol: ssh, upstream: web}]\n", ""), `only TLS clients send names`},
+		"reject and go":      {with("    routes: [{sni: a.org, reject: true, upstream: web}]\n", ""), `reject and upstream exclude each other`},
+		"hash":               {with("    upstream: web\n", "    hash: sni\n"), `only balance: maglev hashes anything`},
+		"escape":             {with("    upstream: web\n", "    health: {send: 'PING\\q'}\n"), `after a backslash`},
+		"status":             {with("    upstream: web\n", "    health: {http: {status: ok}}\n"), `status "ok": want one like 200`},
+		"variable":           {strings.Replace(minimal, ":443", ":${NOPORT}", 1), `c.yaml:3:18: environment variable NOPORT is not set: set it, or write ${NOPORT:-default}`},
+		"dollar":             {strings.Replace(minimal, ":443", ":$PORT", 1), `want ${NAME} for an environment variable`},
+		"twice":              {with("    upstream: web\n", "") + "  web: {servers: [\"10.0.0.2:1\"]}\n", `c.yaml:8:3: `},
+		"server twice":       {strings.Replace(minimal, `["10.0.0.1:443"]`, `["10.0.0.1:443", "10.0.0.1:443"]`, 1), `server "10.0.0.1:443" is there twice: see number 1`},
+		"address twice":      {minimal + "\n", ""},
+		"alias":              {"x: &a 1\n" + minimal, `there is no key "x" here`},
+		"anchor":             {strings.Replace(minimal, `":443"`, `&a ":443"`, 1), `anchors and aliases are not supported`},
+		"name":               {strings.Replace(minimal, "  web: {address", "  \"we b\": {address", 1), `name "we b": want letters, digits, - _ and . only`},
+		"broken":             {"listeners: [\n", `c.yaml:1:`},
+		"documents":          {minimal + "---\n" + minimal, `several documents`},
+		"admin":              {minimal + "admin: 127.0.0.1:1\n", `c.yaml:6:8: address "127.0.0.1:1": want unix:/path`},
+		"included not there": {"include: more.yaml\n" + minimal, `c.yaml:1:10: read more.yaml: file does not exist`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := load(tc.text)
+			if tc.want == "" {
+				if err != nil {
+					t.Errorf("error %v, want none", err)
+				}
+				return
+			}
+			var ps Problems
+			if !errors.As(err, &ps) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+// All mistakes are told at once, in the order of the file.
+func TestEveryMistake(t *testing.T) {
+	t.Parallel()
+	_, err := load("listeners:\n  a: {adress: \":1\", upstream: web}\n  b: {address: \":1\", upstrem: web}\nupstreams:\n  web: {servers: [\"x:1\"], attempts: few}\n")
+	var ps Problems
+	if !errors.As(err, &ps) {
+		t.Fatal(err)
+	}
+	var lines []int
+	for _, p := range ps {
+		lines = append(lines, p.Line)
+	}
+	if !slices.IsSorted(lines) || !slices.Contains(lines, 2) || !slices.Contains(lines, 3) || !slices.Contains(lines, 5) {
+		t.Errorf("lines %v of\n%v", lines, err)
+	}
+}
+
+func TestInclude(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{
+		"etc/c.yaml":        "include: [conf.d/*.yaml, web.yaml]\nlisteners:\n  web: {address: \":443\", upstream: web}\n",
+		"etc/web.yaml":      "upstreams:\n  web: {servers: [\"10.0.0.1:1\"]}\n",
+		"etc/conf.d/a.yaml": "listeners:\n  a: {address: \":1\", upstream: web}\n",
+		"etc/conf.d/b.yaml": "listeners:\n  b: {address: \":2\", upstream: web}\n",
+	}
+	f, err := memory(files, nil).Load("etc/c.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Listeners) != 3 || len(f.Upstreams) != 1 {
+		t.Errorf("%d listeners, %d upstreams", len(f.Listeners), len(f.Upstreams))
+	}
+	// Nothing is said twice, and each mistake has the file that it is in.
+	files["etc/conf.d/b.yaml"] = "listeners:\n  a: {address: \":2\", upstream: web}\ndrain: {timeout: soon}\n"
+	_, err = memory(files, nil).Load("etc/c.yaml")
+	for _, want := range []string{
+		`etc/conf.d/b.yaml:2:3: "a" was said before, at etc/conf.d/a.yaml:2`,
+		`etc/conf.d/b.yaml:3:18: "soon" is no duration`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v\nwant %s", err, want)
+		}
+	}
+	// A circle ends.
+	files["etc/conf.d/b.yaml"] = "include: ../c.yaml\n"
+	if _, err = memory(files, nil).Load("etc/c.yaml"); err == nil || !strings.Contains(err.Error(), "included twice") {
+		t.Errorf("a circle: %v", err)
+	}
+}
+
+// The descriptions of the schema are the comments of the source.
+func TestDocsAreCurrent(t *testing.T) {
+	t.Parallel()
+	docs, err := fielddocs.Read("file.go", "../config.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(docs, fieldDocs()) {
+		t.Error("docs_gen.go is out of date: go generate ./proxy/config")
+	}
+}
+
+// Every key has a comment, and every default can be read.
+func TestEveryKey(t *testing.T) {
+	t.Parallel()
+	docs := fieldDocs()
+	seen := make(map[reflect.Type]bool)
+	var walk func(reflect.Type)
+	walk = func(typ reflect.Type) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice || typ.Kind() == reflect.Map {
+			typ = typ.Elem()
+		}
+		if seen[typ] || typ.Kind() != reflect.Struct || setting.IsScalar(typ) {
+			return
+		}
+		seen[typ] = true
+		for _, f := range setting.Fields(typ) {
+			if docs[f.Owner.Name()+"."+f.Name] == "" {
+				t.Errorf("%s.%s has no comment", f.Owner.Name(), f.Name)
+			}
+			walk(f.Type)
+		}
+		v := reflect.New(typ)
+		setting.Fill(v.Interface()) // panics at a default that can't be read
+	}
+	walk(reflect.TypeFor[File]())
+	if len(seen) < 12 {
+		t.Errorf("only %d structures", len(seen))
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add(minimal)
+	f.Add("listeners:\n  web:\n    address: [\":443\", \"unix:/x\"]\n    routes:\n      - {sni: [a.org, \"*.b.org\"], upstream: web}\nupstreams:\n  web:\n    servers: [a:1]\n    health: {send: '\\x00', http: {}}\n")
+	f.Add("include: x\n<<: *a\nlog: {level: debug}\n")
+	f.Add("listeners: &a [*a]\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		file, err := load(text)
+		if err == nil {
+			if problems := file.Config.Check(); problems != nil {
+				t.Fatalf("loaded with %v", problems)
+			}
+			return
+		}
+		var ps Problems
+		if !errors.As(err, &ps) || len(ps) == 0 {
+			t.Fatalf("error %v is no list of problems", err)
+		}
+		for _, p := range ps {
+			if p.Message == "" || p.File == "" {
+				t.Fatalf("problem %+v", p)
+			}
+		}
+	})
+}

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"encoding/json"
+	"log/slog"
+	"reflect"
+
+	"github.com/spliced-io/spliced/proxy/internal/setting"
+	"github.com/spliced-io/spliced/splice"
+)
+
+//go:generate go run ./gen
+
+// schema is as much of JSON Schema (draft 2020-12) as is used here.
+type schema struct {
+	Schema      string            `json:"$schema,omitempty"`
+	Title       string            `json:"title,omitempty"`
+	Ref         string            `json:"$ref,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Default     string            `json:"default,omitempty"`
+	Type        any               `json:"type,omitempty"`
+	Enum        []string          `json:"enum,omitempty"`
+	Pattern     string            `json:"pattern,omitempty"`
+	AnyOf       []schema          `json:"anyOf,omitempty"`
+	Items       *schema           `json:"items,omitempty"`
+	MinItems    int               `json:"minItems,omitempty"`
+	Properties  map[string]schema `json:"properties,omitempty"`
+	Required    []string          `json:"required,omitempty"`
+	Additional  any               `json:"additionalProperties,omitempty"` // false, or a schema
+	Defs        map[string]schema `json:"$defs,omitempty"`
+}
+
+// Schema returns the JSON Schema of [File].
+func Schema() []byte {
+	g := generator{docs: fieldDocs(), defs: map[string]schema{
+		"variable": {Type: "string", Pattern: `\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}`, Description: "environment variables"},
+	}}
+	root := g.structure(reflect.TypeFor[File]())
+	root.Schema = "https://json-schema.org/draft/2020-12/schema"
+	root.Title = "configuration of spliced run"
+	root.Defs = g.defs
+	b, err := json.MarshalIndent(root, "", "  ")
+	if err != nil {
+		panic(err) // strings, maps and slices of them
+	}
+	return append(b, '\n')
+}
+
+type generator struct {
+	docs map[string]string
+	defs map[string]schema
+}
+
+func (g *generator) of(t reflect.Type) schema {
+	switch {
+	case t.Kind() == reflect.Pointer:
+		return schema{AnyOf: []schema{g.of(t.Elem()), {Type: "null"}}}
+	case setting.IsScalar(t):
+		return scalarSchema(t)
+	case t.Kind() == reflect.Struct:
+		name := t.Name()
+		if _, ok := g.defs[name]; !ok {
+			g.defs[name] = schema{} // it is being made
+			g.defs[name] = g.structure(t)
+		}
+		ref := schema{Ref: "#/$defs/" + name}
+		for _, f := range setting.Fields(t) {
+			if f.Short {
+				return schema{AnyOf: []schema{g.of(f.Type), ref}}
+			}
+		}
+		return ref
+	case t.Kind() == reflect.Map:
+		return schema{Type: "object", Additional: g.of(t.Elem())}
+	case t.Kind() == reflect.Slice:
+		e := g.of(t.Elem())
+		return schema{AnyOf: []schema{{Type: "array", Items: &e, MinItems: 1}, e}}
+	}
+	panic("config: no schema for a " + t.String())
+}
+
+func scalarSchema(t reflect.Type) schema {
+	variable := schema{Ref: "#/$defs/variable"}
+	one := func(values ...string) schema { return schema{AnyOf: []schema{{Enum: values}, variable}} }
+	switch t {
+	case reflect.TypeFor[splice.Engine]():
+		return one("auto", "copy", "splice", "sockmap", "wire")
+	case reflect.TypeFor[slog.Level]():
+		return one("debug", "info", "warn", "error")
+	}
+	if vs, ok := reflect.Zero(t).Interface().(setting.Values); ok {
+		return one(vs.Values()...)
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return schema{AnyOf: []schema{{Type: "boolean"}, variable}}
+	case reflect.Int:
+		return schema{AnyOf: []schema{{Type: "integer"}, variable}}
+	}
+	return schema{Type: []string{"string", "integer", "number"}}
+}
+
+func (g *generator) structure(t reflect.Type) schema {
+	s := schema{Type: "object", Properties: make(map[string]schema), Additional: false}
+	for _, f := range setting.Fields(t) {
+		p := g.of(f.Type)
+		p.Description, p.Default = g.docs[f.Owner.Name()+"."+f.Name], f.Default
+		s.Properties[f.Key] = p
+		if f.Required {
+			s.Required = append(s.Required, f.Key)
+		}
+	}
+	return s
+}
