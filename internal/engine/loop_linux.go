@@ -51,6 +51,7 @@ type command struct {
 	what verb
 	s    *Session
 	a    *Acceptor
+	back *returned
 }
 
 type verb uint8
@@ -59,10 +60,13 @@ const (
 	join     verb = iota // take the session in
 	stop                 // read nothing more, deliver what is on the way
 	stopNow              // give back what is on the way
+	abortNow             // end with a RST to both sides
+	leaveNow             // end, if it is spliced for good, and leave the flow
 	listen               // accept from a
 	resume               // accept from a again
 	deaf                 // accept from a no more
 	wireNews             // the program has reported something
+	wireBack             // sockets were made again
 )
 
 const (
@@ -261,6 +265,8 @@ func (l *loop) obey() {
 			l.ear(c.a).open(l)
 		case c.what == deaf:
 			l.deaf(c.a)
+		case c.what == wireBack:
+			c.s.wireBack(l, c.back)
 		case c.s.over:
 		case c.what == wireNews:
 			c.s.wireNews(l)
@@ -272,6 +278,13 @@ func (l *loop) obey() {
 			c.s.run(l) // a last attempt to deliver
 			if !c.s.over {
 				c.s.stopNow(l)
+			}
+		case c.what == abortNow:
+			c.s.abortNow(l)
+		case c.what == leaveNow:
+			if c.s.wire.carried() {
+				c.s.wire.back.leave = true
+				c.s.run(l)
 			}
 		}
 	}

@@ -25,7 +25,7 @@ type Reactor struct {
 	turn   int
 	joined map[uint64]struct{} // cookies of the sockets in use
 
-	wire wirePlane
+	wire wirePlanes
 }
 
 // Start joins two sockets. On success their descriptors belong to the session.

@@ -145,6 +145,15 @@ func (s *Session) Stop(ctx context.Context) Result {
 	return s.Result()
 }
 
+// Abort ends the session with a RST to both sides, soon. Nothing can be taken
+// from it afterwards.
+func (s *Session) Abort() { s.loop.post(command{what: abortNow, s: s}) }
+
+// Leave ends the session if its packets are spliced under the name of an instance:
+// the flow goes on without this process, until the next of that name adopts it.
+// Other sessions go on.
+func (s *Session) Leave() { s.loop.post(command{what: leaveNow, s: s}) }
+
 // Take gives up the descriptors of an owned session that was stopped. ok is
 // false if the session has closed them, or they were taken before.
 func (s *Session) Take() (a, b int, ok bool) {
@@ -187,9 +196,6 @@ func (s *Session) run(l *loop) {
 	}
 	if s.wire.carried() {
 		s.wire.step(l, s)
-		if s.stopping {
-			s.stopAll(l, Stopped, ErrStopped)
-		}
 		s.settle(l)
 		return
 	}
@@ -342,8 +348,30 @@ func (s *Session) part(l *loop) {
 
 // stopNow ends what a Stop could not end in time.
 func (s *Session) stopNow(l *loop) {
+	if s.wire.carried() {
+		s.wire.hurry(l)
+		s.settle(l)
+		return
+	}
 	s.abortBy = s.patience(l)
 	s.tryAbort(l)
+	s.stopAll(l, Stopped, ErrStopped)
+}
+
+// abortNow ends the session with a RST to both sides.
+func (s *Session) abortNow(l *loop) {
+	if s.dial != nil {
+		s.stopping = true
+		s.run(l)
+		return
+	}
+	s.stopping = false // nobody gets the sockets
+	if !s.wire.carried() {
+		s.parted, s.abortAt = true, 0
+		for i := range s.ends {
+			s.ends[i].reset()
+		}
+	}
 	s.stopAll(l, Stopped, ErrStopped)
 }
 

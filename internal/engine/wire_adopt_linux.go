@@ -11,6 +11,7 @@ import (
 func (w *wiring) meta(s *Session) wire.Meta {
 	return wire.Meta{
 		Base: w.base, Started: s.started.UnixNano(),
+		Max:  [2]int64{s.dirs[0].max, s.dirs[1].max},
 		Idle: int64(s.limits.Idle), HalfClose: int64(s.limits.HalfClose), Lifetime: int64(s.limits.Lifetime),
 	}
 }
@@ -45,10 +46,16 @@ func (r *Reactor) AdoptWire(policy WirePolicy, accepted func(s *Session, a, b ne
 		s.wire = &wiring{pair: a.Pair, phase: wireOn, base: a.Meta.Base}
 		s.wire.stats.Switched = true
 		for i := range s.dirs {
+			s.wire.before[i] = uint32(Copy)<<8 | uint32(WhyNoBytes)
+		}
+		for i := range s.dirs {
 			s.ends[i] = endpoint{session: s, fd: -1, slot: -1}
-			s.dirs[i].init(&s.ends[i], &s.ends[1-i], 0, nil)
+			s.dirs[i].init(&s.ends[i], &s.ends[1-i], a.Meta.Max[i], nil)
 			s.dirs[i].out.Store(a.Meta.Base[i])
 			s.dirs[i].choice.view.Store(uint32(Wire)<<8 | uint32(WhyHandedOver))
+		}
+		if v, err := a.Pair.Look(); err == nil { // else its first look says so
+			_ = a.Pair.Limit(s.wire.roomLeft(s, &v)) // and ends what its predecessor had begun
 		}
 		s.wired.Store(&wired{pair: a.Pair, base: a.Meta.Base})
 		s.started = time.Unix(0, a.Meta.Started)

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"syscall"
 	"time"
 
@@ -43,13 +42,14 @@ var ErrHandOver = errors.New("hand-over failed")
 type wirePhase uint8
 
 const (
-	wireWaiting  wirePhase = iota // not worth it yet
-	wireWatching                  // in the table
-	wireArming                    // to be spliced when it is at rest
-	wireClosing                   // brought to rest
-	wireLeaving                   // spliced; the sockets are still there
-	wireOn                        // spliced
-	wireOff                       // not to be spliced
+	wireWaiting   wirePhase = iota // not worth it yet
+	wireWatching                   // in the table
+	wireArming                     // to be spliced when it is at rest
+	wireClosing                    // brought to rest
+	wireLeaving                    // spliced; the sockets are still there
+	wireOn                         // spliced
+	wireReturning                  // spliced, to be taken back when it is at rest
+	wireOff                        // not to be spliced
 )
 
 // A wiring is a session's way to the engine wire. Its loop owns it.
@@ -63,72 +63,28 @@ type wiring struct {
 	armed  int64         // bytes moved when the pair was armed, -1 if it is not
 	most   time.Duration // bounds the current attempt
 	pause  time.Duration
-	base   [2]int64 // bytes delivered before the switch
+	base   [2]int64  // bytes delivered before the switch
+	before [2]uint32 // the choices before it
+	back   takingBack
 	stats  WireStats
-}
-
-// wirePlane is the reactor's plane.
-type wirePlane struct {
-	mu      sync.Mutex
-	plane   *wire.Plane
-	opening bool
-	err     error
-	failed  time.Time
-}
-
-// wireRetry is how long a failure to open the plane is believed.
-const wireRetry = time.Minute
-
-// OpenWire makes sure that the program is loaded. The error says what is
-// missing.
-func (r *Reactor) OpenWire(config wire.Config) (*wire.Plane, error) {
-	w := &r.wire
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.plane != nil && w.plane.Alive() {
-		return w.plane, nil
-	}
-	plane, err := wire.Open(config)
-	w.plane, w.err, w.failed = plane, err, time.Now()
-	return plane, err
-}
-
-// get returns the plane if there is one. Else it has one opened, unless that
-// has failed lately.
-func (w *wirePlane) get(r *Reactor, config wire.Config) (*wire.Plane, error) {
-	if !w.mu.TryLock() {
-		return nil, nil // it is being opened
-	}
-	defer w.mu.Unlock()
-	switch {
-	case w.plane != nil && w.plane.Alive():
-		return w.plane, nil
-	case w.err != nil && time.Since(w.failed) < wireRetry:
-		return nil, w.err
-	case !w.opening:
-		w.opening = true
-		go func() { // loading takes milliseconds: too long for a loop
-			_, _ = r.OpenWire(config)
-			w.mu.Lock()
-			w.opening = false
-			w.mu.Unlock()
-		}()
-	}
-	return nil, nil
 }
 
 // wireFor returns the wiring of a session to be, nil for none.
 func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
-	if k == Wire {
-		policy = WirePolicy{Upgrade: true, Instance: policy.Instance, Root: policy.Root}
-	}
-	if k != Wire && k != Auto || !policy.Upgrade {
+	switch {
+	case k == Wire:
+		policy = WirePolicy{Upgrade: true, AfterBytes: 0, AfterAge: 0, Instance: policy.Instance, Root: policy.Root}
+	case k != Auto || !policy.Upgrade:
 		return nil
+	default:
+		if policy.AfterBytes == 0 {
+			policy.AfterBytes = WireAfterBytes
+		}
+		if policy.AfterAge == 0 {
+			policy.AfterAge = WireAfterAge
+		}
 	}
 	w := &wiring{policy: policy, most: wireClosed, pause: wirePause}
-	if limits.MaxAToB != 0 || limits.MaxBToA != 0 {
-		w.refuse(wire.Limited)
-	}
 	if limits.braked() {
 		w.refuse(wire.Braked)
 	}
@@ -190,7 +146,9 @@ func (w *wiring) clamp(a, b int) {
 
 // carried says whether packets are spliced, so that the sockets are not to be
 // touched.
-func (w *wiring) carried() bool { return w != nil && (w.phase == wireLeaving || w.phase == wireOn) }
+func (w *wiring) carried() bool {
+	return w != nil && (w.phase == wireLeaving || w.phase == wireOn || w.phase == wireReturning)
+}
 
 func (w *wiring) refuse(why wire.Refusal) {
 	w.phase, w.at = wireOff, 0
@@ -224,6 +182,7 @@ func (w *wiring) step(l *loop, s *Session) {
 			w.leave(l, s)
 		}
 	}
+	w.goOn(l, s)
 	w.publish(s)
 }
 
@@ -277,7 +236,11 @@ func (w *wiring) consider(l *loop, s *Session) {
 	if !w.worth(l, s) {
 		return
 	}
-	plane, err := l.reactor.wire.get(l.reactor, wire.Config{Instance: w.policy.Instance, Root: w.policy.Root})
+	if !w.room(s) {
+		w.refuse(wire.Limited)
+		return
+	}
+	plane, err := l.reactor.wire.get(l.reactor, w.policy.config())
 	if err != nil {
 		w.refuse(wire.Denied)
 		return
@@ -323,6 +286,10 @@ func (w *wiring) arm(l *loop, s *Session) bool {
 		if s.dirs[i].held() > 0 || s.ends[i].readable {
 			return false
 		}
+	}
+	if !w.room(s) {
+		w.withdraw(l, s, wire.Limited)
+		return true
 	}
 	switch err := w.pair.Arm(); err {
 	case nil:
@@ -422,11 +389,13 @@ func (w *wiring) switched(l *loop, s *Session) {
 	w.phase, w.at = wireLeaving, l.now+wireSettle
 	for i := range s.dirs {
 		w.base[i] = s.dirs[i].out.Load()
+		w.before[i] = s.dirs[i].choice.view.Load()
 		s.dirs[i].choice.view.Store(uint32(Wire)<<8 | uint32(WhyHandedOver))
 	}
 	s.wired.Store(&wired{pair: w.pair, base: w.base})
 	_ = w.pair.Record(w.meta(s)) // a full table: then nobody adopts it
 	_ = w.pair.Announce()        // lost, as any packet can be: a persist timer does it then
+	w.pair.Hush()
 	w.publish(s)
 }
 
@@ -461,6 +430,9 @@ func (w *wiring) leave(l *loop, s *Session) {
 
 // refresh takes over what the program has counted, and ends what has ended.
 func (w *wiring) refresh(l *loop, s *Session) {
+	if w.back.building {
+		return // all is counted, and the entries may be gone
+	}
 	v, err := w.pair.Look()
 	if err != nil {
 		// Somebody took the entries out, by spliced flows --purge.
@@ -469,6 +441,9 @@ func (w *wiring) refresh(l *loop, s *Session) {
 		return
 	}
 	w.count(s, &v)
+	if w.phase == wireOn {
+		w.watchLimits(l, s, &v)
+	}
 	if moved := l.now - time.Duration(sys.Monotonic()-v.LastMoved); v.LastMoved > 0 && moved > s.active {
 		s.active = moved
 		s.progress.Store(int64(moved))
@@ -492,6 +467,7 @@ func (w *wiring) refresh(l *loop, s *Session) {
 		w.pair.Finish()
 		s.wired.Store(nil)
 	}
+	w.goOn(l, s)
 	w.publish(s)
 	s.settle(l)
 }
@@ -565,6 +541,7 @@ func (w *WireStats) take(v *wire.View) {
 	for i, f := range v.Flows {
 		w.Packets[i], w.Retransmits[i] = f.Packets, f.Retransmits
 		w.Errors[i] = f.Errors
+		w.Delivered[i] = v.Delivered[i]
 	}
 }
 

@@ -272,11 +272,6 @@ func TestWireEnds(t *testing.T) {
 		{"client resets", engine.Limits{}, func(_ *testing.T, _ *relay, c *net.TCPConn) { _ = c.SetLinger(0); c.Close() }, "reset-by-source", "reset-by-drain", nil},
 		{"idle", engine.Limits{Idle: 300 * time.Millisecond}, nil, "idle", "idle", syscall.ECONNRESET},
 		{"lifetime", engine.Limits{Lifetime: 500 * time.Millisecond}, nil, "lifetime", "lifetime", syscall.ECONNRESET},
-		{"stop", engine.Limits{}, func(t *testing.T, r *relay, _ *net.TCPConn) {
-			if _, err := io.WriteString(r.stdin, "stop\n"); err != nil {
-				t.Fatal(err)
-			}
-		}, "stopped", "stopped", syscall.ECONNRESET},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := wireChain(t)

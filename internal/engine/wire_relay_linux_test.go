@@ -33,8 +33,9 @@ type relaySpec struct {
 
 // wireNumbers are the fields of engine.WireStats that have a decoder.
 type wireNumbers struct {
-	Switched                     bool
+	Switched, Returned           bool
 	Attempts                     int
+	Delivered                    [2]int64
 	Closed                       time.Duration
 	Packets, Retransmits, Errors [2]uint64
 }
@@ -53,7 +54,7 @@ type relay struct {
 // A relayResult is what is left of a session; Live if it has not ended.
 type relayResult struct {
 	Live           bool
-	Flows          int // adopted, on the first line of an instance; or spliced, when asked
+	Flows          int // given back by a stop; adopted, on the first line of an instance; or spliced, when asked
 	Client         string
 	AToB, BToA     int64
 	ReasonA        string
@@ -125,7 +126,7 @@ func summary(client string, st engine.Stats) relayResult {
 	}
 	if w := st.Wire; w != nil {
 		res.Refused = w.Refused.String()
-		res.Wire = wireNumbers{w.Switched, w.Attempts, w.Closed, w.Packets, w.Retransmits, w.Errors}
+		res.Wire = wireNumbers{w.Switched, w.Returned, w.Attempts, w.Delivered, w.Closed, w.Packets, w.Retransmits, w.Errors}
 	}
 	return res
 }
@@ -209,11 +210,48 @@ func runRelay(spec relaySpec) error {
 		case "stop":
 			for _, h := range live {
 				h.session.Stop(context.Background())
+				goOn(h)
 			}
 		}
 	}
 	a.Close()
 	return nil
+}
+
+// goOn carries what a stopped session has given back, by plain reading and
+// writing, and says whether there was anything to carry.
+func goOn(h *relayHandler) {
+	a, b, ok := h.session.Take()
+	if !ok {
+		h.out.say(relayResult{Failed: "nothing was given back"})
+		return
+	}
+	var conns [2]*net.TCPConn
+	for i, fd := range []int{a, b} {
+		f := os.NewFile(uintptr(fd), "socket")
+		c, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			h.out.say(relayResult{Failed: err.Error()})
+			return
+		}
+		conns[i] = c.(*net.TCPConn)
+	}
+	h.out.say(relayResult{Flows: 1})
+	go func() { // until the process ends
+		var n [2]int64
+		var wg sync.WaitGroup
+		for i := range conns {
+			wg.Go(func() {
+				n[i], _ = io.Copy(conns[1-i], conns[i])
+				_ = conns[1-i].CloseWrite()
+			})
+		}
+		wg.Wait()
+		h.out.say(relayResult{Client: h.client, AToB: n[0], BToA: n[1], ReasonA: "by hand"})
+		conns[0].Close()
+		conns[1].Close()
+	}()
 }
 
 // startRelay runs a relay inside a namespace until the test ends.

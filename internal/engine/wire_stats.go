@@ -6,11 +6,17 @@ import "time"
 // takes privileges. The zero value says never.
 type WirePolicy struct {
 	Upgrade    bool
-	AfterBytes int64         // once that many bytes were moved, both directions together
-	AfterAge   time.Duration // or that long after the start, whichever comes first
+	AfterBytes int64         // once that many bytes were moved, both directions together; 0 is WireAfterBytes
+	AfterAge   time.Duration // or that long after the start, whichever comes first; 0 is WireAfterAge
 	Instance   string        // flows outlive the process under this name; empty: they don't
 	Root       string        // where they are pinned; empty is the usual place
 }
+
+// When a hand-over is worth it, if nobody says so: docs/wire.md.
+const (
+	WireAfterBytes = 1 << 20
+	WireAfterAge   = time.Second
+)
 
 // WireStats is a session's way to the engine wire, and what the program has
 // seen of it. Pairs are a's and b's packets.
@@ -19,6 +25,9 @@ type WireStats struct {
 	Attempts    int           // hand-overs begun
 	Closed      time.Duration // for so long the windows were closed, to bring it to rest
 	Refused     Why           // WhyNoBytes if it was not
+	Returned    bool          // it was taken back: sockets carry it again
+	Left        bool          // it goes on without this process
+	Delivered   [2]int64      // bytes that were carried by the program
 	Packets     [2]uint64     // since the hand-over
 	Retransmits [2]uint64     // of these, starting in what was seen before
 	Errors      [2]uint64     // segments that could not be translated, and were dropped

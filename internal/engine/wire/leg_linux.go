@@ -129,6 +129,14 @@ func (l *leg) key() bpf.WireKey { return bpf.WireKeyOf(l.peer, l.local) }
 
 func (l *leg) scaled() bool { return l.info.Options&sys.TCPWindowScale != 0 }
 
+// sendScale is the shift of the windows that the peer announces.
+func (l *leg) sendScale() uint8 {
+	if l.scaled() {
+		return l.info.SendScale
+	}
+	return 0
+}
+
 func (l *leg) stamped() bool { return l.info.Options&sys.TCPTimestamps != 0 }
 
 // compare says whether the two can talk to each other.

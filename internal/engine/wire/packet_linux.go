@@ -14,12 +14,13 @@ type segment struct {
 	from, to         netip.AddrPort
 	seq, ack         uint32
 	window           uint16 // as in the packet
-	reset            bool
+	reset, fin       bool
 	stamped          bool
 	stamp, stampEcho uint32
 }
 
 const (
+	flagFIN = 1
 	flagRST = 4
 	flagACK = 16
 )
@@ -40,6 +41,9 @@ func (s *segment) bytes() []byte {
 	tcp[13] = flagACK
 	if s.reset {
 		tcp[13] |= flagRST
+	}
+	if s.fin {
+		tcp[13] |= flagFIN
 	}
 	binary.BigEndian.PutUint16(tcp[14:], s.window)
 	if s.stamped {

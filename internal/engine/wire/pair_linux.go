@@ -14,6 +14,10 @@ import (
 // packets, then those that splice them. One goroutine at a time changes it;
 // [Pair.Look] is for anybody.
 type Pair struct {
+	// Room is how many bytes of a and of b may go across once [Pair.Arm] has
+	// the pair spliced; negative is any number. See [Pair.Limit].
+	Room [2]int64
+
 	plane *Plane
 	legs  [2]leg // a, b
 	keys  [2]bpf.WireKey
@@ -46,7 +50,7 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 			p.unclaim()
 		}
 	}()
-	pair := &Pair{plane: p, news: news}
+	pair := &Pair{plane: p, news: news, Room: [2]int64{-1, -1}}
 	for i, fd := range [...]int{a, b} {
 		l := &pair.legs[i]
 		if why, err := l.inspect(fd); why != 0 {
@@ -227,6 +231,9 @@ func (pair *Pair) Arm() error {
 			Rewrite: pair.rewrite(from, to, &flows[i], &flows[1-i]),
 		}
 	}
+	if err := pair.limit(); err != nil {
+		return err
+	}
 	return pair.plane.objects.Arm(&pair.sides)
 }
 
@@ -267,7 +274,7 @@ func (pair *Pair) rewrite(from, to *leg, flow, back *bpf.WireFlow) bpf.WireRewri
 		r.TsecrAdd = back.Tsval - (from.stamp + stampAhead) // the inverse of the way back
 	}
 	if from.scaled() {
-		r.WindowIn = from.info.SendScale
+		r.WindowIn = from.sendScale()
 	}
 	if to.scaled() {
 		r.WindowOut = to.info.ReceiveScale
@@ -299,6 +306,16 @@ func (pair *Pair) Announce() error {
 	return errors.Join(errs...)
 }
 
+// Hush keeps the sockets of a spliced pair from speaking when this process dies:
+// closed in repair mode, a socket sends no FIN.
+func (pair *Pair) Hush() {
+	for i := range pair.legs {
+		if sys.SetRepair(pair.legs[i].fd, sys.RepairOn) == nil {
+			_ = sys.SetRepairQueue(pair.legs[i].fd, sys.ReceiveQueue)
+		}
+	}
+}
+
 // Settle dissolves the sockets once every packet that was on its way to them at
 // the switch has arrived. ErrRace: one of them carried data.
 func (pair *Pair) Settle() error {
@@ -326,6 +343,7 @@ func (pair *Pair) Dissolve() {
 // A View is what is known of a spliced pair.
 type View struct {
 	Delivered [2]int64 // bytes of a's and of b's that the other has acknowledged, since the switch
+	Crossed   [2]int64 // these, and what has gone across and is not acknowledged yet
 	FIN       [2]bool  // a's, b's FIN was acknowledged
 	Reset     [2]bool  // a, b has sent a RST
 	LastMoved int64    // ns, CLOCK_MONOTONIC; 0 if nothing has moved since the switch
@@ -334,6 +352,12 @@ type View struct {
 
 // Look reads the entries. ENOENT: they are gone.
 func (pair *Pair) Look() (v View, err error) {
+	// Others than the pair's owner look too, and don't keep the plane.
+	pair.plane.life.RLock()
+	defer pair.plane.life.RUnlock()
+	if pair.plane.released {
+		return v, syscall.ENOENT
+	}
 	for i := range pair.keys {
 		if v.Flows[i], err = pair.plane.objects.Flow(&pair.keys[i]); err != nil {
 			return v, err
@@ -344,6 +368,10 @@ func (pair *Pair) Look() (v View, err error) {
 		v.Delivered[i] = int64(back.AckedBytes)
 		if v.FIN[i] = f.Fin != 0 && back.FinAcked != 0; v.FIN[i] {
 			v.Delivered[i]--
+		}
+		v.Crossed[i] = v.Delivered[i] + int64(int32(f.End-acked(&v, i)))
+		if f.Fin != 0 && !v.FIN[i] {
+			v.Crossed[i]--
 		}
 		v.Reset[i] = f.Verdict == bpf.WireEndedRST
 		v.LastMoved = max(v.LastMoved, int64(f.LastMoved))
@@ -360,8 +388,13 @@ func (pair *Pair) Abort() {
 		flows[i], _ = pair.plane.objects.Flow(&pair.keys[i])
 	}
 	pair.remove()
+	pair.sayReset(&View{Flows: flows})
+}
+
+// sayReset sends both sides a RST, made of the last numbers seen.
+func (pair *Pair) sayReset(v *View) {
 	for i := range pair.legs {
-		mine, other := &flows[i], &flows[1-i]
+		mine, other := &v.Flows[i], &v.Flows[1-i]
 		l := &pair.legs[i]
 		s := segment{from: l.local, to: l.peer, reset: true, seq: mine.Acked, ack: mine.End}
 		// A peer that vanished: nobody is left to tell.
@@ -372,6 +405,12 @@ func (pair *Pair) Abort() {
 		}
 	}
 }
+
+// Kept says whether a spliced pair outlives this process.
+func (pair *Pair) Kept() bool { return pair.plane.kept }
+
+// Leave lets go of a spliced pair that goes on without this process.
+func (pair *Pair) Leave() { pair.plane.forget(pair) }
 
 // Withdraw takes out the entries of a pair that was not switched.
 func (pair *Pair) Withdraw() { pair.remove() }

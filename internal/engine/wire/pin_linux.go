@@ -26,7 +26,7 @@ const (
 	mountPoint = "/sys/fs/bpf"
 	// layout is the version of what is pinned. A program and a map of
 	// different layouts must not meet.
-	layout     = "v1"
+	layout     = "v2"
 	metaName   = "meta"
 	linkPrefix = "link-"
 )
@@ -43,6 +43,23 @@ type Meta struct {
 	Idle      int64    // limits, in nanoseconds
 	HalfClose int64
 	Lifetime  int64
+	Max       [2]int64 // bytes of a and of b that may cross, those of before included; 0 is any number
+	Legs      [2]MetaLeg
+}
+
+// A MetaLeg is what it takes to make a socket of one of the connections again.
+type MetaLeg struct {
+	MSS                              uint16 // as the peer announced it
+	Options, SendScale, ReceiveScale uint8
+	Pad                              [3]uint8
+}
+
+// A leg's part of what is left for a successor.
+func (l *leg) meta() MetaLeg {
+	return MetaLeg{
+		MSS: uint16(min(l.peerMSS, 65535)), Options: l.info.Options,
+		SendScale: l.info.SendScale, ReceiveScale: l.info.ReceiveScale,
+	}
 }
 
 func metaSpec(entries uint32) *ebpf.MapSpec {
@@ -170,6 +187,9 @@ func (pair *Pair) Record(m Meta) error {
 		return nil
 	}
 	m.B = pair.keys[1]
+	for i := range pair.legs {
+		m.Legs[i] = pair.legs[i].meta()
+	}
 	if err := pair.plane.meta.Put(&pair.keys[0], &m); err != nil {
 		return fmt.Errorf("record the flow: %w", err)
 	}
@@ -197,7 +217,7 @@ func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
 	metas := p.meta.Iterate()
 	for metas.Next(&key, &m) {
 		pair := &Pair{plane: p, keys: [2]bpf.WireKey{key, m.B}}
-		pair.fromKeys()
+		pair.restore(&m)
 		if _, err := pair.Look(); err != nil || !pair.Spliced() {
 			stale = append(stale, key)
 			continue
@@ -243,10 +263,16 @@ func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
 	return all, nil
 }
 
-func (pair *Pair) fromKeys() {
+func (pair *Pair) restore(m *Meta) {
 	for i, k := range pair.keys {
-		pair.legs[i] = leg{fd: -1, peer: k.From(), local: k.To()}
+		pair.legs[i] = leg{
+			fd: -1, peer: k.From(), local: k.To(), peerMSS: int(m.Legs[i].MSS),
+			info: sys.TCPInfo{
+				Options: m.Legs[i].Options, SendScale: m.Legs[i].SendScale, ReceiveScale: m.Legs[i].ReceiveScale,
+			},
+		}
 	}
+	pair.timestamps = pair.legs[0].stamped()
 }
 
 // Addrs returns the addresses of a and b, as this machine sees them.
@@ -318,7 +344,7 @@ func (t *Table) Flows() ([]Adopted, error) {
 	metas := t.plane.meta.Iterate()
 	for metas.Next(&key, &m) {
 		pair := &Pair{plane: t.plane, keys: [2]bpf.WireKey{key, m.B}}
-		pair.fromKeys()
+		pair.restore(&m)
 		all = append(all, Adopted{pair, m})
 	}
 	if err := metas.Err(); err != nil {

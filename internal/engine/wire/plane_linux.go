@@ -62,6 +62,9 @@ type Plane struct {
 	users     int // pairs in the table, retired ones too
 	closed    bool
 
+	life     sync.RWMutex // of the maps
+	released bool
+
 	stop chan struct{}
 	gone sync.WaitGroup
 }
@@ -368,6 +371,9 @@ func (p *Plane) finish() {
 func (p *Plane) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.released = true
 	if p.reader != nil {
 		_ = p.reader.Close()
 	}
