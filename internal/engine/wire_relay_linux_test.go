@@ -48,12 +48,14 @@ type relay struct {
 	stdin   io.WriteCloser
 	addr    string
 	results chan relayResult
+	early   []relayResult // ended before it was said how many were adopted
 	gone    chan error
 }
 
 // A relayResult is what is left of a session; Live if it has not ended.
 type relayResult struct {
 	Live           bool
+	Adopted        bool // the line that an instance begins with
 	Flows          int // given back by a stop; adopted, on the first line of an instance; or spliced, when asked
 	Client         string
 	AToB, BToA     int64
@@ -167,7 +169,7 @@ func runRelay(spec relaySpec) error {
 		if err != nil {
 			return err
 		}
-		out.say(relayResult{Flows: n})
+		out.say(relayResult{Adopted: true, Flows: n})
 	}
 	plan, err := reactor.Plan(engine.Plan{Kind: engine.Kind(spec.Kind), Limits: spec.Limits, Timeout: 5 * time.Second, Wire: spec.Policy})
 	if err != nil {
@@ -316,6 +318,28 @@ func (r *relay) end() {
 
 // result is the next one that is over.
 func (r *relay) result(t *testing.T) relayResult {
+	t.Helper()
+	if len(r.early) > 0 {
+		res := r.early[0]
+		r.early = r.early[1:]
+		return res
+	}
+	return r.next(t)
+}
+
+// adopted is how many flows the relay has found.
+func (r *relay) adopted(t *testing.T) int {
+	t.Helper()
+	for {
+		res := r.next(t)
+		if res.Adopted {
+			return res.Flows
+		}
+		r.early = append(r.early, res)
+	}
+}
+
+func (r *relay) next(t *testing.T) relayResult {
 	t.Helper()
 	select {
 	case res := <-r.results:
