@@ -56,7 +56,7 @@ type relay struct {
 type relayResult struct {
 	Live           bool
 	Adopted        bool // the line that an instance begins with
-	Flows          int // given back by a stop; adopted, on the first line of an instance; or spliced, when asked
+	Flows          int  // given back by a stop; adopted, on the first line of an instance; or spliced, when asked
 	Client         string
 	AToB, BToA     int64
 	ReasonA        string
