@@ -387,8 +387,9 @@ func (pair *Pair) Abort() {
 	for i := range pair.keys {
 		flows[i], _ = pair.plane.objects.Flow(&pair.keys[i])
 	}
-	pair.remove()
+	pair.takeOut()
 	pair.sayReset(&View{Flows: flows})
+	pair.plane.forget(pair)
 }
 
 // sayReset sends both sides a RST, made of the last numbers seen.
@@ -416,8 +417,12 @@ func (pair *Pair) Leave() { pair.plane.forget(pair) }
 func (pair *Pair) Withdraw() { pair.remove() }
 
 func (pair *Pair) remove() {
+	pair.takeOut()
+	pair.plane.forget(pair) // last: it has kept the plane
+}
+
+func (pair *Pair) takeOut() {
 	p := pair.plane
-	p.forget(pair)
 	for i := range pair.keys {
 		p.objects.Delete(&pair.keys[i])
 	}
