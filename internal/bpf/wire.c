@@ -8,12 +8,13 @@
 // packets come in by. It rewrites them so that A and C talk to each other, each
 // believing that it talks to B.
 //
-// While B's sockets still carry the pair, the entries only watch (PASS). When
-// user space has nothing left to move, it arms both entries with the numbers of
-// the sockets. The packet that finds the pair at rest by these numbers, an
-// acknowledgement or new data that carries one, switches both over (SPLICED):
-// nothing is kept from the sockets before, and nothing is lost. wire_control
-// arms and disarms, under the same locks as the packets take.
+// While B's sockets carry the pair, the entries only watch (PASS). Bytes keep
+// their order from one side to the other, so the distance between the two legs'
+// numbers of a byte is a constant, and no rest is needed to switch: from a cut
+// on, the end of what was passed up to the socket, data goes across (DRAINING),
+// while the sockets deliver what they have received before it. Both may deliver
+// the same bytes: they have the same numbers. When the receivers have
+// acknowledged all that the sockets ever received, all goes across (SPLICED).
 
 #include <linux/types.h>
 #include <linux/bpf.h>
@@ -35,11 +36,12 @@
 
 #define FLOWS_MAX 262144 // default size; the loader may change it
 #define OPTIONS_MAX 40	 // bytes of TCP options
-#define ROUND_MARK 0x5b11ced1 // a segment that waits for the outcome of another's switch
+#define SHOW_MARK 0x5b11ced1 // a copy of a segment, of which the socket is shown the acknowledgement
 
 enum state {
 	PASS,	 // the sockets carry the pair; take note
 	SPLICED, // rewrite and redirect
+	DRAINING, // that from the cut on; the sockets carry what is before it
 };
 
 enum verdict {
@@ -92,10 +94,13 @@ struct flow {
 	__u8 peer_finned; // peer_fin is valid
 	__u8 fin_acked;	  // this sender acknowledged the other side's FIN
 	__u32 end;	  // the highest number after data seen since the switch
-	__u32 arm_received; // what the socket had received when the entry was armed
-	__u32 arm_sent;	  // what it had sent
-	__u8 armed;
-	__u8 switching;	  // somebody is about to switch the pair, or to find that it can't be
+	__u32 cut;	  // data from here goes across
+	__u32 cut_ack;	  // an acknowledgement from here is of what went across
+	__u32 shown;	  // acknowledged, as far as the socket was told
+	__u32 owned;	  // what the other socket had received, in its peer's numbers: a floor
+			  // for acknowledgements that go there
+	__u32 promised;	  // the right edge that the other socket has announced, in its peer's numbers
+	__u32 from;	  // acked at the switch
 	__u8 barred;	  // bar is valid
 	__u8 bar_met;	  // something was dropped for it
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
@@ -106,7 +111,7 @@ struct flow {
 	__u64 acked_bytes; // of the other direction, acknowledged by this sender
 	__u64 retransmits; // segments that started before end
 	__u64 last_moved;  // ns: data or a FIN, or an acknowledgement of some
-	__u64 rounds;	   // of segments that came while the pair was being switched
+	__u64 shows;	   // copies made for the socket, while draining
 	__u64 errors;	   // segments that could not be rewritten: dropped
 	__u64 held_back;   // segments beyond the bar: dropped
 };
@@ -293,55 +298,6 @@ static __always_inline void report(const struct key *key)
 	bpf_ringbuf_submit(k, 0);
 }
 
-// at_rest: user space has moved all that the socket has received, which is all
-// that was passed to it; there was no FIN; and the peer has acknowledged all
-// that it was sent.
-static __always_inline int at_rest(const struct flow *f)
-{
-	return f->armed && f->seen && !f->fin && f->passed == f->arm_received && f->acked == f->arm_sent;
-}
-
-// claim says whether the caller is to try to switch the pair. f is locked.
-static __always_inline int claim(struct flow *f)
-{
-	if (f->state == SPLICED || f->switching || !at_rest(f))
-		return 0;
-	f->switching = 1;
-	return 1;
-}
-
-static __always_inline void begin(struct flow *f, __u64 now)
-{
-	f->end = f->passed;
-	f->last_seen = now;
-	f->state = SPLICED;
-}
-
-// try_switch ends a claim. Two of them can run at a time, one from each side:
-// each may find that the other has switched its own entry already.
-static __always_inline int try_switch(struct flow *f, struct flow *peer, __u64 now)
-{
-	int done = 0;
-
-	bpf_spin_lock(&peer->lock);
-	if (peer->state == SPLICED) {
-		done = 1;
-	} else if (at_rest(peer)) {
-		begin(peer, now);
-		done = 1;
-	}
-	bpf_spin_unlock(&peer->lock);
-
-	bpf_spin_lock(&f->lock);
-	f->switching = 0;
-	if (f->state == SPLICED)
-		done = 1;
-	else if (done)
-		begin(f, now);
-	bpf_spin_unlock(&f->lock);
-	return done;
-}
-
 static __always_inline struct flow *opposite(const struct flow *f)
 {
 	const struct rewrite *r = &f->rewrite;
@@ -355,64 +311,79 @@ static __always_inline struct flow *opposite(const struct flow *f)
 	return bpf_map_lookup_elem(&flows, &back);
 }
 
-enum course { UP, ROUND, ACROSS };
-
-// watch takes note of a segment of a pair that the sockets carry, and says
-// which course it takes. It may switch the pair.
-static __always_inline enum course watch(struct flow *f, const struct segment *s, __u32 tsval, __u64 now)
+// watch takes note of a segment of a pair that the sockets carry. It returns the
+// state: other than PASS, it has done nothing.
+static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u32 tsval)
 {
 	__u32 end = s->seq + s->len + s->fin + s->syn;
-	int data = end != s->seq;
-	int claimed = 0, fresh;
-	enum course course = UP;
-	struct flow *peer;
+	__u32 state;
 
 	bpf_spin_lock(&f->lock);
-	if (f->state == SPLICED) {
-		bpf_spin_unlock(&f->lock);
-		return ACROSS;
-	}
-	if (s->acks && (!f->seen || !before(s->ack, f->acked))) {
-		f->acked = s->ack;
-		f->window = s->window;
-	}
-	// A segment that starts in what was passed is a retransmission: the
-	// socket may lack it.
-	fresh = data && !before(s->seq, f->passed);
-	if (s->acks && !s->rst && (fresh || !data))
-		claimed = claim(f);
-	bpf_spin_unlock(&f->lock);
-
-	if (claimed) {
-		peer = opposite(f);
-		if (peer && try_switch(f, peer, now)) {
-			report(&s->key);
-			// The sockets stay for a while: an acknowledgement is theirs.
-			return data ? ACROSS : UP;
+	state = f->state;
+	if (state == PASS) {
+		if (s->acks && (!f->seen || !before(s->ack, f->acked))) {
+			f->acked = s->ack;
+			f->window = s->window;
 		}
-		if (!peer) {
-			bpf_spin_lock(&f->lock);
-			f->switching = 0;
-			bpf_spin_unlock(&f->lock);
-		}
-	}
-
-	bpf_spin_lock(&f->lock);
-	if (f->state == SPLICED) {
-		// By the other side, meanwhile.
-		course = data ? ACROSS : UP;
-	} else if (fresh && f->switching) {
-		course = ROUND; // another CPU is at it
-	} else {
-		if (data && before(f->passed, end))
+		if (end != s->seq && before(f->passed, end))
 			f->passed = end;
-		if (s->fin)
+		if (s->fin || s->rst)
 			f->fin = 1;
 		f->tsval = tsval;
+		f->seen = 1;
 	}
-	f->seen = 1;
 	bpf_spin_unlock(&f->lock);
-	return course;
+	return state;
+}
+
+// acknowledge counts what a segment acknowledges.
+static __always_inline void acknowledge(struct flow *f, const struct segment *s, __u64 now)
+{
+	// Segments of one sender can come by on several CPUs at a time. Whoever
+	// loses four times in a row was overtaken by higher numbers, or leaves
+	// its own to the next segment.
+	for (int i = 0; s->acks && i < 4; i++) {
+		__u32 was = f->acked;
+
+		if (!before(was, s->ack))
+			break;
+		if (__sync_val_compare_and_swap(&f->acked, was, s->ack) == was) {
+			__sync_fetch_and_add(&f->acked_bytes, s->ack - was);
+			f->last_moved = now;
+			break;
+		}
+	}
+}
+
+enum course {
+	ACROSS,
+	BOTH, // across; and the socket is shown its acknowledgement
+	SHOW, // only that
+	UP,   // all of it to the socket
+};
+
+// drain says which course a segment takes while the sockets still have something
+// to deliver.
+static __always_inline enum course drain(struct flow *f, const struct segment *s)
+{
+	__u32 end = s->seq + s->len + s->fin + s->syn;
+	__u32 cut_ack = *(volatile __u32 *)&f->cut_ack;
+	int across, show;
+
+	// Sent again, because the socket lacks it. A RST reaches it by the numbers
+	// that it knows, in a second try at the latest.
+	if (s->rst || s->syn || (end != s->seq && before(s->seq, f->cut)))
+		return UP;
+	if (!s->acks)
+		return ACROSS;
+	across = end != s->seq || !before(s->ack, cut_ack);
+	show = before(f->shown, cut_ack);
+	if (show && before(f->shown, s->ack)) {
+		f->shown = before(s->ack, cut_ack) ? s->ack : cut_ack;
+		if (f->shown == cut_ack)
+			report(&s->key); // this sender has all that it gets from the socket
+	}
+	return !across ? SHOW : show ? BOTH : ACROSS;
 }
 
 // account counts a segment of a spliced flow, and tells when the flow is over.
@@ -447,20 +418,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 			f->last_moved = now;
 		}
 	}
-	// Segments of one sender can come by on several CPUs at a time. Whoever
-	// loses four times in a row was overtaken by higher numbers, or leaves
-	// its own to the next segment.
-	for (int i = 0; s->acks && i < 4; i++) {
-		__u32 was = f->acked;
-
-		if (!before(was, s->ack))
-			break;
-		if (__sync_val_compare_and_swap(&f->acked, was, s->ack) == was) {
-			__sync_fetch_and_add(&f->acked_bytes, s->ack - was);
-			f->last_moved = now;
-			break;
-		}
-	}
+	acknowledge(f, s, now);
 	if (s->acks && f->peer_finned && !f->fin_acked && !before(s->ack, f->peer_fin)) {
 		f->fin_acked = 1;
 		news = 1;
@@ -491,12 +449,13 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 }
 
 // rewrite changes the segment's headers and sends it on its way.
-static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const struct segment *s)
+static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const struct segment *s, int draining)
 {
 	const struct rewrite *r = &f->rewrite;
 	__u8 was[64] = {}, is[64] = {}; // the TCP header
 	__u32 n = s->hdrlen;
-	__u64 window;
+	__u32 ack = s->ack + r->ack_add;
+	__u64 window = (__u64)s->window << (r->window_in & 15);
 	__s64 diff;
 
 	asm volatile("%0 &= 63" : "+r"(n)); // at most 60: the verifier has lost that
@@ -509,9 +468,28 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const 
 	__builtin_memcpy(is, &r->to.sport, 2);
 	__builtin_memcpy(is + 2, &r->to.dport, 2);
 	put32(is + 4, s->seq + r->seq_add);
+	if (draining && before(ack, f->owned)) {
+		// The socket has acknowledged that, and its sender may have
+		// forgotten it. The right edge of the window stays where it is.
+		__u32 lead = f->owned - ack;
+
+		ack = f->owned;
+		window = window > lead ? window - lead : 0;
+	}
+	if (draining) {
+		const struct flow *peer = opposite(f);
+
+		// As long as the receiver gets bytes from the socket it must not
+		// move on further than the socket has promised: it would take the
+		// socket's acknowledgement for too old (RFC 5961), and its data
+		// with it.
+		if (peer && before(peer->shown, *(volatile __u32 *)&peer->cut_ack) &&
+		    before(f->promised, ack + (__u32)window))
+			window = before(ack, f->promised) ? f->promised - ack : 0;
+	}
 	if (s->acks)
-		put32(is + 8, s->ack + r->ack_add);
-	window = ((__u64)s->window << (r->window_in & 15)) >> (r->window_out & 15);
+		put32(is + 8, ack);
+	window >>= r->window_out & 15;
 	if (window > 65535)
 		window = 65535;
 	// Urgent bytes keep their place in the stream, as when it is relayed.
@@ -577,57 +555,148 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const 
 	return bpf_redirect_neigh(r->ifindex, NULL, 0, 0);
 }
 
+// show passes up the acknowledgement of a segment, without its data and in numbers
+// that the socket can know.
+static __always_inline int show(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
+{
+	__u32 cut = f->cut, cut_ack = *(volatile __u32 *)&f->cut_ack;
+	__u32 n = s->hdrlen;
+	__u8 h[64] = {};
+	__u32 pseudo[10] = {};
+	__s64 sum;
+
+	asm volatile("%0 &= 63" : "+r"(n));
+	if (n < sizeof(struct tcphdr))
+		return TCX_DROP;
+	if (bpf_skb_load_bytes(skb, s->l4, h, n))
+		return TCX_DROP;
+	if (s->len && bpf_skb_change_tail(skb, s->l4 + n, 0))
+		return TCX_DROP;
+	put32(h + 4, before(cut, s->seq) ? cut : s->seq);
+	put32(h + 8, before(cut_ack, s->ack) ? cut_ack : s->ack);
+	h[13] = 0x10 | (h[13] & 0xc0); // ACK; ECE and CWR as they are
+	h[16] = h[17] = h[18] = h[19] = 0;
+
+	__builtin_memcpy(pseudo, s->key.saddr, 32); // of IPv4 mapped into IPv6: 0xffff counts for nothing
+	pseudo[8] = bpf_htonl(n);
+	pseudo[9] = bpf_htonl(IPPROTO_TCP);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)h, 64, 0);
+	if (sum < 0)
+		return TCX_DROP;
+	sum = bpf_csum_diff(NULL, 0, pseudo, 40, sum);
+	if (sum < 0)
+		return TCX_DROP;
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (__u16)~sum;
+	h[16] = sum; // in the byte order of memory
+	h[17] = sum >> 8;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	h[16] = sum >> 8;
+	h[17] = sum;
+#endif
+	if (bpf_skb_store_bytes(skb, s->l4, h, n, BPF_F_RECOMPUTE_CSUM))
+		return TCX_DROP;
+	if (s->v6) {
+		__be16 len = bpf_htons(n);
+
+		if (bpf_skb_store_bytes(skb, s->l3 + offsetof(struct ipv6hdr, payload_len), &len, 2, BPF_F_RECOMPUTE_CSUM))
+			return TCX_DROP;
+	} else {
+		__be16 len = bpf_htons(s->l4 - s->l3 + n), was;
+
+		if (bpf_skb_load_bytes(skb, s->l3 + offsetof(struct iphdr, tot_len), &was, 2))
+			return TCX_DROP;
+		if (bpf_l3_csum_replace(skb, s->l3 + offsetof(struct iphdr, check), was, len, 2))
+			return TCX_DROP;
+		if (bpf_skb_store_bytes(skb, s->l3 + offsetof(struct iphdr, tot_len), &len, 2, 0))
+			return TCX_DROP;
+	}
+	return TCX_NEXT;
+}
+
+// lower passes up a segment with data. The socket would not take it if it
+// acknowledged what the socket never sent.
+static __always_inline int lower(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
+{
+	__u32 cut_ack = *(volatile __u32 *)&f->cut_ack;
+	__be32 was = bpf_htonl(s->ack), is = bpf_htonl(cut_ack);
+
+	if (!s->acks || s->rst || !before(cut_ack, s->ack))
+		return TCX_NEXT;
+	if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), was, is, 4))
+		return TCX_DROP;
+	if (bpf_skb_store_bytes(skb, s->l4 + offsetof(struct tcphdr, ack_seq), &is, 4, 0))
+		return TCX_DROP;
+	return TCX_NEXT;
+}
+
 SEC("tc")
 int wire_ingress(struct __sk_buff *skb)
 {
 	struct segment s = {};
+	__u32 state;
 	struct flow *f;
 	__u64 now;
+	int verdict, copied;
 
 	if (parse(skb, &s))
 		return TCX_NEXT;
 	f = bpf_map_lookup_elem(&flows, &s.key);
-	if (!f) {
-		if (skb->mark == ROUND_MARK) // its entry was taken out
-			skb->mark = 0;
-		return TCX_NEXT;
-	}
+	copied = skb->mark == SHOW_MARK;
+	if (!f)
+		return copied ? TCX_DROP : TCX_NEXT; // its entry was taken out
 	now = bpf_ktime_get_ns();
-	if (*(volatile __u32 *)&f->state != SPLICED) {
-		switch (watch(f, &s, timestamp(skb, &s, f->tsval), now)) {
-		case UP:
-			if (skb->mark == ROUND_MARK)
-				skb->mark = 0;
+	state = *(volatile __u32 *)&f->state;
+	if (state == PASS) {
+		state = watch(f, &s, timestamp(skb, &s, f->tsval));
+		if (state == PASS)
 			return TCX_NEXT;
-		case ROUND:
-			skb->mark = ROUND_MARK;
-			__sync_fetch_and_add(&f->rounds, 1);
-			return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
-		case ACROSS:
-			break;
-		}
 	}
 	// A new connection with the addresses of one that is over.
 	if (f->verdict && s.syn)
 		return TCX_NEXT;
-	if (skb->mark == ROUND_MARK)
+	if (copied) {
 		skb->mark = 0;
+		return state == DRAINING ? show(skb, f, &s) : TCX_DROP;
+	}
+	if (state == DRAINING) {
+		switch (drain(f, &s)) {
+		case UP:
+			acknowledge(f, &s, now);
+			return lower(skb, f, &s);
+		case SHOW:
+			acknowledge(f, &s, now);
+			return show(skb, f, &s);
+		case BOTH:
+			__sync_fetch_and_add(&f->shows, 1);
+			skb->mark = SHOW_MARK;
+			// Failing, it is as if the copy had been lost: the next
+			// acknowledgement says the same.
+			(void)bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+			skb->mark = 0;
+			break;
+		case ACROSS:
+			break;
+		}
+	}
 	if (!account(f, &s, now))
 		return TCX_DROP;
-	{
-		int verdict = rewrite(skb, f, &s);
-
-		if (verdict == TCX_DROP)
-			__sync_fetch_and_add(&f->errors, 1);
-		return verdict;
-	}
+	verdict = rewrite(skb, f, &s, state == DRAINING);
+	if (verdict == TCX_DROP)
+		__sync_fetch_and_add(&f->errors, 1);
+	return verdict;
 }
 
 // Commands of user space, which arrive as the packet of a test run.
 enum op {
-	OP_RELEASE = 1, // EALREADY: the pair was switched
-	OP_ARM = 2,	// EALREADY: the pair was switched, maybe just now
-	OP_BAR = 3,	// after the switch: bounds what goes across
+	OP_SWITCH = 1, // of watched entries: data goes across from now on
+	OP_SETTLE = 2, // of those: all does
+	OP_BAR = 3,    // after the switch: bounds what goes across
+};
+
+enum {
+	SWITCH_ANYHOW = 1, // even if one may send more than the other has room for
 };
 
 // What OP_BAR does to a side.
@@ -639,47 +708,85 @@ enum bar {
 
 struct command {
 	__u32 op;
+	__u32 flags;
 	struct side {
 		struct key key;
 		__u32 received; // what the socket has received: rcv_nxt
-		__u32 sent;	// what it has sent: write_seq; of OP_BAR: enum bar
+		__u32 edge;	// its peer can be expected to send until there; of OP_BAR: enum bar
+		__u32 promised; // its peer may send until there
 		struct rewrite rewrite;
 	} side[2];
 };
 
-static __always_inline int disarm(struct flow *f)
+enum errors { AGAIN = 11, NOTCONN = 107, ALREADY = 114, OVERFLOW = 75 };
+
+// inspect says whether an entry can be switched, and until where its sender has
+// room for what the other one sends.
+static __always_inline int inspect(struct flow *f, const struct side *s, __u32 *room)
 {
 	int err = 0;
 
 	bpf_spin_lock(&f->lock);
-	if (f->state == SPLICED)
-		err = 114;
-	else if (f->switching)
-		err = 11;
-	else
-		f->armed = 0;
+	if (f->state != PASS)
+		err = ALREADY;
+	else if (f->fin)
+		err = NOTCONN;
+	else if (!f->seen)
+		err = AGAIN;
+	*room = f->acked + (f->window << (s->rewrite.window_in & 15));
 	bpf_spin_unlock(&f->lock);
 	return err;
 }
 
-static __always_inline int arm(struct flow *f, const struct side *s)
+// begin switches an entry. Until cut_ack is known, which takes the cut of the
+// other one, no acknowledgement can be of anything that went across.
+static __always_inline void begin(struct flow *f, const struct side *s, const struct side *other, __u64 now)
 {
-	int err = 0;
-
 	bpf_spin_lock(&f->lock);
-	if (before(f->passed, s->received))
-		f->passed = s->received;
-	if (f->passed != s->received) {
-		err = 11; // more is on its way to the socket
-	} else {
-		f->arm_received = s->received;
-		f->arm_sent = s->sent;
-		// Not memcpy: the verifier allows no call in here.
-		f->rewrite = s->rewrite;
-		f->armed = 1;
-	}
+	f->cut = before(f->passed, s->received) ? s->received : f->passed;
+	f->end = f->cut;
+	f->from = f->shown = f->acked;
+	f->cut_ack = f->acked + (1U << 30);
+	f->owned = other->received;
+	f->promised = other->promised;
+	// Not memcpy: the verifier allows no call in here.
+	f->rewrite = s->rewrite;
+	f->last_seen = now;
+	f->state = DRAINING;
 	bpf_spin_unlock(&f->lock);
-	return err;
+}
+
+static __always_inline void know(struct flow *f, const struct flow *peer)
+{
+	*(volatile __u32 *)&f->cut_ack = peer->cut + peer->rewrite.seq_add;
+}
+
+static __always_inline int switch_over(struct flow *a, struct flow *b, const struct command *c, __u64 now)
+{
+	__u32 room_a, room_b;
+	int err = inspect(a, &c->side[0], &room_a);
+
+	if (!err)
+		err = inspect(b, &c->side[1], &room_b);
+	if (err)
+		return err;
+	if (!(c->flags & SWITCH_ANYHOW) &&
+	    (before(room_b, c->side[0].edge + c->side[0].rewrite.seq_add) ||
+	     before(room_a, c->side[1].edge + c->side[1].rewrite.seq_add)))
+		return OVERFLOW;
+	begin(b, &c->side[1], &c->side[0], now);
+	begin(a, &c->side[0], &c->side[1], now);
+	know(a, b);
+	know(b, a);
+	return 0;
+}
+
+static __always_inline void settle(struct flow *f)
+{
+	bpf_spin_lock(&f->lock);
+	if (f->state == DRAINING)
+		f->state = SPLICED;
+	bpf_spin_unlock(&f->lock);
 }
 
 // set_bar does not reach a packet that another CPU is at: it has gone across
@@ -687,9 +794,9 @@ static __always_inline int arm(struct flow *f, const struct side *s)
 static __always_inline void set_bar(struct flow *f, const struct side *s)
 {
 	bpf_spin_lock(&f->lock);
-	f->bar = s->sent == BAR_HERE ? f->end : s->received;
+	f->bar = s->edge == BAR_HERE ? f->end : s->received;
 	f->bar_met = 0;
-	f->barred = s->sent != BAR_NONE;
+	f->barred = s->edge != BAR_NONE;
 	bpf_spin_unlock(&f->lock);
 }
 
@@ -702,7 +809,6 @@ int wire_control(struct __sk_buff *skb)
 	struct flow *a, *b;
 	struct key key;
 	__u64 now = bpf_ktime_get_ns();
-	int err, claimed;
 
 	if ((void *)(c + 1) > end)
 		return 22; // EINVAL
@@ -713,24 +819,12 @@ int wire_control(struct __sk_buff *skb)
 	if (!a || !b)
 		return 2; // ENOENT
 	switch (c->op) {
-	case OP_RELEASE:
-		err = disarm(a);
-		return err ? err : disarm(b);
-	case OP_ARM:
-		// Old numbers of one must not meet new ones of the other.
-		err = disarm(a);
-		if (!err)
-			err = disarm(b);
-		if (!err)
-			err = arm(b, &c->side[1]);
-		if (!err)
-			err = arm(a, &c->side[0]);
-		if (err)
-			return err;
-		bpf_spin_lock(&a->lock);
-		claimed = claim(a);
-		bpf_spin_unlock(&a->lock);
-		return claimed && try_switch(a, b, now) ? 114 : 0;
+	case OP_SWITCH:
+		return switch_over(a, b, c, now);
+	case OP_SETTLE:
+		settle(a);
+		settle(b);
+		return 0;
 	case OP_BAR:
 		set_bar(a, &c->side[0]);
 		set_bar(b, &c->side[1]);

@@ -14,13 +14,15 @@ import (
 )
 
 type WireCommand struct {
-	_    structs.HostLayout
-	Op   uint32
-	Side [2]struct {
+	_     structs.HostLayout
+	Op    uint32
+	Flags uint32
+	Side  [2]struct {
 		_        structs.HostLayout
 		Key      WireKey
 		Received uint32
-		Sent     uint32
+		Edge     uint32
+		Promised uint32
 		Rewrite  WireRewrite
 	}
 }
@@ -47,12 +49,15 @@ type WireFlow struct {
 	PeerFinned  uint8
 	FinAcked    uint8
 	End         uint32
-	ArmReceived uint32
-	ArmSent     uint32
-	Armed       uint8
-	Switching   uint8
+	Cut         uint32
+	CutAck      uint32
+	Shown       uint32
+	Owned       uint32
+	Promised    uint32
+	From        uint32
 	Barred      uint8
 	BarMet      uint8
+	_           [2]byte
 	Bar         uint32
 	_           [4]byte
 	Packets     uint64
@@ -60,7 +65,7 @@ type WireFlow struct {
 	AckedBytes  uint64
 	Retransmits uint64
 	LastMoved   uint64
-	Rounds      uint64
+	Shows       uint64
 	Errors      uint64
 	HeldBack    uint64
 }

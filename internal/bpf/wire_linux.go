@@ -15,6 +15,7 @@ import (
 const (
 	WirePass = iota
 	WireSpliced
+	WireDraining
 )
 
 // The verdicts of a flow's entry, as in wire.c.
@@ -25,10 +26,12 @@ const (
 
 // The commands of wire_control.
 const (
-	wireRelease = iota + 1
-	wireArm
+	wireSwitch = iota + 1
+	wireSettle
 	wireBar
 )
+
+const wireAnyhow = 1 // a flag of wireSwitch
 
 // What [WirePrograms.Bar] does to a direction, as in wire.c.
 const (
@@ -76,19 +79,28 @@ func bigEndian16(v uint16) uint16 {
 
 // A WireSide is what a command says about one of a pair's entries.
 type WireSide struct {
-	Key            WireKey
-	Received, Sent uint32
-	Rewrite        WireRewrite
+	Key      WireKey
+	Received uint32 // what the socket has received: rcv_nxt
+	Edge     uint32 // its peer can be expected to send up to there
+	Promised uint32 // its peer may send up to there
+	Rewrite  WireRewrite
 }
 
-// Release undoes an Arm. EALREADY: the pair was spliced. EAGAIN: that is being
-// decided.
-func (p *WirePrograms) Release(sides *[2]WireSide) error { return p.control(wireRelease, sides) }
+// Switch has data of both sides go across from now on. EOVERFLOW, unless anyhow:
+// one side may send by now more than the other has room for. EAGAIN: a side was
+// not seen yet. ENOTCONN: one has sent a FIN or a RST. EALREADY: it is switched.
+func (p *WirePrograms) Switch(sides *[2]WireSide, anyhow bool) error {
+	var flags uint32
+	if anyhow {
+		flags = wireAnyhow
+	}
+	return p.control(wireSwitch, flags, sides)
+}
 
-// Arm has both directions spliced by the first packet that finds them at rest.
-// EALREADY: they are spliced, maybe by this call. EAGAIN: a packet is on its
-// way to a socket.
-func (p *WirePrograms) Arm(sides *[2]WireSide) error { return p.control(wireArm, sides) }
+// Settle has all go across, that which was sent before the switch too.
+func (p *WirePrograms) Settle(keys *[2]WireKey) error {
+	return p.control(wireSettle, 0, &[2]WireSide{{Key: keys[0]}, {Key: keys[1]}})
+}
 
 // A WireBar bounds what goes across from a side: data and FINs beyond it are
 // dropped, so that their sender sends them again later.
@@ -105,19 +117,19 @@ func (p *WirePrograms) Bar(keys *[2]WireKey, bars *[2]WireBar) error {
 		sides[i].Key, sides[i].Received = keys[i], b.At
 		switch {
 		case b.Set && b.Here:
-			sides[i].Sent = wireBarHere
+			sides[i].Edge = wireBarHere
 		case b.Set:
-			sides[i].Sent = wireBarAt
+			sides[i].Edge = wireBarAt
 		}
 	}
-	return p.control(wireBar, &sides)
+	return p.control(wireBar, 0, &sides)
 }
 
-func (p *WirePrograms) control(op uint32, sides *[2]WireSide) error {
-	c := WireCommand{Op: op}
+func (p *WirePrograms) control(op, flags uint32, sides *[2]WireSide) error {
+	c := WireCommand{Op: op, Flags: flags}
 	for i := range sides {
 		c.Side[i].Key = sides[i].Key
-		c.Side[i].Received, c.Side[i].Sent = sides[i].Received, sides[i].Sent
+		c.Side[i].Received, c.Side[i].Edge, c.Side[i].Promised = sides[i].Received, sides[i].Edge, sides[i].Promised
 		c.Side[i].Rewrite = sides[i].Rewrite
 	}
 	data := unsafe.Slice((*byte)(unsafe.Pointer(&c)), unsafe.Sizeof(c))

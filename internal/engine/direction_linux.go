@@ -107,7 +107,7 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 				d.rest()
 				return false
 			}
-		case s.stopping:
+		case s.stopping && !s.wire.draining():
 			d.finish(l, Stopped, ErrStopped)
 			return false
 		case d.left() == 0:

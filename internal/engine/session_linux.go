@@ -201,7 +201,9 @@ func (s *Session) run(l *loop) {
 	}
 	again := false
 	for i := range s.dirs {
-		again = s.dirs[i].run(l, s) || again
+		if !s.wire.halted(i) {
+			again = s.dirs[i].run(l, s) || again
+		}
 	}
 	if again {
 		l.queue(s)

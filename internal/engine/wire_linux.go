@@ -11,22 +11,27 @@ import (
 )
 
 const (
-	// wireSettle is how long a pair is watched before anything else is done, and
-	// how long after the switch the sockets stay: a packet that was past the
-	// program by then has reached its socket (an RCU grace period, with room to
-	// spare).
+	// wireSettle is how long the sockets stay after they have become needless: a
+	// packet that was past the program by then has reached its socket (an RCU
+	// grace period, with room to spare).
 	wireSettle = 30 * time.Millisecond
-	// wireQuiet is how long a pair may take to come to rest by itself, as the
-	// two sides of an exchange of messages do, before the windows are closed.
-	wireQuiet = 20 * time.Millisecond
-	// wireClosed is how long the windows of the first attempt stay closed at
-	// most once there is little left to deliver; later ones get up to
-	// wireClosedMost. wireLight, in bytes, is little; to get there takes at most
-	// wireDrain.
-	wireClosed     = 100 * time.Millisecond
-	wireClosedMost = time.Second
-	wireLight      = 512 << 10
-	wireDrain      = 2 * time.Second
+	// wireSeen is how long an attempt waits for packets of both sides at most,
+	// with some round trips more.
+	wireSeen = 100 * time.Millisecond
+	// wireFree is how long an attempt goes on with modest windows, and then with
+	// small ones, with a round trip more, before they are closed.
+	wireFree = 5 * time.Millisecond
+	// wireMost is how long the windows of the first attempt stay closed at most
+	// once there is little left to deliver, with some round trips more; later ones
+	// get up to wireMostLast. wireLight, in bytes, is little; to get there takes
+	// at most wireDrain: a receiver that is slower has enough to read meanwhile.
+	wireMost     = 100 * time.Millisecond
+	wireMostLast = time.Second
+	wireLight    = 512 << 10
+	wireDrain    = 5 * time.Second
+	// wireDrainMost is the greatest distance of looks at what the sockets still
+	// have to deliver.
+	wireDrainMost = 50 * time.Millisecond
 	// The pauses between attempts double; after wireAttempts the pair stays
 	// where it is.
 	wirePause    = 20 * time.Millisecond
@@ -43,9 +48,9 @@ type wirePhase uint8
 
 const (
 	wireWaiting   wirePhase = iota // not worth it yet
-	wireWatching                   // in the table
-	wireArming                     // to be spliced when it is at rest
-	wireClosing                    // brought to rest
+	wireWatching                   // in the table; packets of both sides are to be seen
+	wireSwitching                  // to be switched when each has room for what the other may send
+	wireDraining                   // switched; the sockets still have something to deliver
 	wireLeaving                    // spliced; the sockets are still there
 	wireOn                         // spliced
 	wireReturning                  // spliced, to be taken back when it is at rest
@@ -59,9 +64,12 @@ type wiring struct {
 	phase  wirePhase
 	at     time.Duration // loop clock: the next look; 0 is none
 	began  time.Duration // loop clock: of the phase
+	window wire.Window
+	closed time.Duration // reactor clock: of when the window was set
+	halts  [2]bool       // at the last look
 	dry    time.Duration // loop clock: of when there was enough to deliver, last
-	armed  int64         // bytes moved when the pair was armed, -1 if it is not
 	most   time.Duration // bounds the current attempt
+	look   time.Duration // to the next look, while draining
 	pause  time.Duration
 	base   [2]int64  // bytes delivered before the switch
 	before [2]uint32 // the choices before it
@@ -84,7 +92,7 @@ func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
 			policy.AfterAge = WireAfterAge
 		}
 	}
-	w := &wiring{policy: policy, most: wireClosed, pause: wirePause}
+	w := &wiring{policy: policy, most: wireMost, pause: wirePause}
 	if limits.braked() {
 		w.refuse(wire.Braked)
 	}
@@ -150,6 +158,15 @@ func (w *wiring) carried() bool {
 	return w != nil && (w.phase == wireLeaving || w.phase == wireOn || w.phase == wireReturning)
 }
 
+// draining says that the sockets are to deliver what they have, whatever happens.
+func (w *wiring) draining() bool { return w != nil && w.phase == wireDraining }
+
+// halted says whether nothing may be read from end i for a moment: what the other
+// socket has not sent keeps the pair from being switched.
+func (w *wiring) halted(i int) bool {
+	return w != nil && w.phase == wireSwitching && w.window > wire.WindowModest && !w.pair.Learned(i)
+}
+
 func (w *wiring) refuse(why wire.Refusal) {
 	w.phase, w.at = wireOff, 0
 	w.stats.Refused = WhyWireNotTCP + Why(why-wire.NotTCP)
@@ -160,11 +177,13 @@ func (w *wiring) step(l *loop, s *Session) {
 	if w.phase == wireOff || s.over || s.dial != nil {
 		return
 	}
-	if !w.carried() && (s.stopping || s.dirs[0].ended() || s.dirs[1].ended() || s.ends[0].hangup || s.ends[1].hangup) {
+	if w.phase == wireDraining && (s.dirs[0].ended() || s.dirs[1].ended()) {
+		w.lost(s)
+		return
+	}
+	if w.phase < wireDraining && (s.stopping || s.dirs[0].ended() || s.dirs[1].ended() || s.ends[0].hangup || s.ends[1].hangup) {
 		w.withdraw(l, s, wire.Ended)
-		if !w.carried() {
-			return
-		}
+		return
 	}
 	switch w.phase {
 	case wireWaiting:
@@ -173,10 +192,12 @@ func (w *wiring) step(l *loop, s *Session) {
 		if l.now >= w.at {
 			w.begin(l, s)
 		}
-	case wireArming:
-		w.arming(l, s)
-	case wireClosing:
-		w.closing(l, s)
+	case wireSwitching:
+		w.try(l, s)
+	case wireDraining:
+		if l.now >= w.at {
+			w.drain(l, s)
+		}
 	case wireLeaving:
 		if l.now >= w.at {
 			w.leave(l, s)
@@ -193,29 +214,15 @@ func (w *wiring) publish(s *Session) {
 	}
 }
 
-// withdraw gives up before the switch, unless that has just happened.
+// withdraw gives up before the switch.
 func (w *wiring) withdraw(l *loop, s *Session, why wire.Refusal) {
 	if w.pair != nil {
-		if !w.release() {
-			w.switched(l, s)
-			return
-		}
-		w.pair.Bound(wire.WindowOpen)
+		w.bound(l, wire.WindowOpen)
 		w.pair.Withdraw()
 		w.pair = nil
 	}
 	w.refuse(why)
 	w.publish(s)
-}
-
-// release undoes what was done towards a switch; false: it has happened.
-func (w *wiring) release() bool {
-	w.armed = -1
-	err := w.pair.Release()
-	for err == syscall.EAGAIN { // a packet on another CPU decides, within a microsecond
-		err = w.pair.Release()
-	}
-	return err != syscall.EALREADY
 }
 
 // worth says whether a pair is to be handed over, and when to look again.
@@ -260,142 +267,166 @@ func (w *wiring) consider(l *loop, s *Session) {
 		w.refuse(why)
 		return
 	}
-	w.pair, w.phase = pair, wireWatching
-	w.at = l.now + wireSettle
+	w.pair = pair
+	w.attempt(l, 0)
 }
 
-// begin starts an attempt.
+// attempt begins one, after a pause.
+func (w *wiring) attempt(l *loop, pause time.Duration) {
+	w.phase, w.at = wireWatching, l.now+pause+time.Millisecond
+	w.began = w.at
+	w.bound(l, wire.WindowModest)
+}
+
+// begin waits for packets of both sides.
 func (w *wiring) begin(l *loop, s *Session) {
-	if !w.pair.Seen() {
+	if w.pair.Seen() {
+		w.phase, w.began = wireSwitching, l.now
+		w.try(l, s)
+		return
+	}
+	if l.now-w.began >= wireSeen+4*w.pair.RTT() {
 		w.fail(l, s, wire.Unseen)
-		return
-	}
-	w.phase, w.began, w.armed = wireArming, l.now, -1
-	w.pair.Bound(wire.WindowSqueezed)
-	w.arming(l, s)
-}
-
-// arm arms the pair if there is nothing left to move. It says whether the
-// phase has ended.
-func (w *wiring) arm(l *loop, s *Session) bool {
-	bytes := s.dirs[0].out.Load() + s.dirs[1].out.Load()
-	if w.armed == bytes {
-		return false // still
-	}
-	for i := range s.dirs {
-		if s.dirs[i].held() > 0 || s.ends[i].readable {
-			return false
-		}
-	}
-	if !w.room(s) {
-		w.withdraw(l, s, wire.Limited)
-		return true
-	}
-	switch err := w.pair.Arm(); err {
-	case nil:
-		w.armed = bytes
-		return false
-	case syscall.EAGAIN:
-		return false
-	case syscall.EALREADY:
-		w.switched(l, s)
-	case syscall.ENOTCONN:
-		w.withdraw(l, s, wire.Ended)
-	default:
-		w.withdraw(l, s, wire.Broken)
-	}
-	return true
-}
-
-// arming waits for the pair to come to rest by itself.
-func (w *wiring) arming(l *loop, s *Session) {
-	if w.arm(l, s) {
-		return
-	}
-	w.at = 0
-	if w.armed >= 0 && w.armed == s.dirs[0].out.Load()+s.dirs[1].out.Load() {
-		return // nothing moves: it costs nothing to wait
-	}
-	if l.now < w.began+wireQuiet {
-		w.at = l.now + time.Millisecond
-		return
-	}
-	w.pair.Bound(wire.WindowClosed)
-	w.phase, w.began, w.dry = wireClosing, l.now, l.now
-	w.closing(l, s)
-}
-
-// light says whether little is left to deliver.
-func (w *wiring) light(s *Session) bool {
-	for i := range s.ends {
-		unread, err := sys.Unread(s.ends[i].fd)
-		if err != nil {
-			return true
-		}
-		unsent, err := sys.Unsent(s.ends[1-i].fd)
-		if err != nil {
-			return true
-		}
-		if unread+unsent+s.dirs[i].held() > wireLight {
-			return false
-		}
-	}
-	return true
-}
-
-// closing delivers what is left while nothing new comes.
-func (w *wiring) closing(l *loop, s *Session) {
-	if w.arm(l, s) {
-		return
-	}
-	if !w.light(s) && l.now-w.began < wireDrain {
-		w.dry = l.now // nobody waits: there is enough to deliver
-	}
-	if l.now-w.dry >= w.most+4*w.pair.RTT() {
-		w.fail(l, s, wire.Busy)
 		return
 	}
 	w.at = l.now + time.Millisecond
 }
 
-// fail ends an attempt; why is the reason if it was the last.
-func (w *wiring) fail(l *loop, s *Session, why wire.Refusal) {
-	if w.phase == wireClosing {
-		w.stats.Closed += l.now - w.began
+// held is what is between the sockets.
+func (s *Session) held() [2]int { return [2]int{s.dirs[0].held(), s.dirs[1].held()} }
+
+// learn also has those go on that were halted for it.
+func (w *wiring) learn(l *loop, s *Session) error {
+	err := w.pair.Learn(s.held())
+	for i := range w.halts {
+		if w.halts[i] && !w.halted(i) {
+			l.queue(s)
+		}
+		w.halts[i] = w.halted(i)
 	}
-	if !w.release() {
-		w.switched(l, s)
+	return err
+}
+
+// try switches the pair, if it can be switched now.
+func (w *wiring) try(l *loop, s *Session) {
+	age, rtt := l.now-w.began, w.pair.RTT()
+	if !w.room(s) {
+		w.withdraw(l, s, wire.Limited)
 		return
 	}
+	err := w.learn(l, s)
+	if err == nil {
+		idle := age >= wireFree+rtt && s.held() == [2]int{} && w.pair.Idle()
+		err = w.pair.Switch(idle)
+	}
+	switch err {
+	case nil:
+		w.switched(l, s)
+		return
+	case syscall.EAGAIN, syscall.EOVERFLOW:
+	case syscall.ENOTCONN:
+		w.withdraw(l, s, wire.Ended)
+		return
+	default:
+		w.withdraw(l, s, wire.Broken)
+		return
+	}
+	switch {
+	case age < wireFree+rtt:
+	case age < 2*(wireFree+rtt):
+		w.bound(l, wire.WindowSqueezed)
+	default:
+		if w.window != wire.WindowClosed {
+			w.bound(l, wire.WindowClosed)
+			w.dry = l.now
+		}
+		if w.pair.Backlog() > wireLight && age < wireDrain {
+			w.dry = l.now // nobody waits: there is enough to deliver
+		}
+		if l.now-w.dry >= w.most+4*rtt {
+			w.fail(l, s, wire.Busy)
+			return
+		}
+	}
+	w.at = l.now + time.Millisecond
+}
+
+// bound sets the windows.
+func (w *wiring) bound(l *loop, to wire.Window) {
+	if to == w.window {
+		return
+	}
+	now := l.reactor.clock()
+	if w.window == wire.WindowClosed {
+		w.stats.Closed += now - w.closed
+	}
+	w.window, w.closed = to, now
+	w.pair.Bound(to)
+}
+
+// fail ends an attempt; why is the reason if it was the last.
+func (w *wiring) fail(l *loop, s *Session, why wire.Refusal) {
 	w.stats.Attempts++
-	w.phase = wireWatching
-	w.pair.Bound(wire.WindowOpen)
 	if w.stats.Attempts >= wireAttempts {
 		w.withdraw(l, s, why)
 		return
 	}
-	w.at = l.now + w.pause
+	w.bound(l, wire.WindowOpen)
+	w.attempt(l, w.pause)
 	w.pause *= 2
-	w.most = min(2*w.most, wireClosedMost)
+	w.most = min(2*w.most, wireMostLast)
+	l.queue(s) // what was halted
 }
 
-// switched: a packet has found the pair at rest.
+// switched: data goes across now.
 func (w *wiring) switched(l *loop, s *Session) {
-	w.stats.Attempts++
-	if w.phase == wireClosing {
-		w.stats.Closed += l.reactor.clock() - w.began
+	undelivered, err := w.pair.Undelivered(s.held())
+	if w.window == wire.WindowClosed {
+		w.stats.Closed += l.reactor.clock() - w.closed
 	}
+	w.stats.Attempts++
 	w.stats.Switched = true
-	w.phase, w.at = wireLeaving, l.now+wireSettle
+	w.phase, w.look = wireDraining, time.Millisecond
+	if err != nil {
+		w.lose(l, s, err)
+		return
+	}
 	for i := range s.dirs {
-		w.base[i] = s.dirs[i].out.Load()
+		w.base[i] = s.dirs[i].out.Load() - undelivered[i]
 		w.before[i] = s.dirs[i].choice.view.Load()
-		s.dirs[i].choice.view.Store(uint32(Wire)<<8 | uint32(WhyHandedOver))
 	}
 	s.wired.Store(&wired{pair: w.pair, base: w.base})
-	_ = w.pair.Record(w.meta(s)) // a full table: then nobody adopts it
-	_ = w.pair.Announce()        // lost, as any packet can be: a persist timer does it then
-	w.pair.Hush()
+	w.publish(s)
+	w.drain(l, s)
+	l.queue(s) // what was halted
+}
+
+// drain waits for the sockets to have nothing left to deliver.
+func (w *wiring) drain(l *loop, s *Session) {
+	drained, err := w.pair.Drained()
+	if err == nil && drained && s.held() == [2]int{} {
+		err = w.pair.Settle(w.meta(s))
+	} else if err == nil {
+		w.at = l.now + w.look
+		w.look = min(2*w.look, wireDrainMost)
+		return
+	}
+	if err != nil {
+		w.lose(l, s, err)
+		return
+	}
+	for i := range s.dirs {
+		s.dirs[i].choice.view.Store(uint32(Wire)<<8 | uint32(WhyHandedOver))
+	}
+	w.phase, w.at = wireLeaving, l.now+wireSettle
+}
+
+// lost: the connections have ended while the sockets had something to deliver.
+// What they do about it may not be enough: a side may have moved on.
+func (w *wiring) lost(s *Session) {
+	w.phase, w.at = wireOff, 0
+	w.pair.Abort()
+	s.wired.Store(nil)
 	w.publish(s)
 }
 
@@ -411,10 +442,21 @@ func (w *wiring) lose(l *loop, s *Session, err error) {
 
 // leave gives up the sockets.
 func (w *wiring) leave(l *loop, s *Session) {
-	if err := w.pair.Settle(); err != nil {
+	if drained, err := w.pair.Drained(); err != nil {
 		w.lose(l, s, err)
 		return
+	} else if !drained {
+		// It came late: the sockets deliver it.
+		w.pair.Unsettle()
+		w.phase, w.look = wireDraining, time.Millisecond
+		w.at = l.now + w.look
+		for i := range s.ends {
+			s.ends[i].readable = true
+		}
+		l.queue(s)
+		return
 	}
+	w.pair.Dissolve()
 	for i := range s.ends {
 		e := &s.ends[i]
 		l.drop(e)
@@ -484,13 +526,11 @@ func (w *wiring) count(s *Session, v *wire.View) {
 // cut ends a spliced flow, with a RST to both sides. It does nothing for a
 // session that is not spliced.
 func (w *wiring) cut(l *loop, s *Session) {
-	if !w.carried() {
+	if !w.carried() && !w.draining() {
 		if w.pair != nil && w.phase != wireOff {
 			w.withdraw(l, s, wire.Ended)
 		}
-		if !w.carried() {
-			return
-		}
+		return
 	}
 	if v, err := w.pair.Look(); err == nil {
 		w.count(s, &v)
@@ -500,7 +540,7 @@ func (w *wiring) cut(l *loop, s *Session) {
 			}
 		}
 	}
-	leaving := w.phase == wireLeaving
+	leaving := w.phase == wireLeaving || w.phase == wireDraining
 	w.phase = wireOff
 	w.publish(s)
 	w.pair.Abort()
@@ -553,8 +593,8 @@ func (s *Session) wireNews(l *loop) {
 	switch {
 	case w.carried():
 		w.refresh(l, s)
-	case (w.phase == wireArming || w.phase == wireClosing) && w.pair.Spliced():
-		w.switched(l, s)
+	case w.draining():
+		w.drain(l, s)
 		s.settle(l)
 	}
 }

@@ -23,7 +23,7 @@ const (
 type WireStats struct {
 	Switched    bool          // it was handed over
 	Attempts    int           // hand-overs begun
-	Closed      time.Duration // for so long the windows were closed, to bring it to rest
+	Closed      time.Duration // for so long the windows were closed, to have room for both sides
 	Refused     Why           // WhyNoBytes if it was not
 	Returned    bool          // it was taken back: sockets carry it again
 	Left        bool          // it goes on without this process

@@ -32,6 +32,8 @@ type TCPInfo struct {
 	AdvertisedMSS  uint32 // what this side told the peer, without regard to options
 	NotSent        uint32
 	SendWindow     uint32 // the peer's last, in bytes
+	ReceiveSpace   uint32 // the most bytes that were read in a round trip
+	ReceiveWindow  uint32 // the last that was announced to the peer, in bytes; 0 before Linux 6.2
 }
 
 // Offsets in struct tcp_info of include/uapi/linux/tcp.h.
@@ -42,14 +44,17 @@ const (
 	infoPMTU    = 60
 	infoRTT     = 68
 	infoAdvMSS  = 84
+	infoSpace   = 96
 	infoNotSent = 144
 	infoWindow  = 228
-	infoSize    = 232
+	infoSize    = 232 // Linux 5.4
+	infoReceive = 232
+	infoMost    = 236
 )
 
 // ReadTCPInfo is getsockopt(TCP_INFO).
 func ReadTCPInfo(fd int) (TCPInfo, error) {
-	var b [infoSize]byte
+	var b [infoMost]byte
 	n := uint32(len(b))
 	if err := getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_INFO, unsafe.Pointer(&b), &n); err != nil {
 		return TCPInfo{}, err
@@ -65,7 +70,7 @@ func ReadTCPInfo(fd int) (TCPInfo, error) {
 	return TCPInfo{
 		State: b[0], Options: b[infoOptions], SendScale: first, ReceiveScale: second,
 		SendMSS: u32(infoSendMSS), PathMTU: u32(infoPMTU), RTT: u32(infoRTT), AdvertisedMSS: u32(infoAdvMSS),
-		NotSent: u32(infoNotSent), SendWindow: u32(infoWindow),
+		NotSent: u32(infoNotSent), SendWindow: u32(infoWindow), ReceiveSpace: u32(infoSpace), ReceiveWindow: u32(infoReceive),
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"net/netip"
 	"syscall"
 
@@ -18,8 +19,8 @@ type leg struct {
 	hop         hop // the way to the peer
 
 	// At the hand-over.
-	received, sent uint32 // rcv_nxt, write_seq
-	stamp          uint32 // the clock of the timestamps sent
+	received uint32 // rcv_nxt
+	stamp    uint32 // the clock of the timestamps sent
 }
 
 const (
@@ -94,21 +95,52 @@ func (l *leg) probe() {
 	}
 }
 
-// capture reads the numbers of a connection that has nothing left to send.
-func (l *leg) capture() error {
+// written is the number of the next byte that will be written. Nothing may be
+// unsent: see [sys.SetRepairQueue].
+func (l *leg) written() (uint32, error) {
 	if err := sys.SetRepair(l.fd, sys.RepairOn); err != nil {
-		return err
+		return 0, err
 	}
 	defer l.leaveRepair(sys.RepairOffNoProbe)
-	var err error
-	if err = sys.SetRepairQueue(l.fd, sys.SendQueue); err != nil {
+	if err := sys.SetRepairQueue(l.fd, sys.SendQueue); err != nil {
+		return 0, err
+	}
+	n, err := sys.QueueSeq(l.fd)
+	// Whatever happens: repair mode must not end with that queue chosen.
+	return n, errors.Join(err, sys.SetRepairQueue(l.fd, sys.ReceiveQueue))
+}
+
+// readTries bounds the looks at a socket that receives in between.
+const readTries = 1000
+
+// read is the number of the next byte that will be read. EAGAIN: it receives
+// faster than one can look.
+func (l *leg) read() (uint32, error) {
+	was, err := sys.QueueSeq(l.fd)
+	for range readTries {
+		if err != nil {
+			return 0, err
+		}
+		unread, err := sys.Unread(l.fd)
+		if err != nil {
+			return 0, err
+		}
+		is, err := sys.QueueSeq(l.fd)
+		if err == nil && is == was {
+			return is - uint32(unread), nil
+		}
+		was = is
+	}
+	return 0, syscall.EAGAIN
+}
+
+// look reads what changes all the time. ENOTCONN: the connection ends.
+func (l *leg) look() (err error) {
+	if l.info, err = sys.ReadTCPInfo(l.fd); err != nil {
 		return err
 	}
-	if l.sent, err = sys.QueueSeq(l.fd); err != nil {
-		return err
-	}
-	if err = sys.SetRepairQueue(l.fd, sys.ReceiveQueue); err != nil {
-		return err
+	if l.info.State != sys.TCPEstablished {
+		return syscall.ENOTCONN
 	}
 	if l.received, err = sys.QueueSeq(l.fd); err != nil {
 		return err

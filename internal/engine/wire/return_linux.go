@@ -49,16 +49,29 @@ func (pair *Pair) Limit(room [2]int64) error {
 	return pair.plane.objects.Bar(&pair.keys, &bars)
 }
 
-// limit is Limit for a pair that is about to be armed.
+// roomAhead is how much room there has to be beyond what the sockets have to
+// deliver: more may be on its way to them.
+const roomAhead = 1 << 20
+
+// limit is Limit for a pair that is about to be switched. EAGAIN: the sockets have
+// received almost as much as may cross.
 func (pair *Pair) limit() error {
 	if pair.Room == [2]int64{-1, -1} {
 		return nil
 	}
 	var bars [2]bpf.WireBar
 	for i, n := range pair.Room {
-		if n >= 0 {
-			bars[i] = bpf.WireBar{Set: true, At: pair.legs[i].received + uint32(min(n, furthest))}
+		if n < 0 {
+			continue
 		}
+		read, err := pair.legs[i].read()
+		if err != nil {
+			return err
+		}
+		if int64(pair.legs[i].received-read)+roomAhead > n {
+			return syscall.EAGAIN
+		}
+		bars[i] = bpf.WireBar{Set: true, At: read + uint32(min(n, furthest))}
 	}
 	return pair.plane.objects.Bar(&pair.keys, &bars)
 }

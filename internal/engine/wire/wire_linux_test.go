@@ -173,21 +173,30 @@ func eventually(t *testing.T, what string, f func() bool) {
 // handOver splices a pair in which nothing moves.
 func handOver(t *testing.T, pair *wire.Pair) {
 	t.Helper()
-	eventually(t, "armed", func() bool {
-		err := pair.Arm()
-		if err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EALREADY) {
+	eventually(t, "learned", func() bool {
+		err := pair.Learn([2]int{})
+		if err != nil && !errors.Is(err, syscall.EAGAIN) {
 			t.Fatal(err)
 		}
-		return err == nil || errors.Is(err, syscall.EALREADY)
+		return err == nil
 	})
-	eventually(t, "spliced", pair.Spliced)
-	if err := pair.Announce(); err != nil {
+	if err := pair.Switch(true); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(20 * time.Millisecond) // the grace period of a hand-over
-	if err := pair.Settle(); err != nil {
+	eventually(t, "drained", func() bool {
+		drained, err := pair.Drained()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return drained
+	})
+	if err := pair.Settle(wire.Meta{}); err != nil {
 		t.Fatal(err)
 	}
+	if drained, err := pair.Drained(); !drained || err != nil {
+		t.Fatal(drained, err)
+	}
+	pair.Dissolve()
 }
 
 // carry sends n bytes from one to the other, and wants them to arrive.

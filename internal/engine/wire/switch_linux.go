@@ -1,0 +1,272 @@
+package wire
+
+import (
+	"fmt"
+	"syscall"
+
+	"github.com/spliced-io/spliced/internal/bpf"
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// A pair is switched while it moves. Bytes keep their order from one leg to the
+// other, so the distance of their two numbers is a constant; from the switch on
+// data goes across, and the sockets deliver what they have received before.
+
+// Learn finds out how the numbers of the two legs belong together. Of what was
+// read from each leg, held bytes have not been written to the other one. EAGAIN:
+// a socket has bytes that it has not sent, or receives too fast; ask again.
+func (pair *Pair) Learn(held [2]int) error {
+	for i := range pair.legs {
+		if pair.learned[i] {
+			continue
+		}
+		from, to := &pair.legs[i], &pair.legs[1-i]
+		if n, err := sys.Unsent(to.fd); err != nil || n > 0 {
+			return again(err)
+		}
+		written, err := to.written()
+		if err != nil {
+			return err
+		}
+		read, err := from.read()
+		if err != nil {
+			return err
+		}
+		pair.add[i], pair.learned[i] = written-(read-uint32(held[i])), true
+	}
+	return nil
+}
+
+// Learned says whether that is known for the bytes of a, or of b.
+func (pair *Pair) Learned(i int) bool { return pair.learned[i] }
+
+func again(err error) error {
+	if err == nil {
+		return syscall.EAGAIN
+	}
+	return err
+}
+
+// A Window is what the peers of a pair may send without an acknowledgement.
+type Window uint8
+
+// The windows.
+const (
+	WindowOpen     Window = iota // as much as the kernel lets them
+	WindowModest                 // enough for a stream between neighbours
+	WindowSqueezed               // less than most receivers have room for
+	WindowClosed                 // nothing to speak of
+)
+
+const (
+	openWindow     = 1 << 30 // more than any window
+	modestWindow   = 256 << 10
+	squeezedWindow = 32 << 10
+	closedWindow   = 1 // the kernel makes it about 1,152: no segment is sent into that
+
+	fewUnsent = 64 << 10
+)
+
+// Bound sets the windows of both sockets, and but for WindowOpen bounds what they
+// buffer for sending: all of it has to fit what the receiver has room for.
+func (pair *Pair) Bound(w Window) {
+	window := [...]int{openWindow, modestWindow, squeezedWindow, closedWindow}[w]
+	unsent := 0
+	if w != WindowOpen {
+		unsent = fewUnsent
+	}
+	for i := range pair.legs {
+		fd := pair.legs[i].fd
+		// Where one of them fails hand-overs just take longer.
+		_ = sys.FixReceiveBuffer(fd, w != WindowOpen)
+		_ = sys.SetWindowClamp(fd, window)
+		_ = sys.SetUnsentMost(fd, unsent)
+	}
+}
+
+// Switch has data go across from now on: it has to be learned. EOVERFLOW, unless
+// anyhow: a side may send by now more than the other has room for. EAGAIN: a side
+// was not seen yet. ENOTCONN: one has ended.
+func (pair *Pair) Switch(anyhow bool) error {
+	for i := range pair.legs {
+		if err := pair.legs[i].look(); err != nil {
+			return err
+		}
+	}
+	flows, err := pair.flows()
+	if err != nil {
+		return err
+	}
+	var sides [2]bpf.WireSide
+	for i := range sides {
+		from, to := &pair.legs[i], &pair.legs[1-i]
+		sides[i] = bpf.WireSide{
+			Key: pair.keys[i], Received: from.received,
+			Edge: from.received + from.flight(), Promised: from.received + from.info.ReceiveWindow,
+			Rewrite: pair.rewrite(i, from, to, &flows),
+		}
+	}
+	if err := pair.limit(); err != nil {
+		return err
+	}
+	return pair.plane.objects.Switch(&sides, anyhow)
+}
+
+// leastFlight is what any peer may send at once.
+const leastFlight = 16 << 10
+
+// flight is how many bytes the peer can be expected to have under way at most.
+func (l *leg) flight() uint32 {
+	return min(l.info.ReceiveWindow, max(l.info.ReceiveSpace, leastFlight))
+}
+
+func (pair *Pair) flows() (flows [2]bpf.WireFlow, err error) {
+	for i := range flows {
+		if flows[i], err = pair.plane.objects.Flow(&pair.keys[i]); err != nil {
+			return flows, fmt.Errorf("look up the flow: %w", err)
+		}
+	}
+	return flows, nil
+}
+
+// Undelivered counts the bytes of each leg that were written to the other one and
+// were not acknowledged at the switch. held is as in [Pair.Learn], now.
+func (pair *Pair) Undelivered(held [2]int) (n [2]int64, err error) {
+	flows, err := pair.flows()
+	if err != nil {
+		return n, err
+	}
+	for i := range n {
+		read, err := pair.legs[i].read()
+		if err != nil {
+			return n, err
+		}
+		n[i] = int64(int32(read - uint32(held[i]) + pair.add[i] - flows[1-i].From))
+	}
+	return n, nil
+}
+
+// stampAhead, in ticks of a millisecond, is how far timestamps jump at least at
+// the switch. What the sockets still say, by their own clocks, must not look
+// newer, nor what the peers say when their packets take longer.
+const stampAhead = 20
+
+// ahead is how far timestamps of packets to a leg jump.
+func (l *leg) ahead() uint32 { return stampAhead + 2*l.info.RTT/1000 }
+
+// rewrite is what becomes of the packets that come in by leg i.
+func (pair *Pair) rewrite(i int, from, to *leg, flows *[2]bpf.WireFlow) bpf.WireRewrite {
+	r := bpf.WireRewrite{
+		To:      bpf.WireKeyOf(to.local, to.peer),
+		Ifindex: uint32(to.hop.ifindex),
+		SeqAdd:  pair.add[i],
+		AckAdd:  -pair.add[1-i],
+	}
+	if pair.timestamps {
+		r.TsvalAdd = to.stamp + to.ahead() - flows[i].Tsval
+		r.TsecrAdd = flows[1-i].Tsval - (from.stamp + from.ahead()) // the inverse of the way back
+	}
+	if from.scaled() {
+		r.WindowIn = from.sendScale()
+	}
+	if to.scaled() {
+		r.WindowOut = to.info.ReceiveScale
+	}
+	return r
+}
+
+// Drained says whether the peers have acknowledged all that the sockets have
+// received: then nobody needs them any more.
+func (pair *Pair) Drained() (bool, error) {
+	// In this order: what was received by now is to be acknowledged.
+	var received [2]uint32
+	for i := range pair.legs {
+		var err error
+		if received[i], err = sys.QueueSeq(pair.legs[i].fd); err != nil {
+			return false, err
+		}
+	}
+	flows, err := pair.flows()
+	if err != nil {
+		return false, err
+	}
+	for i := range received {
+		// Before the cut something is missing, which the peer sends again.
+		if before(received[i], flows[i].Cut) || before(flows[1-i].Acked, received[i]+pair.add[i]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Backlog is what the sockets have received in one direction and the receiver has
+// not acknowledged, in bytes: that of the direction that has more.
+func (pair *Pair) Backlog() (most int) {
+	flows, err := pair.flows()
+	if err != nil {
+		return 0
+	}
+	for i := range pair.legs {
+		n := int(int32(pair.legs[i].received + pair.add[i] - flows[1-i].Acked))
+		most = max(most, n)
+	}
+	return most
+}
+
+// Idle says that the sockets have nothing to deliver.
+func (pair *Pair) Idle() bool {
+	for i := range pair.legs {
+		fd := pair.legs[i].fd
+		if n, err := sys.Unread(fd); err != nil || n > 0 {
+			return false
+		}
+		if n, err := sys.Unacked(fd); err != nil || n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func before(a, b uint32) bool { return int32(a-b) < 0 }
+
+// Settle has all go across, leaves m for a successor, and tells both sides the window
+// of the other, which they may know only as that of the sockets in between. The
+// sockets stay, in repair mode: what was on its way to them may yet arrive, and if
+// this process dies now they say nothing. Nothing may be read from them or written
+// to them.
+func (pair *Pair) Settle(m Meta) error {
+	for i := range pair.legs {
+		if err := sys.SetRepair(pair.legs[i].fd, sys.RepairOn); err != nil {
+			return err
+		}
+		if err := sys.SetRepairQueue(pair.legs[i].fd, sys.ReceiveQueue); err != nil {
+			return err
+		}
+	}
+	_ = pair.Record(m) // a full table: then nobody adopts it
+	if err := pair.plane.objects.Settle(&pair.keys); err != nil {
+		return err
+	}
+	pair.announce()
+	return nil
+}
+
+// Unsettle undoes what Settle has done to the sockets: they have received something
+// since.
+func (pair *Pair) Unsettle() {
+	for i := range pair.legs {
+		pair.legs[i].leaveRepair(sys.RepairOffNoProbe)
+	}
+}
+
+func (pair *Pair) announce() {
+	v, err := pair.Look()
+	if err != nil {
+		return // the next look finds out
+	}
+	for i := range pair.legs {
+		// Lost, as any packet can be: a persist timer asks for it then.
+		s := pair.voice(&v, i)
+		_ = pair.plane.send(&s)
+	}
+}
