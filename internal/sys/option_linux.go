@@ -33,7 +33,7 @@ func SetTransparent(fd, family int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)
 }
 
-// Bind is bind(2).
+// Bind is bind(2). A socket in repair mode gets its address whoever has it too.
 func Bind(fd int, to *Address) error {
 	_, _, e := unix.Syscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&to.raw)), uintptr(to.size))
 	if e != 0 {

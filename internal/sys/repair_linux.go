@@ -9,15 +9,6 @@ import (
 // NoQueue is what [SetRepairQueue] leaves behind when a socket is done.
 const NoQueue = 0 // TCP_NO_QUEUE
 
-// Bind is bind(2). A socket in repair mode gets its address whoever has it too.
-func Bind(fd int, to *Address) error {
-	_, _, e := unix.Syscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&to.raw)), uintptr(to.size))
-	if e != 0 {
-		return e
-	}
-	return nil
-}
-
 // SetQueueSeq sets rcv_nxt or write_seq of a socket in repair mode that is not
 // connected yet (TCP_QUEUE_SEQ), as SetRepairQueue has said.
 func SetQueueSeq(fd int, seq uint32) error {
