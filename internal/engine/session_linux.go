@@ -350,7 +350,7 @@ func (s *Session) part(l *loop) {
 
 // stopNow ends what a Stop could not end in time.
 func (s *Session) stopNow(l *loop) {
-	if s.wire.carried() {
+	if s.wire.carried() || s.wire.draining() {
 		s.wire.hurry(l)
 		s.settle(l)
 		return

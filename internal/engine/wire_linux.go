@@ -406,6 +406,9 @@ func (w *wiring) drain(l *loop, s *Session) {
 	drained, err := w.pair.Drained()
 	if err == nil && drained && s.held() == [2]int{} {
 		err = w.pair.Settle(w.meta(s))
+	} else if err == nil && w.back.by != 0 && l.now >= w.back.by {
+		s.stopAll(l, Stopped, ErrStopped) // with a RST to both
+		return
 	} else if err == nil {
 		w.at = l.now + w.look
 		w.look = min(2*w.look, wireDrainMost)
