@@ -47,7 +47,6 @@ type member struct {
 type memberCounts struct {
 	connected, failed, resets, checks, checksFailed atomic.Uint64
 	bytesToServer, bytesToClient                    atomic.Int64 // of sessions that have ended
-	connectTime                                     atomic.Int64 // ns, the sum
 }
 
 func newMember(u *upstream, name string, addr Addr, share int) *member {

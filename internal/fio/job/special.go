@@ -158,7 +158,7 @@ func setDistribution(o *Options, v string, _ bool) error {
 		for word := range strings.SplitSeq(arg, ",") {
 			n, err := strconv.ParseUint(word, 10, 62)
 			if err != nil {
-				return fmt.Errorf("%q: wants sequence:block,block,...", v)
+				return fmt.Errorf("%q: wants sequence: and numbers of blocks with commas between them", v)
 			}
 			if d.Blocks = append(d.Blocks, n); len(d.Blocks) > 64 {
 				return errors.New("more than 64 blocks")
