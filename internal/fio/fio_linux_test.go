@@ -325,13 +325,17 @@ func TestErrorsOfTheFileSystem(t *testing.T) {
 		errno int
 		say   string
 	}{
-		"missing directory":  {[]string{"--filename=/nonexistent/x", "--size=4k", "--rw=write"}, 2, "/nonexistent/x"},
-		"missing file":       {[]string{"--filename=none", "--size=4k", "--rw=read", "--allow_file_create=0"}, 2, "none"},
-		"no size":            {[]string{"--filename=none", "--rw=read"}, 22, "size"},
-		"a directory":        {[]string{"--filename=.", "--size=4k", "--rw=write"}, 21, "is a directory"},
-		"a full disk":        {[]string{"--filename=/dev/full", "--size=64k", "--rw=write"}, 28, "/dev/full"},
-		"a full disk splice": {[]string{"--filename=/dev/full", "--size=64k", "--rw=write", "--ioengine=splice"}, 0, "/dev/full"},
-		"unaligned direct":   {[]string{"--filename=d", "--size=64k", "--bs=1000", "--rw=write", "--direct=1"}, 22, "d at offset"},
+		"missing directory":    {[]string{"--filename=/nonexistent/x", "--size=4k", "--rw=write"}, 2, "/nonexistent/x"},
+		"missing file":         {[]string{"--filename=none", "--size=4k", "--rw=read", "--allow_file_create=0"}, 2, "none"},
+		"no size":              {[]string{"--filename=none", "--rw=read"}, 22, "size"},
+		"a directory":          {[]string{"--filename=.", "--size=4k", "--rw=write"}, 21, "is a directory"},
+		"a full disk":          {[]string{"--filename=/dev/full", "--size=64k", "--rw=write"}, 28, "/dev/full"},
+		"a full disk splice":   {[]string{"--filename=/dev/full", "--size=64k", "--rw=write", "--ioengine=splice"}, 0, "/dev/full"},
+		"not a writable place": {[]string{"--directory=/sys/kernel", "--size=4k", "--rw=write"}, 0, "/sys/kernel/"},
+		"no direct here":       {[]string{"--filename=/sys/kernel/notes", "--rw=read", "--bs=1", "--direct=1"}, 22, "/sys/kernel/notes"},
+		"less than a block":    {[]string{"--size=4k", "--bs=8k", "--rw=write"}, 22, "4096 bytes"},
+		"a log in no place":    {[]string{"--size=4k", "--rw=write", "--write_bw_log=/nonexistent/l"}, 2, "/nonexistent/l"},
+		"unaligned direct":     {[]string{"--filename=d", "--size=64k", "--bs=1000", "--rw=write", "--direct=1"}, 22, "d at offset"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := runJobs(t, dir, append([]string{"--name=j"}, c.args...)...)

@@ -82,6 +82,13 @@ func (c *command) main(ctx context.Context, std Streams) (int, error) {
 		defer file.Close()
 		out = file
 	}
+	var page *os.File
+	if c.html != "" && !c.parseOnly {
+		if page, err = os.Create(c.html); err != nil {
+			return 1, fmt.Errorf("option --html: %w", err)
+		}
+		defer page.Close()
+	}
 	if slices.Contains(c.formats, "normal") {
 		conf.Info = func(line string) { fmt.Fprintln(out, line) }
 	}
@@ -98,7 +105,7 @@ func (c *command) main(ctx context.Context, std Streams) (int, error) {
 	if c.parseOnly {
 		return 0, nil
 	}
-	code, err := c.execute(ctx, std, set, r, out)
+	code, err := c.execute(ctx, std, set, r, out, page)
 	if file != nil && err == nil {
 		err = file.Close()
 	}
@@ -143,7 +150,7 @@ func head(w io.Writer, set *job.Set, workers int, version string) {
 	fmt.Fprintf(w, "spliced fio %s\nStarting %d thread%s\n", version, workers, plural)
 }
 
-func (c *command) execute(ctx context.Context, std Streams, set *job.Set, r *run.Run, out io.Writer) (int, error) {
+func (c *command) execute(ctx context.Context, std Streams, set *job.Set, r *run.Run, out io.Writer, page *os.File) (int, error) {
 	began := time.Now()
 	w, err := c.watch(std, r, out)
 	if err != nil {
@@ -162,9 +169,9 @@ func (c *command) execute(ctx context.Context, std Streams, set *job.Set, r *run
 			return 1, fmt.Errorf("write the report: %w", err)
 		}
 	}
-	if c.html != "" {
-		if err := c.page(rep); err != nil {
-			return 1, err
+	if page != nil {
+		if err := errors.Join(rep.HTML(page), page.Close()); err != nil {
+			return 1, fmt.Errorf("option --html: %w", err)
 		}
 	}
 	code := r.ExitCode()
@@ -190,16 +197,4 @@ func (c *command) write(rep *report.Report, format string, out io.Writer) error 
 		return rep.Lines(out)
 	}
 	return rep.Normal(out)
-}
-
-func (c *command) page(rep *report.Report) error {
-	f, err := os.Create(c.html)
-	if err != nil {
-		return fmt.Errorf("option --html: %w", err)
-	}
-	err = rep.HTML(f)
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	return err
 }

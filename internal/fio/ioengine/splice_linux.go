@@ -149,7 +149,7 @@ func (e *spliceEngine) Do(u *Unit) {
 		e.other(u)
 		return
 	}
-	if errors.Is(u.Err, syscall.EINVAL) {
+	if u.Err != nil && errors.Is(u.Err, syscall.EINVAL) {
 		u.Err = fmt.Errorf("splice does not work on this file system: %w", u.Err)
 	}
 }

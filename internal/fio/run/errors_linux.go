@@ -8,6 +8,7 @@ import (
 
 	"github.com/spliced-io/spliced/internal/fio/data"
 	"github.com/spliced-io/spliced/internal/fio/ioengine"
+	"github.com/spliced-io/spliced/internal/fio/job"
 )
 
 // fail records the first error of the job; it returns nil if the job goes on.
@@ -22,10 +23,11 @@ func (w *worker) fail(dir int, f *ioengine.File, offset int64, err error) error 
 	if w.o.FillDevice && (errno == syscall.ENOSPC || errno == syscall.EDQUOT) {
 		return errFull
 	}
-	full := fmt.Errorf("job %q: %s %s at offset %d: %w", w.o.Name, kind, f.Name, offset, err)
+	full := fmt.Errorf("%s %s at offset %d: %w", kind, f.Name, offset, err)
 	if verify {
-		full = fmt.Errorf("job %q: file %s: %w", w.o.Name, f.Name, err)
+		full = fmt.Errorf("file %s: %w", f.Name, err)
 	}
+	full = w.named(full)
 	w.st.ErrorCount++
 	if w.st.FirstError == 0 {
 		w.st.FirstError = int(errno)
@@ -35,6 +37,15 @@ func (w *worker) fail(dir int, f *ioengine.File, offset int64, err error) error 
 		return nil
 	}
 	return full
+}
+
+// named says whose error it is, once.
+func (w *worker) named(err error) error {
+	var e *job.Error
+	if err == nil || errors.As(err, &e) || errors.Is(err, errFull) {
+		return err
+	}
+	return &job.Error{Job: w.o.Name, Err: err}
 }
 
 // errFull ends a fill_device job without an error.

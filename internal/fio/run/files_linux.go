@@ -341,6 +341,20 @@ func (l *layout) write(w *worker, file *ioengine.File, block []byte, r *rnd.Rand
 	return nil
 }
 
+// enough refuses a job that has no room for a single block.
+func (w *worker) enough() error {
+	if w.o.CreateOnly || w.traits.Network {
+		return nil
+	}
+	for _, c := range w.cursors {
+		if c.length >= c.least {
+			return nil
+		}
+	}
+	c := w.cursors[0]
+	return fmt.Errorf("%d bytes of %s are less than the block size %d: %w", max(c.length, 0), c.file.Name, c.least, syscall.EINVAL)
+}
+
 // open opens a file for the I/O itself.
 func (w *worker) open(f *ioengine.File) error {
 	if f.FD >= 0 || w.traits.Diskless && !w.traits.Network {

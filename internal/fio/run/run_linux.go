@@ -146,7 +146,10 @@ func (r *Run) prepare(w *worker) error {
 			r.conf.Info(fmt.Sprintf(format, args...))
 		}
 	}}
-	return l.prepare(w)
+	if err := l.prepare(w); err != nil {
+		return err
+	}
+	return w.enough()
 }
 
 // broken records a job that could not start.
@@ -158,7 +161,7 @@ func (r *Run) broken(w *worker, err error) {
 		w.st.Error, w.st.Cause = int(errnoOf(err)), err.Error()
 	}
 	w.state('X')
-	r.say("job %q: %v", w.o.Name, err)
+	r.say("%v", w.named(err))
 	if w.o.ExitAllOnError {
 		r.endAll()
 	}
@@ -270,6 +273,7 @@ func (r *Run) body(w *worker) {
 	if err == nil {
 		err = w.err
 	}
+	err = w.named(err)
 	if err != nil && !errors.Is(err, errFull) {
 		w.err, w.failed = err, true
 		w.noteError(err)

@@ -174,7 +174,7 @@ func (t *throttle) least(w *worker, took int64) {
 // quit ends the job with an error that no I/O has.
 func (w *worker) quit(err error) {
 	if w.err == nil {
-		w.err = fmt.Errorf("job %q: %w", w.o.Name, err)
+		w.err = w.named(err)
 	}
 	w.ended.Store(true)
 }
