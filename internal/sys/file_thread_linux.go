@@ -28,6 +28,12 @@ func usage(who int) (Usage, error) {
 // ThreadID is gettid(2).
 func ThreadID() int { return unix.Gettid() }
 
+// UnshareFiles is unshare(2) with CLONE_FILES: the calling thread gets a table of
+// descriptors of its own, with what is in it now. The goroutine must be locked
+// to its thread, which must not serve another goroutine afterwards; what it
+// opens from now on exists for it alone, and only it can close it.
+func UnshareFiles() error { return unix.Unshare(unix.CLONE_FILES) }
+
 // SetAffinity pins the calling thread to CPUs. The goroutine must be locked to
 // its thread, which must not serve another goroutine afterwards.
 func SetAffinity(cpus []int) error {
