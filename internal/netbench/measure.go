@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -117,7 +118,7 @@ func (r *runner) startPeer(ctx context.Context, p *peer, described *Peer, dir, t
 	if err != nil {
 		return nil, "", fmt.Errorf("configure %s: %w", p.path, err)
 	}
-	described.Command, described.Configuration = command, configuration
+	described.Command, described.Configuration = portable(command), configuration
 	family, err := newFamily(r.cgroups)
 	if err != nil {
 		return nil, "", err
@@ -136,6 +137,15 @@ func (r *runner) startPeer(ctx context.Context, p *peer, described *Peer, dir, t
 		return nil, "", err
 	}
 	return proxy, listen, nil
+}
+
+// portable leaves out where this program happens to lie: a report is read
+// elsewhere.
+func portable(command []string) []string {
+	if self, err := os.Executable(); err == nil && len(command) > 0 && command[0] == self {
+		return append([]string{filepath.Base(self)}, command[1:]...)
+	}
+	return command
 }
 
 // listening waits until the process, or one of its namespace, listens there.
