@@ -44,6 +44,7 @@ func (c *relayCmd) Validate() error {
 }
 
 func (c *relayCmd) Run(ctx context.Context, std streams) error {
+	spareProcessor()
 	log := newLogger(std.err, c.LogFormat)
 	engine, err := c.engine()
 	if err != nil {

@@ -33,6 +33,11 @@ const (
 	keepIdle     = 120
 	keepInterval = 15
 	keepCount    = 4
+
+	// keepDelay is when a connection that was dialled is given the options, four
+	// system calls that a short one can do without. The kernel counts from the
+	// last sign of life all the same. Those accepted inherit theirs.
+	keepDelay = keepIdle / 2 * time.Second
 )
 
 // The pauses after a lack of descriptors, or of room in a target's queue, double
@@ -90,7 +95,7 @@ func (d *dial) connect(l *loop, s *Session) error {
 	}
 	e.fd = fd
 	if t.Address.Family() != syscall.AF_UNIX {
-		if err := sys.SetTCP(fd, keepIdle, keepInterval, keepCount); err != nil {
+		if err := sys.SetNoDelay(fd); err != nil {
 			return fmt.Errorf("setsockopt: %w", err)
 		}
 		if err := sys.LeaveOOBInline(fd); err != nil {
@@ -148,7 +153,11 @@ func (d *dial) finish(l *loop, s *Session) bool {
 	if !e.writable {
 		return false
 	}
-	switch err := sys.SocketError(e.fd); err {
+	var err error
+	if e.failed || e.hup { // else it stands
+		err = sys.SocketError(e.fd)
+	}
+	switch err {
 	case nil:
 	case syscall.ECONNRESET, syscall.EPIPE:
 		// It was connected, and reset since: a refusal is ECONNREFUSED. What
@@ -168,6 +177,9 @@ func (d *dial) finish(l *loop, s *Session) bool {
 		return false
 	}
 	s.dial, s.active = nil, l.now
+	if e.resettable {
+		s.keepAt = l.now + keepDelay
+	}
 	local, _ := sys.LocalAddr(e.fd) // can't fail: it is a socket
 	d.handler.Connected(d.next, local)
 	return true

@@ -42,6 +42,7 @@ type Session struct {
 	abortWait             time.Duration // the next look at an unacknowledged queue comes after that
 	abortAt, abortBy      time.Duration // loop clock: the next look, and the last if nothing changes; 0 is none
 	unacked               [2]int        // at the last look
+	keepAt                time.Duration // loop clock: when b is to be probed for signs of life; 0 is not, or is already
 
 	// For anybody.
 	started   time.Time
@@ -245,8 +246,12 @@ func (s *Session) sourceEnded(l *loop, d *direction) {
 		s.fail(l, s.opposite(d), ResetByDrain, err)
 		return
 	}
-	// ENOTCONN: the drain was reset, which the other direction finds out.
-	_ = sys.Shutdown(d.dst.fd, syscall.SHUT_WR)
+	// The second FIN of sockets that nobody else has is sent by their close(2),
+	// which comes next.
+	if !s.own || s.shared || s.opposite(d).reason() != EOF {
+		// ENOTCONN: the drain was reset, which the other direction finds out.
+		_ = sys.Shutdown(d.dst.fd, syscall.SHUT_WR)
+	}
 	d.finish(l, EOF, nil)
 }
 
@@ -437,6 +442,9 @@ func (s *Session) due() time.Duration {
 	if s.wire != nil && s.wire.at != 0 {
 		sooner(s.wire.at)
 	}
+	if s.keepAt != 0 {
+		sooner(s.keepAt)
+	}
 	for i := range s.dirs {
 		if at := s.dirs[i].brakes; at != 0 {
 			sooner(at)
@@ -465,6 +473,12 @@ func (s *Session) expire(l *loop) {
 	if s.dial != nil {
 		s.dial.expire(l, s)
 		return
+	}
+	if s.keepAt != 0 && l.now >= s.keepAt {
+		s.keepAt = 0
+		if fd := s.ends[1].fd; fd >= 0 { // else it was handed over
+			_ = sys.SetKeepAlive(fd, keepIdle, keepInterval, keepCount) // it is a TCP socket: can't fail
+		}
 	}
 	if s.wire != nil && s.wire.expire(l, s) {
 		return

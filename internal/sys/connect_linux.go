@@ -136,11 +136,23 @@ func networkOrder(port uint16) uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// SetTCP turns off Nagle's delay, which a relay must not add to what it
-// forwards, and turns on keep-alive probes (idle, interval in seconds, count).
+// SetTCP is SetNoDelay and SetKeepAlive.
 func SetTCP(fd, idle, interval, count int) error {
+	if err := SetNoDelay(fd); err != nil {
+		return err
+	}
+	return SetKeepAlive(fd, idle, interval, count)
+}
+
+// SetNoDelay turns off Nagle's delay, which a relay must not add to what it
+// forwards.
+func SetNoDelay(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }
+
+// SetKeepAlive turns on keep-alive probes (idle, interval in seconds, count).
+// idle counts from the last segment received, also if that was long ago: for
+// that SO_KEEPALIVE has to come first (tcp_sock_set_keepidle in net/ipv4/tcp.c).
+func SetKeepAlive(fd, idle, interval, count int) error {
 	for _, o := range [...][3]int{
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, idle},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, interval},
