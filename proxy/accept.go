@@ -25,13 +25,15 @@ func (k *socket) accept() {
 		client, err := k.ln.Accept()
 		if err == nil {
 			pause = 0
-			c, err := s.take(k.listener.Load(), nil, addrPort(client.RemoteAddr()))
+			l := k.listener.Load()
+			p := l.policy.Load()
+			c, err := s.take(l, p, nil, addrPort(client.RemoteAddr()))
 			if err != nil {
 				reset(client)
 				c.fail(err)
 				continue
 			}
-			if p := c.listener.policy.Load(); p.looks {
+			if c.looks(p) {
 				s.look(c, client, p)
 			} else {
 				go s.serve(c, client, facts{source: c.client.Addr()}, nil)

@@ -58,6 +58,20 @@ type Listener struct {
 	// here; further ones are reset. 0: any number. Clients of a unix socket are
 	// not told apart, and not limited.
 	MaxConnectionsPerClient int `yaml:"max_connections_per_client"`
+	// AcceptRatePerClient is how many connections a second one address may open
+	// here, and as many at once after a pause; further ones are reset. 0: any
+	// number. An IPv6 client is a network of 64 bits, here and above.
+	AcceptRatePerClient int `yaml:"accept_rate_per_client"`
+	// Allow are the networks that clients may come from. Default: all. Of the
+	// networks here and in deny that have an address, the smallest decides.
+	Allow []netip.Prefix `yaml:"allow"`
+	// Deny are networks that they may not come from; such connections are reset.
+	Deny []netip.Prefix `yaml:"deny"`
+	// ProxyFrom are the networks of proxies whose connections must begin with a
+	// PROXY header, of version 1 or 2, within handshake_timeout: who it names as the
+	// client counts from then on. From elsewhere no header is taken. With any,
+	// clients of a unix socket are such proxies too.
+	ProxyFrom []netip.Prefix `yaml:"proxy_from"`
 	// HandshakeTimeout bounds the time until the first bytes have told what the
 	// routes want to know.
 	HandshakeTimeout Timeout `yaml:"handshake_timeout" default:"10s"`

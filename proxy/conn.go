@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/spliced-io/spliced/proxy/internal/proxyproto"
 	"github.com/spliced-io/spliced/splice"
 )
 
@@ -27,7 +28,9 @@ type conn struct {
 	cut        string // why the server ended it
 	sni        string // the name of the TLS client hello
 	first      []byte // read before the session begins
-	counted    bool   // among the connections of its client
+	behind     bool   // a proxy: its PROXY header names the client
+	header     *proxyproto.Header
+	counted    bool // among the connections of its client
 
 	client, target, local netip.AddrPort // invalid for unix sockets
 }

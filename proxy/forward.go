@@ -30,11 +30,11 @@ func (s *Server) admit(k *socket) bool {
 func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice.Way {
 	l := k.listener.Load()
 	p := l.policy.Load()
-	c, err := l.server.take(l, session, client)
+	c, err := l.server.take(l, p, session, client)
 	if err != nil {
 		return c.refuse(p, err)
 	}
-	if p.looks {
+	if c.looks(p) {
 		return c.hand(func(client net.Conn) { l.server.look(c, client, p) })
 	}
 	r := p.match(facts{source: client.Addr()})
@@ -64,7 +64,7 @@ func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice
 
 // take notes a new connection, and returns it also with an error, which says
 // why it can't stay.
-func (s *Server) take(l *listener, session *splice.Session, client netip.AddrPort) (*conn, error) {
+func (s *Server) take(l *listener, p *policy, session *splice.Session, client netip.AddrPort) (*conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.accepted++
@@ -76,8 +76,10 @@ func (s *Server) take(l *listener, session *splice.Session, client netip.AddrPor
 	if s.aborting { // it was admitted just before: nobody would end its dial
 		return c, ErrServerClosed
 	}
-	if !l.enter(c) {
-		return c, errTooMany
+	if p.fromProxy(client.Addr()) {
+		c.behind = true // who the client is comes later
+	} else if err := l.enter(c, p); err != nil {
+		return c, err
 	}
 	if session != nil {
 		s.dialing.push(c)

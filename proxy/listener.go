@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/spliced-io/spliced/proxy/internal/access"
 	"github.com/spliced-io/spliced/splice"
 )
 
@@ -45,22 +46,28 @@ func (l *listener) addrs() []net.Addr {
 	return list
 }
 
-// enter counts a client's connection, if it may have another. The server's lock
-// is held.
-func (l *listener) enter(c *conn) bool {
-	client := c.client.Addr()
+// enter says why a client may have no other connection, or counts it. The
+// server's lock is held.
+func (l *listener) enter(c *conn, p *policy) error {
+	if !p.rules.Allow(c.client.Addr()) {
+		return errDenied
+	}
+	if !p.rate.Take(c.client.Addr()) {
+		return errTooOften
+	}
+	client := access.Client(c.client.Addr())
 	if l.perClient == 0 || !client.IsValid() {
-		return true
+		return nil
 	}
 	if l.clients[client] >= l.perClient {
-		return false
+		return errTooMany
 	}
 	c.counted = true
 	if l.clients == nil {
 		l.clients = make(map[netip.Addr]int)
 	}
 	l.clients[client]++
-	return true
+	return nil
 }
 
 // release forgets a connection that has ended. The server's lock is held.
@@ -69,7 +76,7 @@ func (l *listener) release(c *conn) {
 	if !c.counted {
 		return
 	}
-	client := c.client.Addr()
+	client := access.Client(c.client.Addr())
 	if l.clients[client]--; l.clients[client] <= 0 {
 		delete(l.clients, client)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,12 +11,19 @@ import (
 	"github.com/spliced-io/spliced/proxy/internal/clienthello"
 	"github.com/spliced-io/spliced/proxy/internal/detect"
 	"github.com/spliced-io/spliced/proxy/internal/peek"
+	"github.com/spliced-io/spliced/proxy/internal/proxyproto"
 )
+
+// looks says whether the listener has to know the connection's first bytes.
+func (c *conn) looks(p *policy) bool { return p.looks || c.behind }
+
+// handshakeRecord is the first byte of TLS.
+const handshakeRecord = 22
 
 // look waits until the client has said what the routes want to know, without a
 // goroutine on Linux, and has one serve it then.
 func (s *Server) look(c *conn, client net.Conn, p *policy) {
-	w := &watcher{server: s, conn: c, client: client, policy: p}
+	w := &watcher{server: s, conn: c, client: client, policy: p, header: c.behind}
 	guest := peek.Guest{Conn: client, Look: w.look, Done: w.done}
 	if p.handshake > 0 {
 		guest.Deadline = c.began.Add(p.handshake)
@@ -33,10 +41,15 @@ type watcher struct {
 	client net.Conn
 	policy *policy
 	facts  facts
+	header bool  // a PROXY header is to come
+	err    error // what is wrong with it
 }
 
 // look is shown what the client has said so far.
 func (w *watcher) look(b []byte) peek.Action {
+	if w.header {
+		return w.proxyHeader(b)
+	}
 	protocol, need := detect.Detect(b)
 	if need > 0 {
 		return peek.Action{Need: need}
@@ -55,6 +68,35 @@ func (w *watcher) look(b []byte) peek.Action {
 	return peek.Action{}
 }
 
+// proxyHeader takes the header away.
+func (w *watcher) proxyHeader(b []byte) peek.Action {
+	h, size, need, err := proxyproto.Parse(b)
+	switch {
+	case err != nil:
+		w.err = err
+		return peek.Action{}
+	case need > 0:
+		return peek.Action{Need: need}
+	}
+	w.header = false
+	if w.err = w.conn.introduce(&h, w.policy); w.err != nil || !w.policy.looks {
+		return peek.Action{Take: size}
+	}
+	return peek.Action{Take: size, Need: 1}
+}
+
+// introduce has the header say who the client is.
+func (c *conn) introduce(h *proxyproto.Header, p *policy) error {
+	s := c.listener.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.Source.IsValid() {
+		c.client = h.Source
+	}
+	c.header = h
+	return c.listener.enter(c, p)
+}
+
 // done goes on with what is known at the end of the waiting. A client that waits
 // for the server to speak, or says what nobody understands, takes the way of
 // those; one that has only begun a handshake has no way.
@@ -70,13 +112,19 @@ func (w *watcher) done(o peek.Outcome) {
 
 func (w *watcher) conclude(o peek.Outcome) error {
 	switch {
+	case w.err != nil:
+		return w.err
 	case o.Err == nil:
 		return nil
+	case w.header && errors.Is(o.Err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%w: %d bytes of a PROXY header", errHandshake, len(o.Bytes))
+	case w.header && errors.Is(o.Err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the proxy has left with %d bytes of a PROXY header", len(o.Bytes))
 	case errors.Is(o.Err, io.ErrUnexpectedEOF) && len(o.Bytes) == 0:
 		return errors.New("the client has left without a word")
 	case errors.Is(o.Err, io.ErrUnexpectedEOF), errors.Is(o.Err, os.ErrDeadlineExceeded):
 		protocol := detect.AtLast(o.Bytes)
-		if protocol == detect.TLS || w.facts.protocol == ProtocolTLS {
+		if protocol == detect.TLS || bytes.HasPrefix(o.Bytes, []byte{handshakeRecord}) || w.facts.protocol == ProtocolTLS {
 			return fmt.Errorf("%w: %d bytes of a TLS handshake", errHandshake, len(o.Bytes))
 		}
 		w.facts.protocol = Protocol(protocol.String())

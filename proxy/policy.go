@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spliced-io/spliced/proxy/internal/access"
 	"github.com/spliced-io/spliced/splice"
 )
 
@@ -20,6 +21,11 @@ type policy struct {
 	plan      *splice.Plan  // of connections that are refused
 	life      time.Duration
 	jitter    Percent
+	rules     access.Rules
+	rate      *access.Rate
+	perSecond int
+	proxies   access.Table[struct{}] // whose connections begin with a PROXY header
+	proxied   bool                   // there are some
 }
 
 // A route is one of a listener's ways.
@@ -42,7 +48,9 @@ type facts struct {
 	alpn     []string
 }
 
-func newPolicy(l *Listener, configs map[string]Upstream, upstreams map[string]*upstream) (*policy, error) {
+// newPolicy makes the policy of l; before is what it takes the place of, nil for
+// nothing, and whose clients stay known.
+func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstreams map[string]*upstream) (*policy, error) {
 	p := &policy{handshake: l.HandshakeTimeout.within(), life: l.Limits.Lifetime.within(), jitter: l.Limits.LifetimeJitter}
 	options := []splice.Option{
 		splice.Use(l.Engine),
@@ -52,6 +60,9 @@ func newPolicy(l *Listener, configs map[string]Upstream, upstreams map[string]*u
 		splice.MaxBytes(int64(l.Limits.BytesToServer), int64(l.Limits.BytesToClient)),
 	}
 	var err error
+	if err = p.admission(l, before); err != nil {
+		return nil, err
+	}
 	if p.plan, err = splice.NewPlan(DefaultConnectTimeout, options...); err != nil {
 		return nil, err
 	}
@@ -72,6 +83,34 @@ func newPolicy(l *Listener, configs map[string]Upstream, upstreams map[string]*u
 		p.routes = append(p.routes, r)
 	}
 	return p, nil
+}
+
+// admission takes over who may connect.
+func (p *policy) admission(l *Listener, before *policy) (err error) {
+	if p.rules, err = access.NewRules(l.Allow, l.Deny); err != nil {
+		return err
+	}
+	if p.perSecond = l.AcceptRatePerClient; before != nil && before.perSecond == p.perSecond {
+		p.rate = before.rate
+	} else {
+		p.rate = access.NewRate(float64(p.perSecond), p.perSecond)
+	}
+	p.proxied = len(l.ProxyFrom) > 0
+	var entries []access.Entry[struct{}]
+	for _, n := range l.ProxyFrom {
+		entries = append(entries, access.Entry[struct{}]{Prefix: n})
+	}
+	p.proxies, err = access.NewTable(entries)
+	return err
+}
+
+// fromProxy says whether a connection from there begins with a PROXY header.
+func (p *policy) fromProxy(peer netip.Addr) bool {
+	if !p.proxied || !peer.IsValid() {
+		return p.proxied
+	}
+	_, ok := p.proxies.Lookup(peer)
+	return ok
 }
 
 func newRoute(c *Route, i int) route {

@@ -19,7 +19,7 @@ import (
 func TestTakeAfterClose(t *testing.T) {
 	var s Server
 	s.close(true)
-	if _, err := s.take(&listener{server: &s}, &splice.Session{}, netip.AddrPort{}); err != ErrServerClosed {
+	if _, err := s.take(&listener{server: &s}, &policy{}, &splice.Session{}, netip.AddrPort{}); err != ErrServerClosed {
 		t.Errorf("taken with %v, want %v", err, ErrServerClosed)
 	}
 }

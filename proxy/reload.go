@@ -57,7 +57,11 @@ func (s *Server) apply(ctx context.Context, c Config) error {
 	}
 	policies := make(map[string]*policy, len(c.Listeners))
 	for name, l := range c.Listeners {
-		p, err := newPolicy(&l, c.Upstreams, upstreams)
+		var before *policy
+		if have := s.listeners[name]; have != nil {
+			before = have.policy.Load()
+		}
+		p, err := newPolicy(&l, before, c.Upstreams, upstreams)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", name, err)
 		}

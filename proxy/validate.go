@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/spliced-io/spliced/proxy/internal/access"
 )
 
 // A Problem is something that is wrong with a [Config].
@@ -98,8 +100,14 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 			break
 		}
 	}
+	if _, err := access.NewRules(l.Allow, l.Deny); err != nil {
+		k.wrong(err.Error(), at(path, "deny")...)
+	}
+	if _, err := access.NewRules(l.ProxyFrom, nil); err != nil {
+		k.wrong(err.Error(), at(path, "proxy_from")...)
+	}
 	k.percent(l.Limits.LifetimeJitter, at(path, "limits", "lifetime_jitter"))
-	if l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 || l.Socket.Backlog < 0 || l.Limits.BytesToServer < 0 || l.Limits.BytesToClient < 0 {
+	if l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 || l.AcceptRatePerClient < 0 || l.Socket.Backlog < 0 || l.Limits.BytesToServer < 0 || l.Limits.BytesToClient < 0 {
 		k.wrong("a limit is negative", path...)
 	}
 }

@@ -1,5 +1,4 @@
-// Package access decides who may connect: by address, by how often, and by how
-// many connections a client has. Its types are safe for concurrent use, never
+// Package access decides who may connect, by address and by how often. Its types are safe for concurrent use, never
 // block, and hold memory within bounds that are set beforehand.
 package access
 

@@ -41,20 +41,3 @@ func (r *Rules) Allow(addr netip.Addr) bool {
 	}
 	return r.others
 }
-
-// ParsePrefix understands an address, or one with the length of its network:
-// 192.0.2.1, 192.0.2.0/24, 2001:db8::/32. Bits beyond the network are an error:
-// what was meant is not clear then.
-func ParsePrefix(s string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("network %q: want an address or one with the length of its prefix, like 192.0.2.0/24", s)
-	}
-	if p != p.Masked() {
-		return netip.Prefix{}, fmt.Errorf("network %q has bits beyond its prefix: did you mean %s?", s, p.Masked())
-	}
-	return p, nil
-}
