@@ -82,6 +82,9 @@ func (b *balancer) choose(u *upstream, pool []*member, key pickKey, attempt int)
 	case First:
 		return 0
 	case LeastConnections:
+		if attempt == 0 {
+			b.turn++ // not for each attempt: with two of them it would always be the same turn
+		}
 		return b.leastConnections(u, pool)
 	case RandomTwo:
 		i, j := draw(u, pool), draw(u, pool)
@@ -122,7 +125,6 @@ func load(u *upstream, m *member) float64 {
 }
 
 func (b *balancer) leastConnections(u *upstream, pool []*member) int {
-	b.turn++
 	best, least := 0, 0.0
 	for k := range pool {
 		i := (b.turn + k) % len(pool)
