@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,12 +123,14 @@ func joinAddrs(found []resolvedAddr) string {
 func (r *resolver) ask() ([]resolvedAddr, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, time.Duration(r.config.Timeout))
 	defer cancel()
+	watch := &ttlWatch{servers: r.config.Servers}
+	dns := watch.resolver()
 	var found []resolvedAddr
 	var err error
 	if r.entry.addr.Network == "srv" {
-		found, err = r.askSRV(ctx, r.entry.addr.Address)
+		found, err = askSRV(ctx, dns, r.entry.addr.Address)
 	} else {
-		found, err = r.askHost(ctx, r.entry.addr.Address)
+		found, err = askHost(ctx, dns, r.entry.addr.Address)
 	}
 	if err == nil && len(found) == 0 {
 		err = errors.New("no address")
@@ -135,10 +138,35 @@ func (r *resolver) ask() ([]resolvedAddr, time.Duration, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("resolve %s: %w", r.entry.addr, dnsCause(err))
 	}
-	return found, time.Duration(r.config.Interval), nil
+	order(found)
+	return found, watch.ttl(time.Duration(r.config.Interval)), nil
 }
 
-func (r *resolver) askHost(ctx context.Context, address string) ([]resolvedAddr, error) {
+// order sorts what was found, since name servers turn their lists, which is no
+// change: backups last, the family that the system prefers (RFC 6724) first.
+func order(found []resolvedAddr) {
+	first := found[0].addr.Addr().Is4()
+	slices.SortFunc(found, func(a, b resolvedAddr) int {
+		return cmp.Or(
+			compareBools(a.backup, b.backup),
+			compareBools(a.addr.Addr().Is4() != first, b.addr.Addr().Is4() != first),
+			a.addr.Compare(b.addr),
+		)
+	})
+}
+
+// compareBools puts false first.
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+func askHost(ctx context.Context, dns *net.Resolver, address string) ([]resolvedAddr, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -147,7 +175,7 @@ func (r *resolver) askHost(ctx context.Context, address string) ([]resolvedAddr,
 	if err != nil {
 		return nil, err
 	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	ips, err := dns.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +188,8 @@ func (r *resolver) askHost(ctx context.Context, address string) ([]resolvedAddr,
 	return found, nil
 }
 
-func (r *resolver) askSRV(ctx context.Context, name string) ([]resolvedAddr, error) {
-	_, records, err := net.DefaultResolver.LookupSRV(ctx, "", "", name)
+func askSRV(ctx context.Context, dns *net.Resolver, name string) ([]resolvedAddr, error) {
+	_, records, err := dns.LookupSRV(ctx, "", "", name)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +203,7 @@ func (r *resolver) askSRV(ctx context.Context, name string) ([]resolvedAddr, err
 	var errs []error
 	for _, record := range records {
 		target := net.JoinHostPort(strings.TrimSuffix(record.Target, "."), strconv.Itoa(int(record.Port)))
-		addrs, err := r.askHost(ctx, target)
+		addrs, err := askHost(ctx, dns, target)
 		if err != nil {
 			errs = append(errs, err)
 			continue
