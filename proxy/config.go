@@ -72,9 +72,13 @@ type Listener struct {
 	// client counts from then on. From elsewhere no header is taken. With any,
 	// clients of a unix socket are such proxies too.
 	ProxyFrom []netip.Prefix `yaml:"proxy_from"`
+	// TLS ends TLS sessions here. Default: they pass through.
+	TLS *ListenerTLS `yaml:"tls"`
 	// HandshakeTimeout bounds the time until the first bytes have told what the
 	// routes want to know.
 	HandshakeTimeout Timeout `yaml:"handshake_timeout" default:"10s"`
+	// Bandwidth bounds what all connections of this listener carry together.
+	Bandwidth Bandwidth `yaml:"bandwidth"`
 	// Socket has the options of the listening sockets.
 	Socket SocketOptions `yaml:"socket"`
 }
@@ -130,6 +134,17 @@ type Limits struct {
 	BytesToServer Size `yaml:"bytes_to_server"`
 	// BytesToClient is the same for the direction to the client.
 	BytesToClient Size `yaml:"bytes_to_client"`
+	// Bandwidth bounds what each connection carries.
+	Bandwidth Bandwidth `yaml:"bandwidth"`
+}
+
+// Bandwidth is so many bytes a second, with a tenth of a second's at once after a
+// pause. Such connections are not handed over to the engine wire.
+type Bandwidth struct {
+	// ToServer bounds the direction to the server. 0: no limit.
+	ToServer Size `yaml:"to_server"`
+	// ToClient bounds the direction to the client. 0: no limit.
+	ToClient Size `yaml:"to_client"`
 }
 
 // An Upstream is a group of servers that do the same.
@@ -148,6 +163,11 @@ type Upstream struct {
 	ConnectTimeout Duration `yaml:"connect_timeout" default:"5s"`
 	// Attempts is how many servers are tried for a client.
 	Attempts int `yaml:"attempts" default:"3"`
+	// TLS speaks TLS with the servers. Default: what the client sends is passed on.
+	TLS *UpstreamTLS `yaml:"tls"`
+	// SendProxy begins each connection with a PROXY header that names the client:
+	// v1 or v2 (with the server name, and what else is known). Default: none.
+	SendProxy ProxyVersion `yaml:"send_proxy"`
 	// SourceAddress is the local address to connect from.
 	SourceAddress netip.Addr `yaml:"source_address"`
 	// MaxConnections is how many connections each server may have, but for those

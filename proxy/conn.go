@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -25,10 +26,11 @@ type conn struct {
 	id         uint64
 	began      time.Time
 	refusal    error
-	cut        string // why the server ended it
-	sni        string // the name of the TLS client hello
-	first      []byte // read before the session begins
-	behind     bool   // a proxy: its PROXY header names the client
+	cut        string               // why the server ended it
+	sni        string               // the name of the TLS client hello
+	first      []byte               // read before the session begins
+	tls        *tls.ConnectionState // with the client, if it ends here
+	behind     bool                 // a proxy: its PROXY header names the client
 	header     *proxyproto.Header
 	counted    bool // among the connections of its client
 

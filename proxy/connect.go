@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -14,8 +15,17 @@ import (
 // serve joins a client, of which first was read already, to a server. Only the
 // session is left of it then.
 func (s *Server) serve(c *conn, client net.Conn, f facts, first []byte) {
-	c.sni, c.first = f.sni, first
-	err := s.connect(c, client, f)
+	c.first = first
+	var err error
+	if p := c.listener.policy.Load(); p.tls != nil {
+		var session net.Conn
+		if session, err = c.terminate(s.ctx, client, p, &f); err == nil {
+			client = session
+		}
+	}
+	if c.sni = f.sni; err == nil {
+		err = s.connect(c, client, f)
+	}
 	if err == nil {
 		return
 	}
@@ -61,7 +71,7 @@ func (s *Server) try(c *conn, client net.Conn, m *member) error {
 	deadline := time.Now().Add(timeout)
 	var server net.Conn
 	err := s.insist(client, deadline, func() (err error) {
-		server, err = s.dial(m, timeout)
+		server, err = s.dial(c, client, m, timeout)
 		return err
 	})
 	if err != nil {
@@ -115,15 +125,49 @@ func (s *Server) starve(n int) {
 	s.change()
 }
 
-func (s *Server) dial(m *member, timeout time.Duration) (net.Conn, error) {
+func (s *Server) dial(c *conn, client net.Conn, m *member, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
+	source, version := m.upstream.manner()
 	d := net.Dialer{KeepAliveConfig: keepAlive}
+	if source.IsValid() && m.addr.IsValid() {
+		bindLate(&d, source)
+	}
 	server, err := d.DialContext(ctx, m.dial.Network, m.dial.Address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", m.name, cause(err))
 	}
+	session, err := s.greet(ctx, c, client, m, server, version)
+	if err != nil {
+		reset(server)
+		return nil, err
+	}
+	return session, nil
+}
+
+// greet sends what comes before the client's bytes.
+func (s *Server) greet(ctx context.Context, c *conn, client net.Conn, m *member, server net.Conn, version ProxyVersion) (net.Conn, error) {
+	if version != "" {
+		header, err := c.proxyHeader(version, client)
+		if err == nil {
+			// It fits the send queue of a new connection: there is nothing to wait for.
+			_, err = server.Write(header)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("send a PROXY header to %s: %w", m.name, cause(err))
+		}
+	}
+	if t := m.upstream.tls.Load(); t != nil {
+		return m.originate(ctx, c, server, t)
+	}
 	return server, nil
+}
+
+// manner is how connections to the servers are made.
+func (u *upstream) manner() (source netip.Addr, version ProxyVersion) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.config.SourceAddress, u.config.SendProxy
 }
 
 // join starts the session, which owns both connections from then on.
@@ -171,6 +215,9 @@ func shortage(err error) bool {
 
 // reset closes a connection so that its peer learns that it failed.
 func reset(c net.Conn) {
+	if session, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = session.NetConn() // without the close_notify of TLS, which is a clean end
+	}
 	if tc, ok := c.(*net.TCPConn); ok {
 		_ = tc.SetLinger(0)
 	}

@@ -45,6 +45,9 @@ func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice
 	if r.upstream == nil {
 		return c.refuse(p, errRejected)
 	}
+	if r.crafted {
+		return c.hand(func(client net.Conn) { go l.server.serve(c, client, facts{source: c.client.Addr()}, nil) })
+	}
 	members, err := r.upstream.pick(c.key())
 	if err != nil {
 		if err == errFull {

@@ -46,10 +46,11 @@ type Failed struct {
 
 // A Change is something that happened to an upstream.
 type Change struct {
+	Listener string // of FilesRead and FilesRefused; else "", as it is where an upstream is meant
 	Upstream string
 	Server   string // as [ServerStatus.Name]; for Resolved and Unresolved the name
 	What     ChangeKind
-	Err      error // the reason of Down, Ejected and Unresolved
+	Err      error // the reason of Down, Ejected, Unresolved and FilesRefused
 	Detail   string
 }
 
@@ -58,12 +59,14 @@ type ChangeKind string
 
 // The changes.
 const (
-	Up         ChangeKind = "up"         // its checks pass
-	Down       ChangeKind = "down"       // its checks fail
-	Ejected    ChangeKind = "ejected"    // clients found it broken
-	Readmitted ChangeKind = "readmitted" // clients may try it again
-	Resolved   ChangeKind = "resolved"   // the name has other addresses: see Detail
-	Unresolved ChangeKind = "unresolved" // the name could not be resolved
+	Up           ChangeKind = "up"            // its checks pass
+	Down         ChangeKind = "down"          // its checks fail
+	Ejected      ChangeKind = "ejected"       // clients found it broken
+	Readmitted   ChangeKind = "readmitted"    // clients may try it again
+	Resolved     ChangeKind = "resolved"      // the name has other addresses: see Detail
+	FilesRead    ChangeKind = "files-read"    // certificates or keys have changed
+	FilesRefused ChangeKind = "files-refused" // they have, and can't be used: see Err
+	Unresolved   ChangeKind = "unresolved"    // the name could not be resolved
 )
 
 // Why the server itself ended a connection: [Conn.Cut].

@@ -15,7 +15,7 @@ import (
 )
 
 // looks says whether the listener has to know the connection's first bytes.
-func (c *conn) looks(p *policy) bool { return p.looks || c.behind }
+func (c *conn) looks(p *policy) bool { return p.looks || p.tls != nil || c.behind }
 
 // handshakeRecord is the first byte of TLS.
 const handshakeRecord = 22
@@ -79,7 +79,7 @@ func (w *watcher) proxyHeader(b []byte) peek.Action {
 		return peek.Action{Need: need}
 	}
 	w.header = false
-	if w.err = w.conn.introduce(&h, w.policy); w.err != nil || !w.policy.looks {
+	if w.err = w.conn.introduce(&h, w.policy); w.err != nil || !w.policy.looks && w.policy.tls == nil {
 		return peek.Action{Take: size}
 	}
 	return peek.Action{Take: size, Need: 1}

@@ -1,14 +1,17 @@
 package proxy
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spliced-io/spliced/proxy/internal/access"
+	"github.com/spliced-io/spliced/proxy/internal/tlsfiles"
 	"github.com/spliced-io/spliced/splice"
 )
 
@@ -21,6 +24,11 @@ type policy struct {
 	plan      *splice.Plan  // of connections that are refused
 	life      time.Duration
 	jitter    Percent
+	tls       *tlsfiles.Server // nil: sessions pass through
+	tlsFiles  tlsfiles.ServerFiles
+	bandwidth Bandwidth
+	toServer  *splice.Bandwidth
+	toClient  *splice.Bandwidth
 	rules     access.Rules
 	rate      *access.Rate
 	perSecond int
@@ -37,6 +45,7 @@ type route struct {
 	source    []netip.Prefix
 	protocols []Protocol
 	upstream  *upstream // nil: reject
+	crafted   bool      // more than a connect makes a connection to its servers
 	plan      *splice.Plan
 }
 
@@ -58,11 +67,17 @@ func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstrea
 		splice.HalfCloseTimeout(l.Limits.HalfClose.within()),
 		splice.MaxLifetime(p.life),
 		splice.MaxBytes(int64(l.Limits.BytesToServer), int64(l.Limits.BytesToClient)),
+		splice.MaxRate(int64(l.Limits.Bandwidth.ToServer), int64(l.Limits.Bandwidth.ToClient)),
 	}
-	var err error
-	if err = p.admission(l, before); err != nil {
+	err := p.admission(l, before)
+	if err == nil {
+		err = p.termination(l, before)
+	}
+	if err != nil {
 		return nil, err
 	}
+	p.share(l, before)
+	options = append(options, splice.ShareRate(p.toServer, p.toClient))
 	if p.plan, err = splice.NewPlan(DefaultConnectTimeout, options...); err != nil {
 		return nil, err
 	}
@@ -74,6 +89,8 @@ func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstrea
 		r := newRoute(&routes[i], i)
 		if name := routes[i].Upstream; name != "" {
 			r.upstream = upstreams[name]
+			u := configs[name]
+			r.crafted = u.TLS != nil || u.SendProxy != "" || u.SourceAddress.IsValid()
 			r.plan, err = splice.NewPlan(time.Duration(configs[name].ConnectTimeout), options...)
 			if err != nil {
 				return nil, err
@@ -102,6 +119,38 @@ func (p *policy) admission(l *Listener, before *policy) (err error) {
 	}
 	p.proxies, err = access.NewTable(entries)
 	return err
+}
+
+// termination reads the certificates of sessions that end here.
+func (p *policy) termination(l *Listener, before *policy) (err error) {
+	if l.TLS == nil {
+		return nil
+	}
+	if p.tlsFiles = l.TLS.files(); before != nil && before.tls != nil && reflect.DeepEqual(before.tlsFiles, p.tlsFiles) {
+		p.tls = before.tls
+		_, err = p.tls.Refresh()
+	} else {
+		p.tls, err = tlsfiles.NewServer(p.tlsFiles)
+	}
+	if err != nil {
+		return fmt.Errorf("tls: %w", err)
+	}
+	return nil
+}
+
+// share makes the bandwidth that all connections of the listener have together,
+// those from before a reload too.
+func (p *policy) share(l *Listener, before *policy) {
+	if p.bandwidth = l.Bandwidth; before != nil && before.bandwidth == p.bandwidth {
+		p.toServer, p.toClient = before.toServer, before.toClient
+		return
+	}
+	if n := p.bandwidth.ToServer; n > 0 {
+		p.toServer = splice.NewBandwidth(int64(n))
+	}
+	if n := p.bandwidth.ToClient; n > 0 {
+		p.toClient = splice.NewBandwidth(int64(n))
+	}
 }
 
 // fromProxy says whether a connection from there begins with a PROXY header.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spliced-io/spliced/proxy/internal/setting"
+	"github.com/spliced-io/spliced/proxy/internal/tlsfiles"
 )
 
 // Reload brings another configuration into force. It is checked whole, and its
@@ -55,6 +56,17 @@ func (s *Server) apply(ctx context.Context, c Config) error {
 			upstreams[name] = newUpstream(s, name)
 		}
 	}
+	sessions := make(map[string]*tlsfiles.Client)
+	for name, u := range c.Upstreams {
+		if u.TLS == nil {
+			continue
+		}
+		t, err := tlsfiles.NewClient(u.TLS.files())
+		if err != nil {
+			return fmt.Errorf("upstream %s: tls: %w", name, err)
+		}
+		sessions[name] = t
+	}
 	policies := make(map[string]*policy, len(c.Listeners))
 	for name, l := range c.Listeners {
 		var before *policy
@@ -80,6 +92,7 @@ func (s *Server) apply(ctx context.Context, c Config) error {
 		if s.upstreams[name] == nil {
 			fresh = append(fresh, u)
 		}
+		u.tls.Store(sessions[name])
 		u.configure(conf)
 	}
 	for _, u := range fresh {

@@ -89,6 +89,7 @@ func (s *Server) Start(ctx context.Context) error {
 		_ = s.Close()
 		return err
 	}
+	s.start(s.watchFiles)
 	return nil
 }
 

@@ -2,7 +2,10 @@ package proxy
 
 import (
 	"net"
+	"net/netip"
 	"syscall"
+
+	"github.com/spliced-io/spliced/internal/sys"
 )
 
 // reusePort has lc set SO_REUSEPORT, beside what it does already.
@@ -36,4 +39,11 @@ func control(c syscall.RawConn, f func(fd int) error) error {
 		return cerr
 	}
 	return err
+}
+
+// bindLate has d connect from that address, with a port that is chosen when the
+// destination is known: one can be used once for each.
+func bindLate(d *net.Dialer, source netip.Addr) {
+	d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	d.Control = func(_, _ string, c syscall.RawConn) error { return control(c, sys.SetBindNoPort) }
 }

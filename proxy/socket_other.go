@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 )
 
@@ -18,3 +19,8 @@ func reusePort(lc *net.ListenConfig) {
 }
 
 func setBacklog(net.Listener, int) error { return fmt.Errorf("backlog: %w", errors.ErrUnsupported) }
+
+// bindLate has d connect from that address.
+func bindLate(d *net.Dialer, source netip.Addr) {
+	d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+}

@@ -10,12 +10,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/spliced-io/spliced/proxy/internal/tlsfiles"
 )
 
 // An upstream is one of the configuration, with what is known of its servers.
 type upstream struct {
 	server *Server
 	name   string
+	tls    atomic.Pointer[tlsfiles.Client] // nil: what clients send is passed on
 
 	mu       sync.Mutex
 	config   Upstream

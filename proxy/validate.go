@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spliced-io/spliced/proxy/internal/access"
+	"github.com/spliced-io/spliced/splice"
 )
 
 // A Problem is something that is wrong with a [Config].
@@ -100,6 +101,7 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 			break
 		}
 	}
+	k.tls(l, c, path)
 	if _, err := access.NewRules(l.Allow, l.Deny); err != nil {
 		k.wrong(err.Error(), at(path, "deny")...)
 	}
@@ -110,6 +112,38 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 	if l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 || l.AcceptRatePerClient < 0 || l.Socket.Backlog < 0 || l.Limits.BytesToServer < 0 || l.Limits.BytesToClient < 0 {
 		k.wrong("a limit is negative", path...)
 	}
+}
+
+// tls checks the end of TLS sessions, and what can carry one that ends here.
+func (k *checker) tls(l *Listener, c *Config, path []string) {
+	if t := l.TLS; t != nil {
+		where := at(path, "tls")
+		if len(t.Certificates) == 0 {
+			k.wrong("there is no certificate: want at least one", at(where, "certificates")...)
+		}
+		if t.ClientCA == "" && t.ClientCertificate != "" && t.ClientCertificate != "none" {
+			k.wrong("want the certificates that those of clients must lead to", at(where, "client_ca")...)
+		}
+	}
+	switch l.Engine {
+	case splice.EngineAuto, splice.EngineCopy:
+		return
+	}
+	ends := l.TLS != nil
+	for _, name := range append(l.ways(), l.Upstream) {
+		ends = ends || c.Upstreams[name].TLS != nil
+	}
+	if ends {
+		k.wrong(fmt.Sprintf("a TLS session that ends here can only be copied: want auto or copy, not %s", l.Engine), at(path, "engine")...)
+	}
+}
+
+// ways are the upstreams of the routes.
+func (l *Listener) ways() (names []string) {
+	for _, r := range l.Routes {
+		names = append(names, r.Upstream)
+	}
+	return names
 }
 
 func (k *checker) route(r *Route, c *Config, path []string) {

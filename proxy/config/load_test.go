@@ -214,7 +214,7 @@ func TestInclude(t *testing.T) {
 // The descriptions of the schema are the comments of the source.
 func TestDocsAreCurrent(t *testing.T) {
 	t.Parallel()
-	docs, err := fielddocs.Read("file.go", "../config.go")
+	docs, err := fielddocs.Read("file.go", "../config.go", "../config_tls.go")
 	if err != nil {
 		t.Fatal(err)
 	}

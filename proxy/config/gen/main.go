@@ -17,7 +17,7 @@ func main() {
 }
 
 func run() error {
-	docs, err := fielddocs.Read("file.go", "../config.go")
+	docs, err := fielddocs.Read("file.go", "../config.go", "../config_tls.go")
 	if err != nil {
 		return err
 	}

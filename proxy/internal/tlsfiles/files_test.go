@@ -2,95 +2,46 @@ package tlsfiles
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spliced-io/spliced/proxy/internal/testcert"
 )
 
 // An issuer signs certificates of a test.
 type issuer struct {
-	t    *testing.T
-	dir  string
-	cert *x509.Certificate
-	key  crypto.Signer
+	t   *testing.T
+	dir string
+	*testcert.Issuer
 }
 
 func newIssuer(t *testing.T) *issuer {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	dir := t.TempDir()
+	ca, err := testcert.New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &issuer{t: t, dir: t.TempDir(), key: key}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "issuer"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * 24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if i.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	i.write("ca.pem", "CERTIFICATE", der)
-	return i
+	return &issuer{t, dir, ca}
 }
 
 func (i *issuer) path(name string) string { return filepath.Join(i.dir, name) }
 
-func (i *issuer) write(name, kind string, der []byte) {
-	i.t.Helper()
-	if err := os.WriteFile(i.path(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		i.t.Fatal(err)
-	}
-}
-
-// issue writes NAME.pem and NAME.key, of a certificate for those names with that
-// serial number.
 func (i *issuer) issue(name string, serial int64, ofRSA bool, names ...string) Pair {
 	i.t.Helper()
-	var key crypto.Signer
-	var err error
-	if ofRSA {
-		key, err = rsa.GenerateKey(rand.Reader, 2048)
-	} else {
-		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	}
+	certificate, key, err := i.Issue(name, serial, ofRSA, names...)
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * 24 * time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, i.cert, key.Public(), i.key)
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	i.write(name+".pem", "CERTIFICATE", der)
-	if der, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
-		i.t.Fatal(err)
-	}
-	i.write(name+".key", "PRIVATE KEY", der)
-	return Pair{i.path(name + ".pem"), i.path(name + ".key")}
+	return Pair{certificate, key}
 }
 
 // shake connects a client to a server, sends a byte each way, and returns what
@@ -404,7 +355,9 @@ func TestBadFiles(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("hello"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ca.write("locked.key", "ENCRYPTED PRIVATE KEY", []byte("x"))
+	if err := os.WriteFile(ca.path("locked.key"), []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	missing := ca.path("missing")
 	for want, f := range map[string]ServerFiles{
 		"there is no certificate":                                      {},

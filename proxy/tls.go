@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/spliced-io/spliced/proxy/internal/tlsfiles"
+)
+
+func (l *ListenerTLS) files() tlsfiles.ServerFiles {
+	f := tlsfiles.ServerFiles{MinVersion: l.MinVersion.number(), ALPN: l.ALPN, ClientAuthorities: l.ClientCA}
+	for _, p := range l.Certificates {
+		f.Pairs = append(f.Pairs, tlsfiles.Pair(p))
+	}
+	switch l.ClientCertificate {
+	case "optional":
+		f.ClientCertificate = tlsfiles.OptionalCertificate
+	case "required":
+		f.ClientCertificate = tlsfiles.RequiredCertificate
+	}
+	return f
+}
+
+func (u *UpstreamTLS) files() tlsfiles.ClientFiles {
+	return tlsfiles.ClientFiles{
+		ServerName: u.ServerName, Authorities: u.CA, NoVerify: u.NoVerify,
+		Pair: tlsfiles.Pair{Certificate: u.Certificate, Key: u.Key}, MinVersion: u.MinVersion.number(), ALPN: u.ALPN,
+	}
+}
+
+// terminate makes the client's TLS session end here, and says what it knows of
+// it.
+func (c *conn) terminate(ctx context.Context, client net.Conn, p *policy, f *facts) (net.Conn, error) {
+	if f.protocol != ProtocolTLS {
+		return nil, errors.New("TLS: the client does not speak it")
+	}
+	if p.handshake > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, c.began.Add(p.handshake))
+		defer cancel()
+	}
+	session := tls.Server(rewound(client, c.first), p.tls.Config())
+	if err := session.HandshakeContext(ctx); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errHandshake
+		}
+		return nil, fmt.Errorf("TLS with the client: %w", err)
+	}
+	c.first = nil
+	state := session.ConnectionState()
+	f.sni, f.alpn = state.ServerName, nil
+	if state.NegotiatedProtocol != "" {
+		f.alpn = []string{state.NegotiatedProtocol}
+	}
+	c.tls = &state
+	return session, nil
+}
+
+// originate makes a TLS session with a server.
+func (m *member) originate(ctx context.Context, c *conn, server net.Conn, client *tlsfiles.Client) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(m.hostport())
+	if err != nil {
+		host = ""
+	}
+	config := client.Config(host)
+	if config.NextProtos == nil && c.tls != nil && c.tls.NegotiatedProtocol != "" {
+		config.NextProtos = []string{c.tls.NegotiatedProtocol}
+	}
+	session := tls.Client(server, config)
+	if err := session.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS with %s: %w", m.name, err)
+	}
+	return session, nil
+}
+
+// hostport is the address as configured, with the name that it may have.
+func (m *member) hostport() string {
+	for i, r := range m.name {
+		if r == '=' { // name=address: see resolved
+			return m.name[:i]
+		}
+	}
+	return m.name
+}
+
+// rewound is c with bytes before what it has to give. Without any it is c
+// itself.
+func rewound(c net.Conn, first []byte) net.Conn {
+	if len(first) == 0 {
+		return c
+	}
+	return &rewoundConn{c, io.MultiReader(bytes.NewReader(first), c)}
+}
+
+type rewoundConn struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c *rewoundConn) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+// fileInterval is how often files are looked at for changes.
+const fileInterval = 10 * time.Second
+
+// watchFiles has certificates read again that have changed.
+func (s *Server) watchFiles(ctx context.Context) {
+	ticker := time.NewTicker(fileInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			s.RefreshFiles()
+		}
+	}
+}
+
+// RefreshFiles reads certificates and keys again whose files have changed, which
+// the server does by itself every 10 seconds. [Hooks.Changed] tells the outcome;
+// what can't be read does not take the place of what was.
+func (s *Server) RefreshFiles() {
+	s.mu.Lock()
+	listeners, upstreams := s.sortedListeners(), s.sortedUpstreams()
+	s.mu.Unlock()
+	for _, l := range listeners {
+		if t := l.policy.Load().tls; t != nil {
+			s.refreshed(t, Change{Listener: l.name})
+		}
+	}
+	for _, u := range upstreams {
+		if t := u.tls.Load(); t != nil {
+			s.refreshed(t, Change{Upstream: u.name})
+		}
+	}
+}
+
+func (s *Server) refreshed(files interface{ Refresh() (bool, error) }, c Change) {
+	changed, err := files.Refresh()
+	if !changed || s.Hooks.Changed == nil {
+		return
+	}
+	if c.What, c.Err = FilesRead, err; err != nil {
+		c.What = FilesRefused
+	}
+	s.Hooks.Changed(c)
+}
