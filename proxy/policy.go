@@ -59,7 +59,7 @@ type facts struct {
 
 // newPolicy makes the policy of l; before is what it takes the place of, nil for
 // nothing, and whose clients stay known.
-func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstreams map[string]*upstream) (*policy, error) {
+func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstreams map[string]*upstream, wire splice.WirePolicy) (*policy, error) {
 	p := &policy{handshake: l.HandshakeTimeout.within(), life: l.Limits.Lifetime.within(), jitter: l.Limits.LifetimeJitter}
 	options := []splice.Option{
 		splice.Use(l.Engine),
@@ -68,6 +68,7 @@ func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstrea
 		splice.MaxLifetime(p.life),
 		splice.MaxBytes(int64(l.Limits.BytesToServer), int64(l.Limits.BytesToClient)),
 		splice.MaxRate(int64(l.Limits.Bandwidth.ToServer), int64(l.Limits.Bandwidth.ToClient)),
+		splice.Wire(wire),
 	}
 	err := p.admission(l, before)
 	if err == nil {

@@ -73,7 +73,7 @@ func (s *Server) apply(ctx context.Context, c Config) error {
 		if have := s.listeners[name]; have != nil {
 			before = have.policy.Load()
 		}
-		p, err := newPolicy(&l, before, c.Upstreams, upstreams)
+		p, err := newPolicy(&l, before, c.Upstreams, upstreams, s.Wire)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", name, err)
 		}

@@ -26,6 +26,10 @@ type Server struct {
 	Config Config
 	// Hooks tell what happens.
 	Hooks Hooks
+	// Wire says when connections of the engine auto are handed over to wire. The
+	// zero value says never. With an instance, the start adopts the flows that an
+	// earlier process has left, and Leave leaves them again.
+	Wire splice.WirePolicy
 	// Listen opens the sockets of a listener's address, one as a rule. Nil is
 	// [Listen]. They are closed by the server.
 	Listen func(ctx context.Context, addr Addr, o SocketOptions) ([]net.Listener, error)
@@ -50,6 +54,7 @@ type Server struct {
 	lastID   uint64
 	accepted uint64
 	failed   uint64
+	adopted  uint64
 	open     int  // accepted, and the end not yet reported
 	starved  int  // connections that wait for a descriptor
 	dialing  list // by the event loops
@@ -85,7 +90,12 @@ func (s *Server) Start(ctx context.Context) error {
 	case started:
 		return errors.New("proxy: the server was started before")
 	}
+	if err := s.adopt(); err != nil {
+		_ = s.Close()
+		return err
+	}
 	if err := s.apply(ctx, s.Config); err != nil {
+		s.Leave()
 		_ = s.Close()
 		return err
 	}

@@ -17,12 +17,65 @@ type Stats struct {
 
 	BytesToTarget, BytesToClient     int64
 	SplicedToTarget, SplicedToClient int64
+
+	Adopted uint64 // connections that an earlier process has left
+	Wire    WireStats
+}
+
+// WireStats counts the ways of connections to the engine wire.
+type WireStats struct {
+	Attempts    uint64           // hand-overs begun
+	Failed      uint64           // of these, without success
+	HandedOver  uint64           // connections that the program has carried
+	Returned    uint64           // of these, taken back into sockets
+	Left        uint64           // of these, left to a next process
+	Flows       int              // of these, carried by it now
+	Refused     [WhyCount]uint64 // connections that were not handed over, or not for good, by reason
+	Closed      time.Duration    // for so long windows were closed to bring connections to rest
+	Bytes       [2]int64         // carried by the program, to the target and to the client
+	Packets     [2]uint64        // of the client and of the target
+	Retransmits [2]uint64        // of these
+	Errors      [2]uint64        // of these, could not be translated
+}
+
+// WhyCount is how many reasons for an engine there are.
+const WhyCount = splice.WhyCount
+
+func (t *WireStats) add(w *splice.WireStats) {
+	if w == nil {
+		return
+	}
+	t.Attempts += uint64(w.Attempts)
+	t.Failed += uint64(w.Attempts)
+	if w.Switched {
+		t.HandedOver++
+		if w.Attempts > 0 { // else it was adopted
+			t.Failed--
+		}
+	}
+	if w.Returned {
+		t.Returned++
+	}
+	if w.Left {
+		t.Left++
+	}
+	if w.Refused != 0 {
+		t.Refused[w.Refused]++
+	}
+	t.Closed += w.Closed
+	for i := range w.Packets {
+		t.Bytes[i] += w.Delivered[i]
+		t.Packets[i] += w.Packets[i]
+		t.Retransmits[i] += w.Retransmits[i]
+		t.Errors[i] += w.Errors[i]
+	}
 }
 
 type totals struct {
 	conns                            uint64
 	bytesToTarget, bytesToClient     int64
 	splicedToTarget, splicedToClient int64
+	wire                             WireStats
 }
 
 func (t *totals) add(s splice.Stats) {
@@ -30,12 +83,14 @@ func (t *totals) add(s splice.Stats) {
 	t.bytesToClient += s.BToA.Bytes
 	t.splicedToTarget += s.AToB.Spliced
 	t.splicedToClient += s.BToA.Spliced
+	t.wire.add(s.Wire)
 }
 
 func (t *totals) into(st *Stats) {
 	st.Ended = t.conns
 	st.BytesToTarget, st.BytesToClient = t.bytesToTarget, t.bytesToClient
 	st.SplicedToTarget, st.SplicedToClient = t.splicedToTarget, t.splicedToClient
+	st.Wire = t.wire
 }
 
 // Stats returns the counts so far. The bytes of live connections are in them,
@@ -43,15 +98,21 @@ func (t *totals) into(st *Stats) {
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	t := s.ended
-	st := Stats{Accepted: s.accepted, Failed: s.failed, Open: s.open, Joined: s.live.len}
+	st := Stats{Accepted: s.accepted, Failed: s.failed, Open: s.open, Joined: s.live.len, Adopted: s.adopted}
 	sessions := s.live.sessions(nil)
 	s.mu.Unlock()
 	// Outside the lock: a session that reports its end holds its own and wants
 	// this one. One that ends meanwhile keeps its counts.
+	flows := 0
 	for _, session := range sessions {
-		t.add(session.Stats())
+		now := session.Stats()
+		t.add(now)
+		if w := now.Wire; w != nil && w.Switched && !w.Returned {
+			flows++
+		}
 	}
 	t.into(&st)
+	st.Wire.Flows = flows
 	return st
 }
 

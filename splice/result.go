@@ -21,6 +21,12 @@ type Reason = engine.Reason
 // Why says why an engine is the one in use.
 type Why = engine.Why
 
+// WhyCount is how many reasons there are.
+const WhyCount = engine.WhyCount
+
+// WhyWireDenied is why a process without privileges hands nothing over.
+const WhyWireDenied = engine.WhyWireDenied
+
 // The ends of a direction.
 const (
 	Running       = engine.Running       // not ended yet

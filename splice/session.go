@@ -101,6 +101,11 @@ func (s *Session) Stop(ctx context.Context) (Result, error) {
 func (s *Session) Abort() Result {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
+	if l, ok := s.carrier.(interface{ Abort() }); ok && s.own {
+		l.Abort()
+		<-s.Done()
+		return s.Result()
+	}
 	r := s.carrier.Stop(ctx)
 	if s.own {
 		s.discard()

@@ -9,7 +9,15 @@ type WirePolicy = engine.WirePolicy
 // WireStats is a session's way to [EngineWire]: see [Stats].
 type WireStats = engine.WireStats
 
-// Wire lets EngineAuto hand sessions over to EngineWire, where this process
-// may; the name of the instance is for both. A session on its way there can't
-// be taken back: [Session.Stop] then ends it with a RST to both sides.
+// WireAfterBytes and WireAfterAge are when a hand-over is worth it, if a
+// [WirePolicy] does not say so.
+const (
+	WireAfterBytes = engine.WireAfterBytes
+	WireAfterAge   = engine.WireAfterAge
+)
+
+// Wire lets EngineAuto hand sessions over to EngineWire, where this process may
+// and the session owns its connections ([Own], [Forward]); the name of the
+// instance is for EngineWire too. [Session.Stop] takes them back, open and
+// usable; options that were set on the sockets are not restored.
 func Wire(p WirePolicy) Option { return func(o *options) { o.wire = p } }

@@ -2,7 +2,9 @@ package splice
 
 import (
 	"fmt"
+	"net/netip"
 
+	"github.com/spliced-io/spliced/internal/engine"
 	"github.com/spliced-io/spliced/internal/engine/wire"
 )
 
@@ -15,4 +17,28 @@ func (o *options) openWire() error {
 		return fmt.Errorf("%s: %w: %w", o.engine, ErrEngine, err)
 	}
 	return nil
+}
+
+// AdoptWire makes sessions of the flows that an earlier process has left under
+// the instance of p: they go on to count, keep their limits, and end. accepted is
+// told of each, with the addresses of both peers, and returns who hears of its end;
+// its Connected and Failed are not called. The error says what is missing, or
+// that another process has the instance.
+func AdoptWire(p WirePolicy, accepted func(s *Session, a, b netip.AddrPort) Handler) (int, error) {
+	n, err := reactor.AdoptWire(p, func(s *engine.Session, a, b netip.AddrPort) engine.Handler {
+		return accepted(&Session{carrier: loopSession{s}, own: true}, a, b)
+	})
+	if err != nil {
+		return n, &Error{Op: "adopt", Err: fmt.Errorf("instance %s: %w", p.Instance, err)}
+	}
+	return n, nil
+}
+
+// Leave ends the session if its packets are spliced under the name of an
+// instance: the flow goes on without this process, until the next of that name
+// adopts it. Other sessions are not touched. It does not wait.
+func (s *Session) Leave() {
+	if l, ok := s.carrier.(loopSession); ok {
+		l.Session.Leave()
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/splice"
 )
 
 // maxPattern bounds /bytes/N.
@@ -58,6 +59,9 @@ func (b *builtin) stop() {
 func (b *builtin) page(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	c, ok := b.carrier(r)
+	if ok {
+		c = b.handedOver(r, c)
+	}
 	if !ok {
 		fmt.Fprintf(w, "This request came from %s, not through the relay.\n", r.RemoteAddr)
 		return
@@ -74,6 +78,12 @@ connection       number %d, open for %s
 		c.Stats.AToB.Bytes, c.Stats.AToB.Engine, c.Stats.AToB.Why, c.Stats.AToB.Spliced)
 	fmt.Fprintf(w, "to the client    %d bytes so far, by %s (%s), %d of them spliced\n",
 		c.Stats.BToA.Bytes, c.Stats.BToA.Engine, c.Stats.BToA.Why, c.Stats.BToA.Spliced)
+	if f := c.Stats.Wire; f != nil && f.Switched {
+		fmt.Fprintf(w, "packet by packet %d bytes to the client in %d packets, %d bytes to the target in %d, by a program in the kernel (wire)\n",
+			f.Delivered[1], f.Packets[1], f.Delivered[0], f.Packets[0])
+	} else if f != nil && f.Refused != 0 {
+		fmt.Fprintf(w, "packet by packet not, for the reason %s (docs/wire.md)\n", f.Refused)
+	}
 	fmt.Fprint(w, `
 Try as well:
   /bytes/1GiB   that many bytes; trailers give their SHA-256 and how they were carried
@@ -130,6 +140,29 @@ func (b *builtin) carrier(r *http.Request) (proxy.Conn, bool) {
 			return c, ok
 		}
 	}
+}
+
+// handOverWait is how long a page waits for a hand-over that is due.
+const handOverWait = 3 * time.Second
+
+// handedOver waits, after a download, for the hand-over that it was worth: it is
+// on its way, and what the page is to tell.
+func (b *builtin) handedOver(r *http.Request, c proxy.Conn) proxy.Conn {
+	ctx, cancel := context.WithTimeout(r.Context(), handOverWait)
+	defer cancel()
+	for c.Stats.BToA.Bytes >= splice.WireAfterBytes && c.Stats.Wire != nil && !c.Stats.Wire.Switched && c.Stats.Wire.Refused == 0 {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return c
+		}
+		now, ok := b.relay.ByLocal(ctx, c.Local)
+		if !ok {
+			return c
+		}
+		c = now
+	}
+	return c
 }
 
 // echo sends back what it reads, while it reads.

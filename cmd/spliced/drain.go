@@ -16,6 +16,7 @@ func drain(server *proxy.Server, log *slog.Logger, signals <-chan os.Signal) {
 	if t := server.CurrentConfig().Drain.Timeout; t != proxy.Never {
 		timeout = time.Duration(t).String()
 	}
+	server.Leave() // what is spliced needs nobody
 	log.Info("draining", "open", server.Stats().Open, "timeout", timeout)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

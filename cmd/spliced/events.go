@@ -44,8 +44,13 @@ func (e *events) hooks() proxy.Hooks {
 // docs/relay.md.
 func (e *events) onEnded(c proxy.Ended) {
 	r := c.Result
-	e.toTarget[r.AToB.Reason].Add(1)
-	e.toClient[r.BToA.Reason].Add(1)
+	what := "connection ended"
+	if w := c.Stats.Wire; w != nil && w.Left {
+		what = "connection left to the next of its instance"
+	} else {
+		e.toTarget[r.AToB.Reason].Add(1)
+		e.toClient[r.BToA.Reason].Add(1)
+	}
 	engine, why := carriedBy(c.Stats)
 	log := e.log
 	if e.daemon {
@@ -57,7 +62,7 @@ func (e *events) onEnded(c proxy.Ended) {
 			log = log.With("cut", c.Cut)
 		}
 	}
-	log.Info("connection ended",
+	args := []any{
 		"client", c.Client,
 		"target", c.Target,
 		"engine", engine.String(),
@@ -66,10 +71,29 @@ func (e *events) onEnded(c proxy.Ended) {
 		"bytes_to_client", r.BToA.Bytes,
 		"end_to_target", r.AToB.Reason.String(),
 		"end_to_client", r.BToA.Reason.String(),
-		"duration_ms", float64(r.Ended.Sub(c.Started).Microseconds())/1e3,
-	)
+		"duration_ms", float64(r.Ended.Sub(c.Started).Microseconds()) / 1e3,
+	}
+	log.Info(what, append(args, wireArgs(c.Stats.Wire)...)...)
 	e.failure(c, "to_target", r.AToB)
 	e.failure(c, "to_client", r.BToA)
+}
+
+// wireArgs are the keys of a connection that was handed over to wire, or was to
+// be. Without privileges none is, which is no news.
+func wireArgs(w *splice.WireStats) []any {
+	if w == nil || w.Attempts == 0 && !w.Switched && (w.Refused == 0 || w.Refused == splice.WhyWireDenied) {
+		return nil
+	}
+	args := []any{
+		"wire_attempts", w.Attempts, "wire_closed_ms", float64(w.Closed.Microseconds()) / 1e3,
+		"wire_bytes_to_target", w.Delivered[0], "wire_bytes_to_client", w.Delivered[1],
+		"wire_packets_to_target", w.Packets[0], "wire_packets_to_client", w.Packets[1],
+		"wire_retransmits_to_target", w.Retransmits[0], "wire_retransmits_to_client", w.Retransmits[1],
+	}
+	if w.Refused != 0 {
+		args = append(args, "wire_refused", w.Refused.String())
+	}
+	return args
 }
 
 // failure tells what the one line has no key for.

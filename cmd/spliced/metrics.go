@@ -79,6 +79,42 @@ type connection struct {
 	EndToClient     splice.Reason `json:"end_to_client"`
 	Started         time.Time     `json:"started"`
 	LastProgress    time.Time     `json:"last_progress"`
+	Wire            *wireView     `json:"wire,omitempty"`
+}
+
+// wireView is a connection's way to the engine wire.
+type wireView struct {
+	HandedOver          bool    `json:"handed_over"`
+	Returned            bool    `json:"returned"`
+	Attempts            int     `json:"attempts"`
+	Refused             string  `json:"refused,omitempty"`
+	ClosedMS            float64 `json:"closed_ms"`
+	BytesToTarget       int64   `json:"bytes_to_target"`
+	BytesToClient       int64   `json:"bytes_to_client"`
+	PacketsToTarget     uint64  `json:"packets_to_target"`
+	PacketsToClient     uint64  `json:"packets_to_client"`
+	RetransmitsToTarget uint64  `json:"retransmits_to_target"`
+	RetransmitsToClient uint64  `json:"retransmits_to_client"`
+	ErrorsToTarget      uint64  `json:"errors_to_target"`
+	ErrorsToClient      uint64  `json:"errors_to_client"`
+}
+
+func viewWire(w *splice.WireStats) *wireView {
+	if w == nil || w.Attempts == 0 && !w.Switched && w.Refused == 0 {
+		return nil // nothing to tell
+	}
+	v := &wireView{
+		HandedOver: w.Switched, Returned: w.Returned, Attempts: w.Attempts,
+		ClosedMS:      float64(w.Closed.Microseconds()) / 1e3,
+		BytesToTarget: w.Delivered[0], BytesToClient: w.Delivered[1],
+		PacketsToTarget: w.Packets[0], PacketsToClient: w.Packets[1],
+		RetransmitsToTarget: w.Retransmits[0], RetransmitsToClient: w.Retransmits[1],
+		ErrorsToTarget: w.Errors[0], ErrorsToClient: w.Errors[1],
+	}
+	if w.Refused != 0 {
+		v.Refused = w.Refused.String()
+	}
+	return v
 }
 
 func connections(relay *proxy.Server) []connection {
@@ -92,7 +128,7 @@ func connections(relay *proxy.Server) []connection {
 			BytesToTarget: c.Stats.AToB.Bytes, BytesToClient: c.Stats.BToA.Bytes,
 			SplicedToTarget: c.Stats.AToB.Spliced, SplicedToClient: c.Stats.BToA.Spliced,
 			EndToTarget: c.Stats.AToB.Reason, EndToClient: c.Stats.BToA.Reason,
-			Started: c.Started, LastProgress: c.Stats.LastProgress,
+			Started: c.Started, LastProgress: c.Stats.LastProgress, Wire: viewWire(c.Stats.Wire),
 		}
 	}
 	return list
@@ -105,6 +141,20 @@ type collector struct {
 	events *events
 
 	accepted, failed, open, joined, ended, bytes, spliced, held, info *prometheus.Desc
+	wire                                                              wireDescs
+}
+
+// wireDescs are about the engine wire.
+type wireDescs struct {
+	flows, handedOver, returned, left, adopted, attempts, failed, refused, closed *prometheus.Desc
+	bytes, packets, retransmits, errors                                           *prometheus.Desc
+}
+
+func (d *wireDescs) all() []*prometheus.Desc {
+	return []*prometheus.Desc{
+		d.flows, d.handedOver, d.returned, d.left, d.adopted, d.attempts, d.failed, d.refused, d.closed,
+		d.bytes, d.packets, d.retransmits, d.errors,
+	}
 }
 
 func newCollector(relay *proxy.Server, e *events) *collector {
@@ -122,11 +172,29 @@ func newCollector(relay *proxy.Server, e *events) *collector {
 		spliced:  desc("bytes_by_reference_total", "Of these, moved as page references.", "direction"),
 		held:     desc("accept_held_total", "Times that new clients had to wait, for the limit of connections or for want of descriptors."),
 		info:     desc("build_info", "1, with the version of this program.", "version"),
+		wire: wireDescs{
+			flows:       desc("wire_flows", "Connections that are spliced packet by packet now."),
+			handedOver:  desc("wire_handed_over_total", "Connections that were handed over to wire."),
+			returned:    desc("wire_returned_total", "Of these, taken back into sockets."),
+			left:        desc("wire_left_total", "Of these, left to the next relay of the instance."),
+			adopted:     desc("wire_adopted_total", "Connections that an earlier relay of the instance has left."),
+			attempts:    desc("wire_attempts_total", "Hand-overs begun."),
+			failed:      desc("wire_attempts_failed_total", "Of these, without success."),
+			refused:     desc("wire_refused_total", "Connections that were not handed over, or not for good.", "reason"),
+			closed:      desc("wire_closed_seconds_total", "Time for which windows were closed to bring connections to rest."),
+			bytes:       desc("wire_bytes_total", "Bytes of ended and live connections that wire has carried.", "direction"),
+			packets:     desc("wire_packets_total", "Their packets.", "direction"),
+			retransmits: desc("wire_retransmits_total", "Of these, starting in what was seen before.", "direction"),
+			errors:      desc("wire_errors_total", "Of these, could not be translated and were dropped.", "direction"),
+		},
 	}
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.accepted, c.failed, c.open, c.joined, c.ended, c.bytes, c.spliced, c.held, c.info} {
+		ch <- d
+	}
+	for _, d := range c.wire.all() {
 		ch <- d
 	}
 }
@@ -158,4 +226,24 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.spliced, float64(s.SplicedToClient), toClient)
 	counter(c.held, float64(c.events.held.Load()))
 	gauge(c.info, 1, version())
+	w, d := &s.Wire, &c.wire
+	gauge(d.flows, float64(w.Flows))
+	counter(d.handedOver, float64(w.HandedOver))
+	counter(d.returned, float64(w.Returned))
+	counter(d.left, float64(w.Left))
+	counter(d.adopted, float64(s.Adopted))
+	counter(d.attempts, float64(w.Attempts))
+	counter(d.failed, float64(w.Failed))
+	for why, n := range w.Refused {
+		if n > 0 {
+			counter(d.refused, float64(n), splice.Why(why).String())
+		}
+	}
+	counter(d.closed, w.Closed.Seconds())
+	for i, direction := range []string{toTarget, toClient} {
+		counter(d.bytes, float64(w.Bytes[i]), direction)
+		counter(d.packets, float64(w.Packets[i]), direction)
+		counter(d.retransmits, float64(w.Retransmits[i]), direction)
+		counter(d.errors, float64(w.Errors[i]), direction)
+	}
 }

@@ -30,6 +30,10 @@ type relayCmd struct {
 	DrainTimeout     duration `default:"30s" help:"After SIGTERM, give connections this long to end."`
 	LogFormat        string   `enum:"text,json" default:"text" help:"How to log to standard error: ${enum}."`
 	Metrics          *address `placeholder:"ADDR" help:"Serve /metrics, /healthz and /connections here."`
+	Instance         string   `placeholder:"NAME" help:"Connections that were handed over to wire outlive the relay under this name; its next start adopts them."`
+	InstanceRoot     string   `placeholder:"DIR" help:"Where instances are pinned, if not in /sys/fs/bpf/spliced."`
+	WireAfterBytes   size     `default:"1MiB" help:"With --engine auto, hand a connection over to wire after so many bytes."`
+	WireAfterAge     duration `default:"1s" help:"The same, after this long, whichever comes first."`
 }
 
 // Validate is called by kong, after the values are parsed.
@@ -40,7 +44,22 @@ func (c *relayCmd) Validate() error {
 	if c.Metrics != nil && c.Metrics.Network != "tcp" {
 		return fmt.Errorf("--metrics: address %q: want host:port or :port", c.Metrics)
 	}
+	if c.Instance != "" && c.Engine != "auto" && c.Engine != "wire" {
+		return fmt.Errorf("--instance: engine %s hands nothing over: want --engine auto or wire", c.Engine)
+	}
+	if c.WireAfterBytes == 0 || c.WireAfterAge == 0 {
+		return errors.New("--wire-after-bytes, --wire-after-age: want more than 0 (--engine wire hands over at once)")
+	}
 	return nil
+}
+
+// wire is when connections are handed over: where this process may, of its own
+// accord.
+func (c *relayCmd) wire() splice.WirePolicy {
+	return splice.WirePolicy{
+		Upgrade: true, AfterBytes: int64(c.WireAfterBytes), AfterAge: time.Duration(c.WireAfterAge),
+		Instance: c.Instance, Root: c.InstanceRoot,
+	}
 }
 
 func (c *relayCmd) Run(ctx context.Context, std streams) error {
@@ -70,7 +89,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	events := newEvents(log)
-	server := &proxy.Server{Hooks: events.hooks(), Listen: passed.listen}
+	server := &proxy.Server{Hooks: events.hooks(), Listen: passed.listen, Wire: c.wire()}
 	if len(targets) == 0 {
 		b, err := startBuiltin(ctx, server)
 		if err != nil {
@@ -97,6 +116,9 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 			err = inner // the listener's name is nothing to the user
 		}
 		return err
+	}
+	if c.Instance != "" {
+		log.Info("flows adopted", "instance", c.Instance, "flows", server.Stats().Adopted)
 	}
 	log.Info("relay started", "targets", names(targets), "engine", engine.String(), "max_conns", maxConns)
 	addrs := server.Addrs(relayName)
@@ -223,7 +245,7 @@ func listenAddr(addr net.Addr) string {
 func curlLine(addr net.Addr) string {
 	ta, ok := addr.(*net.TCPAddr)
 	if !ok {
-		return "curl --unix-socket " + addr.String() + " http://localhost/"
+		return "curl -so /dev/null --unix-socket " + addr.String() + " http://localhost/bytes/256MiB http://localhost/"
 	}
 	ip := ta.IP
 	switch {
@@ -232,5 +254,7 @@ func curlLine(addr net.Addr) string {
 	case ip.IsUnspecified():
 		ip = net.IPv4(127, 0, 0, 1)
 	}
-	return "curl http://" + net.JoinHostPort(ip.String(), fmt.Sprint(ta.Port)) + "/"
+	// One connection: the second page tells how the first was carried.
+	url := "http://" + net.JoinHostPort(ip.String(), fmt.Sprint(ta.Port)) + "/"
+	return "curl -so /dev/null " + url + "bytes/256MiB " + url
 }

@@ -239,7 +239,7 @@ func TestBuiltinTarget(t *testing.T) {
 				Timeout: patience,
 			}
 			url := "http://localhost/"
-			if i := strings.Index(try, "http://"); i >= 0 && !strings.HasPrefix(listen, "unix:") {
+			if i := strings.LastIndex(try, "http://"); i >= 0 && !strings.HasPrefix(listen, "unix:") {
 				url = try[i:]
 				client.Transport = &http.Transport{DisableKeepAlives: true}
 			}

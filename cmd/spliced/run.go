@@ -12,6 +12,7 @@ import (
 
 	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/config"
+	"github.com/spliced-io/spliced/splice"
 )
 
 type runCmd struct {
@@ -84,7 +85,7 @@ func newDaemon(path string, file *config.File, passed *passedSockets, std stream
 	}
 	events := newEvents(d.log)
 	events.daemon = true
-	d.server = &proxy.Server{Config: file.Config, Hooks: events.hooks(), Listen: passed.listen}
+	d.server = &proxy.Server{Config: file.Config, Hooks: events.hooks(), Listen: passed.listen, Wire: splice.WirePolicy{Upgrade: true}}
 	return d
 }
 

@@ -94,6 +94,9 @@ var whyNames = [...]string{
 	"wire-bandwidth", "tls",
 }
 
+// WhyCount is how many reasons there are.
+const WhyCount = len(whyNames)
+
 func (w Why) String() string { return whyNames[w] }
 
 // MarshalText makes a Why readable in JSON.

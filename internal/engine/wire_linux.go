@@ -182,6 +182,10 @@ func (w *wiring) step(l *loop, s *Session) {
 		return
 	}
 	if w.phase < wireDraining && (s.stopping || s.dirs[0].ended() || s.dirs[1].ended() || s.ends[0].hangup || s.ends[1].hangup) {
+		if w.phase == wireWaiting && w.policy.AfterBytes > 0 {
+			w.phase, w.at = wireOff, 0 // over before it was worth it: nothing was refused
+			return
+		}
 		w.withdraw(l, s, wire.Ended)
 		return
 	}
