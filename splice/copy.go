@@ -147,7 +147,7 @@ func (o *options) copySpec(dst io.Writer, src io.Reader) (transfer.Spec, error) 
 		spec.Only = transfer.ReadWrite
 	case EngineSplice:
 		spec.Only = transfer.Splice
-	case EngineWire:
+	case EngineSockmap, EngineWire:
 		return spec, fmt.Errorf("%s: %w: a copy has one direction", o.engine, ErrEngine)
 	}
 	return spec, nil

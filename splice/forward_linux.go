@@ -30,7 +30,7 @@ type planned struct{ plan *engine.Plan }
 
 func (p *Plan) prepare(connectTimeout time.Duration) error {
 	o := &p.options
-	if err := o.openWire(); err != nil {
+	if err := o.openEngine(); err != nil {
 		return err
 	}
 	var err error

@@ -21,12 +21,12 @@ func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
 	sa, okA := a.(syscall.Conn)
 	sb, okB := b.(syscall.Conn)
 	if !okA || !okB {
-		if o.engine == EngineSplice || o.engine == EngineWire {
+		if o.engine == EngineSplice || o.engine == EngineSockmap || o.engine == EngineWire {
 			return nil, fmt.Errorf("%s: %w: a connection without a descriptor can only be copied", o.engine, ErrEngine)
 		}
 		return startPortable(a, b, o, whyPortable(a, b, engine.WhyNoDescriptor))
 	}
-	if err := o.openWire(); err != nil {
+	if err := o.openEngine(); err != nil {
 		return nil, &Error{Op: "relay", Err: err}
 	}
 	fa, err := dup(sa)

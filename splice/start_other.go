@@ -10,7 +10,7 @@ import (
 )
 
 func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
-	if o.engine == EngineSplice || o.engine == EngineWire {
+	if o.engine == EngineSplice || o.engine == EngineSockmap || o.engine == EngineWire {
 		return nil, fmt.Errorf("%s: %w: it needs Linux", o.engine, ErrEngine)
 	}
 	return startPortable(a, b, o, whyPortable(a, b, engine.WhyNotLinux))

@@ -258,6 +258,7 @@ func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
 		s.limits.Lifetime = way.Lifetime
 	}
 	s.wire = wireFor(p.Kind, p.Wire, p.Limits)
+	s.redirect = redirectFor(p.Kind)
 	s.timer.owner = s
 	s.started, s.startedAt = time.Now(), l.now
 	a, b := &s.ends[0], &s.ends[1]

@@ -27,6 +27,7 @@ type choice struct {
 	view      atomic.Uint32 // Kind<<8 | Why
 	streaming bool          // splice now
 	fixed     bool          // never splice (again)
+	because   Why           // the reason for any choice, if not zero: why a named engine is not in use
 	long      int8          // reads of streamRead or more, in a row
 	low       int8          // small bursts, in a row
 	blind     int8          // reads that found what splice had not seen, in a row
@@ -44,6 +45,9 @@ func (c *choice) init(k Kind, why Why) {
 
 func (c *choice) set(streaming bool, why Why) {
 	c.streaming = streaming
+	if c.because != 0 {
+		why = c.because
+	}
 	kind := Copy
 	if streaming {
 		kind = Splice

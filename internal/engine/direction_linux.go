@@ -3,12 +3,14 @@ package engine
 import (
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/spliced-io/spliced/internal/engine/copy"
 	"github.com/spliced-io/spliced/internal/engine/flow"
+	"github.com/spliced-io/spliced/internal/engine/sockmap"
 	"github.com/spliced-io/spliced/internal/engine/splice"
 	"github.com/spliced-io/spliced/internal/sys"
 )
@@ -25,17 +27,22 @@ const quantum = 1 << 20
 // more is read, so order needs no other care.
 type direction struct {
 	src, dst *endpoint
-	out      atomic.Int64  // bytes the drain's socket has accepted
+	out      atomic.Int64  // bytes the drain's socket has accepted from here
 	spliced  atomic.Int64  // of these, moved by splice(2)
 	moving   atomic.Bool   // a system call may have delivered what out lacks
 	state    atomic.Uint32 // Reason
 	choice   choice
+
+	laneMu     sync.Mutex    // for lane and redirected
+	lane       *sockmap.Lane // nil: not in the maps of the engine sockmap
+	redirected int64         // by lanes of the past
 
 	in     int64         // bytes taken from the source, prefetched ones included
 	max    int64         // limit of in; 0 is none
 	fed    bool          // splice(2) has taken bytes since the last event
 	brake  *Brake        // nil: no limit of bandwidth
 	brakes time.Duration // loop clock: nothing is read before; 0 is now
+	over   bool          // the source has ended; not everything before that has entered the drain yet
 	first  []byte
 	copy   copy.Mover
 	splice splice.Mover
@@ -99,6 +106,9 @@ func (d *direction) left() int {
 // run moves bytes until the source is empty, the drain is full, the direction
 // has ended, or its quantum is used up: then it returns true.
 func (d *direction) run(l *loop, s *Session) (again bool) {
+	if d.lane != nil {
+		return d.runRedirected(l, s)
+	}
 	d.fed = false
 	for budget := quantum; !d.ended(); {
 		switch {
@@ -124,20 +134,8 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 		}
 		d.moving.Store(true)
 		step, spliced := d.step(l)
-		d.in += int64(step.In)
-		if d.brake != nil {
-			d.brake.Read(step.In)
-		}
-		if step.Out > 0 {
-			d.out.Store(d.out.Load() + int64(step.Out))
-			if spliced {
-				d.spliced.Store(d.spliced.Load() + int64(step.Out))
-			}
-			s.moved(l)
-		}
-		d.moving.Store(false)
+		d.note(l, s, step, spliced)
 		budget -= step.Out
-		l.moved += step.Out
 		switch step.Status {
 		case flow.More:
 		case flow.SourceShort:
@@ -160,6 +158,23 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 		}
 	}
 	return false
+}
+
+// note counts what a step has moved, and ends moving.
+func (d *direction) note(l *loop, s *Session, step flow.Step, spliced bool) {
+	d.in += int64(step.In)
+	if d.brake != nil {
+		d.brake.Read(step.In)
+	}
+	if step.Out > 0 {
+		d.out.Store(d.out.Load() + int64(step.Out))
+		if spliced {
+			d.spliced.Store(d.spliced.Load() + int64(step.Out))
+		}
+		s.moved(l)
+	}
+	d.moving.Store(false)
+	l.moved += step.Out
 }
 
 // step makes one move, by the means that the choice names, and says whether

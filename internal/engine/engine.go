@@ -83,6 +83,20 @@ const (
 	WhyWireBraked
 
 	WhyTLS // a TLS session ends here, and the kernel has no part in it
+
+	WhyRedirected // a BPF verdict program redirects the bytes
+
+	// Why a pair is not redirected: the order of the refusals in package sockmap.
+	WhySockmapNotTCP
+	WhySockmapMPTCP
+	WhySockmapNamespace
+	WhySockmapClosing
+	WhySockmapULP
+	WhySockmapForeign
+	WhySockmapFull
+	WhySockmapLimited
+	WhySockmapBraked
+	WhySockmapBroken
 )
 
 var whyNames = [...]string{
@@ -92,6 +106,9 @@ var whyNames = [...]string{
 	"wire-link-layer", "wire-table-full", "wire-address-conflict", "wire-packets-unseen", "wire-busy",
 	"wire-ended", "wire-max-bytes", "wire-denied", "wire-not-owned", "wire-refused-by-kernel",
 	"wire-bandwidth", "tls",
+	"redirected",
+	"sockmap-not-tcp", "sockmap-mptcp", "sockmap-network-namespace", "sockmap-closing", "sockmap-ulp", "sockmap-foreign",
+	"sockmap-full", "sockmap-max-bytes", "sockmap-bandwidth", "sockmap-refused-by-kernel",
 }
 
 // WhyCount is how many reasons there are.
@@ -139,11 +156,12 @@ type End struct {
 
 // DirectionStats is a live view of one direction.
 type DirectionStats struct {
-	Bytes   int64  // delivered to the drain's socket
-	Spliced int64  // of these, moved as page references
-	Engine  Kind   // Copy, Splice or Wire: what moves bytes now
-	Why     Why    // why that one
-	Reason  Reason // Running until it has ended
+	Bytes      int64  // delivered to the drain's socket
+	Spliced    int64  // of these, moved as page references by splice(2)
+	Redirected int64  // of these, never in user space: redirected by the engine sockmap
+	Engine     Kind   // Copy, Splice, Sockmap or Wire: what moves bytes now
+	Why        Why    // why that one
+	Reason     Reason // Running until it has ended
 }
 
 // Stats is a live view of a session.

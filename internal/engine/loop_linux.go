@@ -201,6 +201,7 @@ func (l *loop) idle() bool {
 		}
 		l.closed = true
 		l.reactor.pipes.Trim()
+		l.reactor.sockmap.trim()
 		return true
 	}
 	return false
@@ -354,6 +355,9 @@ func (l *loop) end(s *Session) {
 		s.wire.cut(l, s)
 	}
 	keep := s.keeps()
+	if s.redirect != nil {
+		s.redirect.end(l, s, keep || !s.own)
+	}
 	for i := range s.ends {
 		e := &s.ends[i]
 		l.drop(e)

@@ -20,6 +20,11 @@ type Plan struct {
 // Plan makes p ready for use.
 func (r *Reactor) Plan(p Plan) (*Plan, error) {
 	p.kind, p.why = r.choose(p.Kind)
+	if p.Kind == Sockmap {
+		if err := r.OpenSockmap(); err != nil {
+			return nil, err
+		}
+	}
 	if p.Kind == Wire {
 		if _, err := r.OpenWire(p.Wire.config()); err != nil {
 			return nil, err

@@ -25,7 +25,12 @@ type Reactor struct {
 	turn   int
 	joined map[uint64]struct{} // cookies of the sockets in use
 
-	wire wirePlanes
+	wire    wirePlanes
+	sockmap sockmapPlane
+
+	// SockmapPairs is how many pairs the engine sockmap has room for; 0 is
+	// 8,192. It is not to be changed once sessions were started.
+	SockmapPairs uint32
 }
 
 // Start joins two sockets. On success their descriptors belong to the session.
@@ -36,6 +41,11 @@ func (r *Reactor) Start(spec Spec) (*Session, error) {
 	if s.wire != nil && !spec.Own {
 		s.wire.refuse(wire.Borrowed)
 		s.wire.publish(s)
+	}
+	if s.redirect = redirectFor(spec.Kind); s.redirect != nil {
+		if err := r.OpenSockmap(); err != nil {
+			return nil, err
+		}
 	}
 	if spec.Kind == Wire {
 		if _, err := r.OpenWire(spec.Wire.config()); err != nil {
@@ -80,7 +90,7 @@ func (r *Reactor) Start(spec Spec) (*Session, error) {
 // choose says what auto is on this kernel. Some copy in splice(2) what older
 // ones shared; then a pipe between the sockets only costs.
 func (r *Reactor) choose(k Kind) (Kind, Why) {
-	if k != Auto && k != Wire {
+	if k != Auto && k != Wire && k != Sockmap {
 		return k, WhyNoBytes
 	}
 	r.sample.Do(func() { r.copies = probe.SocketPages().Answer == probe.No })

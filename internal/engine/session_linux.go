@@ -25,13 +25,14 @@ type Spec struct {
 // A Session is a joined pair. Its loop owns every field but those said to be
 // for anybody.
 type Session struct {
-	loop   *loop
-	ends   [2]endpoint
-	dirs   [2]direction // a to b, b to a
-	dial   *dial        // until b is connected
-	wire   *wiring      // nil: stays with the sockets
-	limits Limits
-	onEnd  func(Result)
+	loop     *loop
+	ends     [2]endpoint
+	dirs     [2]direction // a to b, b to a
+	dial     *dial        // until b is connected
+	wire     *wiring      // nil: stays with the sockets
+	redirect *redirection // nil: not by the engine sockmap
+	limits   Limits
+	onEnd    func(Result)
 
 	own, stopping, queued bool
 	shared                bool // somebody else may have descriptors of its sockets
@@ -74,6 +75,13 @@ func (s *Session) Stats() Stats {
 	if p := s.progress.Load(); p != 0 {
 		st.LastProgress = s.started.Add(time.Duration(p) - s.startedAt)
 	}
+	for i := range s.dirs {
+		if at := s.dirs[i].lastRedirect(); at != 0 {
+			if moved := s.redirect.epoch.Add(at - s.redirect.mono); moved.After(st.LastProgress) {
+				st.LastProgress = moved
+			}
+		}
+	}
 	if wired != nil {
 		wired.live(s, &st)
 	}
@@ -99,10 +107,41 @@ func (d *direction) settled() {
 func (d *direction) stats() DirectionStats {
 	d.settled()
 	kind, why := d.choice.current()
-	return DirectionStats{
-		Bytes: d.out.Load(), Spliced: d.spliced.Load(),
-		Engine: kind, Why: why, Reason: Reason(d.state.Load()),
+	st := DirectionStats{
+		Spliced: d.spliced.Load(),
+		Engine:  kind, Why: why, Reason: Reason(d.state.Load()),
 	}
+	var inMaps bool
+	st.Bytes, st.Redirected, inMaps = d.delivered()
+	if inMaps {
+		if st.Engine, st.Why = Sockmap, WhyRedirected; st.Bytes == 0 {
+			st.Why = WhyNoBytes
+		}
+	}
+	return st
+}
+
+// delivered counts the bytes that are with the drain's socket, and of these
+// those that were redirected. It is for anybody.
+func (d *direction) delivered() (all, redirected int64, inMaps bool) {
+	d.laneMu.Lock()
+	defer d.laneMu.Unlock()
+	redirected = d.redirected
+	if d.lane != nil {
+		redirected += d.lane.Redirected()
+	}
+	return d.out.Load() + redirected, redirected, d.lane != nil
+}
+
+// lastRedirect is when a byte was last redirected, on CLOCK_MONOTONIC; 0 is
+// never, or not any more. It is for anybody.
+func (d *direction) lastRedirect() time.Duration {
+	d.laneMu.Lock()
+	defer d.laneMu.Unlock()
+	if d.lane == nil {
+		return 0
+	}
+	return d.lane.Moved()
 }
 
 // Done is closed when the session has ended.
@@ -127,7 +166,8 @@ func (s *Session) Result() Result {
 }
 
 func (d *direction) end() End {
-	return End{Bytes: d.out.Load(), Reason: Reason(d.state.Load()), Err: d.err, Undelivered: d.undelivered}
+	n, _, _ := d.delivered()
+	return End{Bytes: n, Reason: Reason(d.state.Load()), Err: d.err, Undelivered: d.undelivered}
 }
 
 // Stop ends the session: nothing more is read, and what is on the way is
@@ -200,6 +240,11 @@ func (s *Session) run(l *loop) {
 		s.settle(l)
 		return
 	}
+	if s.redirect != nil {
+		if s.redirect.begin(l, s); s.over {
+			return
+		}
+	}
 	again := false
 	for i := range s.dirs {
 		if !s.wire.halted(i) {
@@ -219,6 +264,9 @@ func (s *Session) run(l *loop) {
 	}
 	if s.wire != nil {
 		s.wire.step(l, s)
+	}
+	if s.redirect != nil {
+		s.redirect.left(l, s)
 	}
 	s.settle(l)
 }
@@ -442,6 +490,9 @@ func (s *Session) due() time.Duration {
 	if s.wire != nil && s.wire.at != 0 {
 		sooner(s.wire.at)
 	}
+	if s.redirect != nil && s.redirect.at != 0 {
+		sooner(s.redirect.at)
+	}
 	if s.keepAt != 0 {
 		sooner(s.keepAt)
 	}
@@ -482,6 +533,9 @@ func (s *Session) expire(l *loop) {
 	}
 	if s.wire != nil && s.wire.expire(l, s) {
 		return
+	}
+	if s.redirect != nil {
+		s.redirect.expire(l, s)
 	}
 	if s.limits.Lifetime > 0 && l.now >= s.startedAt+s.limits.Lifetime {
 		s.stopAll(l, Lifetime, ErrLifetime)

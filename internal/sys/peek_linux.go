@@ -28,3 +28,8 @@ func Peek(fd int, b []byte) (int, error) {
 func SetReceiveLow(fd, n int) error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 }
+
+// ReceiveLow is what [SetReceiveLow] sets.
+func ReceiveLow(fd int) (int, error) {
+	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT)
+}

@@ -8,8 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TCPEstablished is TCPInfo.State of a connection in which no side has ended.
-const TCPEstablished = 1
+// States of TCPInfo.State.
+const (
+	TCPEstablished = 1 // no side has ended
+	TCPFinWait1    = 4 // this side has ended
+	TCPFinWait2    = 5 // this side has ended, and the peer knows
+	TCPClosed      = 7 // both have, or the connection was reset
+)
 
 // The bits of TCPInfo.Options.
 const (
@@ -31,6 +36,7 @@ type TCPInfo struct {
 	RTT            uint32 // microseconds
 	AdvertisedMSS  uint32 // what this side told the peer, without regard to options
 	NotSent        uint32
+	BytesReceived  uint64 // in order, acknowledged
 	SendWindow     uint32 // the peer's last, in bytes
 	ReceiveSpace   uint32 // the most bytes that were read in a round trip
 	ReceiveWindow  uint32 // the last that was announced to the peer, in bytes; 0 before Linux 6.2
@@ -38,18 +44,19 @@ type TCPInfo struct {
 
 // Offsets in struct tcp_info of include/uapi/linux/tcp.h.
 const (
-	infoOptions = 5
-	infoScales  = 6
-	infoSendMSS = 16
-	infoPMTU    = 60
-	infoRTT     = 68
-	infoAdvMSS  = 84
-	infoSpace   = 96
-	infoNotSent = 144
-	infoWindow  = 228
-	infoSize    = 232 // Linux 5.4
-	infoReceive = 232
-	infoMost    = 236
+	infoOptions       = 5
+	infoScales        = 6
+	infoSendMSS       = 16
+	infoPMTU          = 60
+	infoRTT           = 68
+	infoAdvMSS        = 84
+	infoSpace         = 96
+	infoNotSent       = 144
+	infoWindow        = 228
+	infoSize          = 232 // Linux 5.4
+	infoReceive       = 232
+	infoMost          = 236
+	infoBytesReceived = 128
 )
 
 // ReadTCPInfo is getsockopt(TCP_INFO).
@@ -71,6 +78,7 @@ func ReadTCPInfo(fd int) (TCPInfo, error) {
 		State: b[0], Options: b[infoOptions], SendScale: first, ReceiveScale: second,
 		SendMSS: u32(infoSendMSS), PathMTU: u32(infoPMTU), RTT: u32(infoRTT), AdvertisedMSS: u32(infoAdvMSS),
 		NotSent: u32(infoNotSent), SendWindow: u32(infoWindow), ReceiveSpace: u32(infoSpace), ReceiveWindow: u32(infoReceive),
+		BytesReceived: binary.NativeEndian.Uint64(b[infoBytesReceived:]),
 	}, nil
 }
 

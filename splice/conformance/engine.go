@@ -25,6 +25,9 @@ type Engine struct {
 	Stream func(splice.DirectionStats) error
 	// Small says the same after small messages only.
 	Small func(splice.DirectionStats) error
+	// Refused is the reason for which connections of a network are left to
+	// another engine; empty where they are not.
+	Refused func(Network) string
 }
 
 // Copy is the engine that reads and writes.
@@ -70,7 +73,42 @@ func Auto() Engine {
 	}
 }
 
-// Engines are the engines of this package's own, in the order of their names
+// Sockmap is the engine that redirects inside BPF. It needs privileges.
+func Sockmap() Engine {
+	return Engine{
+		Name:    "sockmap",
+		Options: []splice.Option{splice.Use(splice.EngineSockmap)},
+		// What a stop finds in the source's receive buffer, the program has had
+		// already: it is delivered or returned.
+		Hold: 16 << 20,
+		Stream: func(d splice.DirectionStats) error {
+			// A receiver that is slower than its sender has bytes copied.
+			if d.Engine != splice.EngineSockmap || d.Why.String() != "redirected" || d.Redirected == 0 {
+				return fmt.Errorf("want engine sockmap and bytes redirected, have %+v", d)
+			}
+			return nil
+		},
+		Small: func(d splice.DirectionStats) error {
+			if d.Engine != splice.EngineSockmap || d.Redirected*10 < d.Bytes*9 {
+				return fmt.Errorf("want 90 %% of the bytes redirected, have %+v", d)
+			}
+			return nil
+		},
+		Refused: func(n Network) string {
+			for _, l := range []Leg{n.A, n.B} {
+				switch l {
+				case Unix:
+					return "sockmap-not-tcp"
+				case MPTCP:
+					return "sockmap-mptcp"
+				}
+			}
+			return ""
+		},
+	}
+}
+
+// Engines are the engines that need no privileges, in the order of their names
 // in the command's help.
 func Engines() []Engine { return []Engine{Auto(), Copy(), Splice()} }
 
@@ -93,6 +131,23 @@ func small(d splice.DirectionStats) error {
 		return fmt.Errorf("want engine copy and 0 bytes spliced, have %+v", d)
 	}
 	return nil
+}
+
+// check calls f, Stream or Small, unless the engine refuses n: then the reason
+// has to be said.
+func (e Engine) check(f func(splice.DirectionStats) error, n Network, d splice.DirectionStats) error {
+	if e.Refused != nil {
+		if why := e.Refused(n); why != "" {
+			if d.Why.String() != why || d.Engine == splice.EngineSockmap {
+				return fmt.Errorf("want another engine because of %s, have %+v", why, d)
+			}
+			return nil
+		}
+	}
+	if f == nil {
+		return nil
+	}
+	return f(d)
 }
 
 func (e Engine) hold() int64 {

@@ -33,17 +33,16 @@ func fastStream(t *testing.T, w way) {
 func (w way) fast(t *testing.T) {
 	t.Helper()
 	d := w.stats()
-	if w.place.network.A == MPTCP {
+	if w.place.network.A == MPTCP && w.place.engine.Refused == nil {
 		// The kernel may not splice these; then it is said.
 		if d.Spliced*10 < d.Bytes*9 && d.Engine.String() != "copy" {
 			t.Errorf("engine %v carried %d of %d bytes", d.Engine, d.Spliced, d.Bytes)
 		}
 		return
 	}
-	if f := w.place.engine.Stream; f != nil {
-		if err := f(d); err != nil {
-			t.Errorf("after a stream: %v", err)
-		}
+	e := w.place.engine
+	if err := e.check(e.Stream, w.place.network, d); err != nil {
+		t.Errorf("after a stream: %v", err)
 	}
 }
 
@@ -51,10 +50,9 @@ func fastSmall(t *testing.T, w way) {
 	w.Start()
 	w.pingPong(0, 500, 64)
 	for _, w := range []way{w, w.back()} {
-		if f := w.place.engine.Small; f != nil {
-			if err := f(w.stats()); err != nil {
-				t.Errorf("after small messages: %v", err)
-			}
+		e := w.place.engine
+		if err := e.check(e.Small, w.place.network, w.stats()); err != nil {
+			t.Errorf("after small messages: %v", err)
 		}
 	}
 }
@@ -80,7 +78,7 @@ func fastAdapts(t *testing.T, w way) {
 	for range 2 {
 		w.carry(at, n, 1<<20)
 		at += n
-		if f := w.place.engine.Stream; f == nil || w.stats().Engine.String() == "copy" {
+		if e := w.place.engine; e.Stream == nil || e.Refused != nil || w.stats().Engine.String() == "copy" {
 			w.carry(at, 100, 100)
 			at += 100
 			continue

@@ -17,8 +17,32 @@ const (
 	siocOutQ = 0x5411
 )
 
-// unread returns how many bytes wait to be read from c.
-func unread(c any) (int64, error) { return queue(c, siocInQ) }
+// unread returns how many bytes wait to be read from c. A kernel may count none
+// for a socket in a sockmap (FIONREAD, Linux 6.18): these are looked at.
+func unread(c any) (int64, error) {
+	n, err := queue(c, siocInQ)
+	if n != 0 || err != nil {
+		return n, err
+	}
+	if n, err = peekAt(c, make([]byte, 1)); n == 0 || err != nil {
+		return n, err
+	}
+	return peekAt(c, make([]byte, 32<<20))
+}
+
+// peekAt is recv(2) with MSG_PEEK; it has nothing to say of an end or an error,
+// which it leaves to others.
+func peekAt(c any, b []byte) (n int64, err error) {
+	err = control(c, func(fd int) error {
+		m, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])),
+			uintptr(len(b)), syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		if errno == 0 {
+			n = int64(m)
+		}
+		return nil
+	})
+	return n, err
+}
 
 // unacked returns how many bytes written to the TCP connection c its peer has
 // not acknowledged.

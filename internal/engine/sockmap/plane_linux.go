@@ -1,0 +1,182 @@
+package sockmap
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/spliced-io/spliced/internal/bpf"
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// Pairs is how many pairs a plane has room for unless told otherwise.
+const Pairs = 8192
+
+const laneSize = int(unsafe.Sizeof(bpf.SockmapLane{}))
+
+// A Plane is the program with its maps. Nothing of it is pinned: it ends with
+// the process, however that ends.
+type Plane struct {
+	objects bpf.SockmapObjects
+	memory  []byte // of the map lanes
+	netns   uint64
+
+	mu   sync.Mutex
+	free []uint32 // pairs
+}
+
+// Open loads the program, with room for that many pairs; 0 is [Pairs]. The
+// error says what is missing: capabilities, a program or map type, memory.
+func Open(pairs uint32) (_ *Plane, err error) {
+	if pairs == 0 {
+		pairs = Pairs
+	}
+	p := new(Plane)
+	defer func() {
+		if err != nil {
+			p.Close()
+		}
+	}()
+	if p.netns, err = ownNamespace(); err != nil {
+		return nil, err
+	}
+	_ = rlimit.RemoveMemlock() // before Linux 5.11 maps count against it
+	if err := p.load(pairs); err != nil {
+		return nil, because(err)
+	}
+	// It ends with the map.
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: p.objects.Sources.FD(), Program: p.objects.SockmapVerdict, Attach: ebpf.AttachSkSKBVerdict,
+	})
+	if err != nil {
+		return nil, because(fmt.Errorf("attach verdict: %w", err))
+	}
+	if p.memory, err = sys.MapShared(p.objects.Lanes.FD(), 2*int(pairs)*laneSize); err != nil {
+		return nil, fmt.Errorf("map lanes: %w", err)
+	}
+	for i := pairs; i > 0; i-- {
+		p.free = append(p.free, i-1)
+	}
+	return p, nil
+}
+
+func (p *Plane) load(pairs uint32) error {
+	spec, err := bpf.LoadSockmap()
+	if err != nil {
+		return fmt.Errorf("read program: %w", err)
+	}
+	for _, m := range spec.Maps {
+		m.MaxEntries = 2 * pairs
+	}
+	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
+	return nil
+}
+
+// because adds which of the needed capabilities are missing, if some are.
+func because(err error) error {
+	var names []string
+	caps, capErr := sys.GetCapabilities()
+	have := caps.Effective
+	if capErr != nil || have&(1<<sys.CapSysAdmin) != 0 {
+		return err // stands for CAP_BPF and CAP_PERFMON; root's errors are not about those
+	}
+	for _, c := range []struct {
+		bit  int
+		name string
+	}{{sys.CapBPF, "CAP_BPF"}, {sys.CapNetAdmin, "CAP_NET_ADMIN"}, {sys.CapPerfmon, "CAP_PERFMON"}} {
+		if have&(1<<c.bit) == 0 {
+			names = append(names, c.name)
+		}
+	}
+	if names == nil {
+		return err
+	}
+	// The kernel's answer to a program is long, and not about the matter.
+	return fmt.Errorf("%s missing: %w", strings.Join(names, ", "), errnoOf(err))
+}
+
+func errnoOf(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+func ownNamespace() (uint64, error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open socket: %w", err)
+	}
+	defer sys.Close(fd)
+	cookie, err := sys.NetnsCookie(fd)
+	if err != nil {
+		return 0, fmt.Errorf("look at network namespace: %w", err)
+	}
+	return cookie, nil
+}
+
+// Close lets everything go. No pair may be left.
+func (p *Plane) Close() {
+	if p.memory != nil {
+		_ = sys.Unmap(p.memory)
+		p.memory = nil
+	}
+	_ = p.objects.Close()
+}
+
+func (p *Plane) lane(i uint32) *bpf.SockmapLane {
+	return (*bpf.SockmapLane)(unsafe.Pointer(&p.memory[int(i)*laneSize]))
+}
+
+func (p *Plane) take() (uint32, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.free)
+	if n == 0 {
+		return 0, false
+	}
+	i := p.free[n-1]
+	p.free = p.free[:n-1]
+	return i, true
+}
+
+func (p *Plane) give(i uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, i)
+}
+
+// look has the program write down a drain's write_seq.
+func (p *Plane) look(r *bpf.SockmapRoute) error {
+	data := unsafe.Slice((*byte)(unsafe.Pointer(r)), unsafe.Sizeof(*r))
+	ret, err := p.objects.SockmapLook.Run(&ebpf.RunOptions{Data: data})
+	if err != nil {
+		return fmt.Errorf("run sockmap_look: %w", err)
+	}
+	if ret != 0 {
+		return fmt.Errorf("look at the drain: %w", syscall.Errno(ret))
+	}
+	return nil
+}
+
+// Sizes counts what is in the maps.
+func (p *Plane) Sizes() (members, sources, routes int) {
+	count := func(m *ebpf.Map) (n int) {
+		var key uint64
+		for err := m.NextKey(nil, &key); err == nil; err = m.NextKey(key, &key) {
+			n++
+		}
+		return n
+	}
+	return count(p.objects.Members), count(p.objects.Sources), count(p.objects.Routes)
+}
