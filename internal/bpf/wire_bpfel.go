@@ -67,6 +67,7 @@ type WireFlow struct {
 	LastMoved   uint64
 	Shows       uint64
 	Errors      uint64
+	Told        uint64
 	HeldBack    uint64
 }
 

@@ -115,6 +115,20 @@ func (ns *Namespace) AddAddr(link, cidr string) error {
 	})
 }
 
+// SetMTU sets the size of the largest packet that an interface sends.
+func (ns *Namespace) SetMTU(link string, mtu int) error {
+	return ns.netlink(func(h *netlink.Handle) error {
+		l, err := h.LinkByName(link)
+		if err == nil {
+			err = h.LinkSetMTU(l, mtu)
+		}
+		if err != nil {
+			return fmt.Errorf("set the MTU of %s in %s to %d: %w", link, ns.name, mtu, err)
+		}
+		return nil
+	})
+}
+
 // AddRoute routes a network through a gateway.
 func (ns *Namespace) AddRoute(cidr, gateway string) error {
 	return ns.addRoute(cidr, func(*netlink.Handle) (netlink.Route, error) {
