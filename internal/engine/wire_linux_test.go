@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -123,57 +124,144 @@ func wantEOF(t *testing.T, res relayResult, aToB, bToA int64) {
 	}
 }
 
-// Hand-overs in the middle of a ping-pong.
+// spread is the middle and the end of some durations.
+func spread(d []time.Duration) string {
+	if len(d) == 0 {
+		return "none"
+	}
+	slices.Sort(d)
+	return fmt.Sprintf("median %v, p99 %v, most %v", d[len(d)/2], d[len(d)*99/100], d[len(d)-1])
+}
+
+// slowestExchange plays ping-pong for 80 ms, in which a hand-over happens.
+func slowestExchange(t *testing.T, conn *net.TCPConn) (worst time.Duration, exchanges int64) {
+	t.Helper()
+	var b [64]byte
+	const length = 80 * time.Millisecond
+	for began := time.Now(); time.Since(began) < length; exchanges++ {
+		b[0] = byte(exchanges)
+		at := time.Now()
+		if _, err := conn.Write(b[:]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, b[:]); err != nil {
+			t.Fatal(err)
+		}
+		if b[0] != byte(exchanges) {
+			t.Fatal("another answer than asked for")
+		}
+		worst = max(worst, time.Since(at))
+	}
+	return worst, exchanges
+}
+
+// Hand-overs in the middle of a ping-pong, in turn with the same exchange by way of
+// splice, and without any relay.
 func TestWirePingPong(t *testing.T) {
 	n := handOvers(30)
 	c := wireChain(t)
-	r := startRelay(t, c.B, relaySpec{Listen: testnet.AddrBA + ":0", Target: serve(t, c.C, testnet.AddrC, echo64), Kind: uint8(engine.Wire)})
-	slowest := make([]time.Duration, 0, n)
-	var held []time.Duration
+	server := serve(t, c.C, testnet.AddrC, echo64)
+	relays := map[string]*relay{"direct": {addr: server}}
+	for _, k := range []engine.Kind{engine.Wire, engine.Splice} {
+		relays[k.String()] = startRelay(t, c.B, relaySpec{Listen: testnet.AddrBA + ":0", Target: server, Kind: uint8(k)})
+	}
+	slowest := make(map[string][]time.Duration)
 	late := 0
 	for range n {
-		conn := dialRelay(t, c.A, r)
-		var worst, when time.Duration
-		var b [64]byte
-		const length = 80 * time.Millisecond
-		exchanges := int64(0)
-		for began := time.Now(); time.Since(began) < length; exchanges++ {
-			b[0] = byte(exchanges)
-			at := time.Now()
-			if _, err := conn.Write(b[:]); err != nil {
-				t.Fatal(err)
+		for name, r := range relays {
+			conn := dialRelay(t, c.A, r)
+			worst, exchanges := slowestExchange(t, conn)
+			conn.Close()
+			if r.results != nil {
+				res := r.result(t)
+				wantEOF(t, res, exchanges*64, exchanges*64)
+				if name == "wire" && res.Engine != "wire" {
+					late++ // the machine was too busy to get there in time
+					continue
+				}
 			}
-			if _, err := io.ReadFull(conn, b[:]); err != nil {
-				t.Fatal(err)
-			}
-			if b[0] != byte(exchanges) {
-				t.Fatal("another answer than asked for")
-			}
-			if d := time.Since(at); d > worst {
-				worst, when = d, time.Since(began)
-			}
+			slowest[name] = append(slowest[name], worst)
 		}
-		conn.Close()
-		res := r.result(t)
-		wantEOF(t, res, exchanges*64, exchanges*64)
-		if res.Engine != "wire" {
-			late++ // the machine was too busy to get there in time
-			continue
-		}
-		slowest = append(slowest, worst)
-		if worst > 5*time.Millisecond {
-			t.Logf("an exchange took %v, to %v after the first: %+v", worst, when, res.Wire)
-		}
-		held = append(held, res.Wire.Closed)
 	}
-	if n = len(slowest); late > n/4 {
-		t.Fatalf("only %d of %d were handed over", n, n+late)
+	if late > n/4 {
+		t.Fatalf("only %d of %d were handed over", n-late, n)
 	}
-	slices.Sort(slowest)
-	slices.Sort(held)
-	p99 := slowest[n*99/100]
-	t.Logf("slowest exchange of %d connections: median %v, p99 %v, most %v; windows closed: median %v, most %v",
-		n, slowest[n/2], p99, slowest[n-1], held[n/2], held[n-1])
+	for name, d := range slowest {
+		t.Logf("slowest exchange of %d connections, %s: %s", len(d), name, spread(d))
+	}
+}
+
+// Hand-overs in the middle of a stream: for how long does it carry less than half of
+// what it carries mostly?
+func TestWireBulkGap(t *testing.T) {
+	n := handOvers(3)
+	c := wireChain(t)
+	const bucket, buckets = 5 * time.Millisecond, 80
+	rates := make(chan []int64, 1)
+	server := serve(t, c.C, testnet.AddrC, func(conn *net.TCPConn) {
+		rate := make([]int64, buckets)
+		buf := make([]byte, 256<<10)
+		began, total := time.Now(), int64(0)
+		for {
+			n, err := conn.Read(buf)
+			if i := int(time.Since(began) / bucket); i < buckets {
+				rate[i] += int64(n)
+			}
+			if total += int64(n); err != nil {
+				break
+			}
+		}
+		rates <- append(rate, total)
+	})
+	relays := make(map[string]*relay)
+	for _, k := range []engine.Kind{engine.Wire, engine.Splice} {
+		relays[k.String()] = startRelay(t, c.B, relaySpec{Listen: testnet.AddrBA + ":0", Target: server, Kind: uint8(k)})
+	}
+	gaps := make(map[string][]time.Duration)
+	late := 0
+	data := make([]byte, 256<<10)
+	for range n {
+		for name, r := range relays {
+			conn := dialRelay(t, c.A, r)
+			sent := int64(0)
+			for began := time.Now(); time.Since(began) < bucket*buckets; {
+				m, err := conn.Write(data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sent += int64(m)
+			}
+			_ = conn.CloseWrite()
+			rate := <-rates
+			conn.Close()
+			res := r.result(t)
+			wantEOF(t, res, sent, 0)
+			if got := rate[buckets]; got != sent {
+				t.Fatalf("%d bytes of %d", got, sent)
+			}
+			if name == "wire" && res.Engine != "wire" {
+				late++
+				continue
+			}
+			rate = rate[:buckets]
+			sorted := slices.Clone(rate)
+			slices.Sort(sorted)
+			gap, longest := 0, 0
+			for _, v := range rate {
+				if gap++; v >= sorted[buckets/2]/2 {
+					gap = 0
+				}
+				longest = max(longest, gap)
+			}
+			gaps[name] = append(gaps[name], time.Duration(longest)*bucket)
+		}
+	}
+	if late > n/2 {
+		t.Fatalf("only %d of %d were handed over", n-late, n)
+	}
+	for name, d := range gaps {
+		t.Logf("below half of the median rate, %d streams, %s: %s", len(d), name, spread(d))
+	}
 }
 
 // Hand-overs in the middle of streams, one way and both ways.
