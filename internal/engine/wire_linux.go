@@ -25,8 +25,8 @@ const (
 	// once there is little left to deliver, with some round trips more; later ones
 	// get up to wireMostLast. wireLight, in bytes, is little; to get there takes
 	// at most wireDrain: a receiver that is slower has enough to read meanwhile.
-	wireMost     = 100 * time.Millisecond
-	wireMostLast = time.Second
+	wireMost     = 30 * time.Millisecond
+	wireMostLast = 200 * time.Millisecond
 	wireLight    = 512 << 10
 	wireDrain    = 5 * time.Second
 	// wireDrainMost is the greatest distance of looks at what the sockets still
@@ -68,6 +68,7 @@ type wiring struct {
 	closed time.Duration // reactor clock: of when the window was set
 	halts  [2]bool       // at the last look
 	dry    time.Duration // loop clock: of when there was enough to deliver, last
+	left   int           // to deliver, then
 	most   time.Duration // bounds the current attempt
 	look   time.Duration // to the next look, while draining
 	pause  time.Duration
@@ -342,10 +343,10 @@ func (w *wiring) try(l *loop, s *Session) {
 	default:
 		if w.window != wire.WindowClosed {
 			w.bound(l, wire.WindowClosed)
-			w.dry = l.now
+			w.dry, w.left = l.now, w.pair.Backlog()
 		}
-		if w.pair.Backlog() > wireLight && age < wireDrain {
-			w.dry = l.now // nobody waits: there is enough to deliver
+		if n := w.pair.Backlog(); n > wireLight && n < w.left-w.left/8 && age < wireDrain {
+			w.dry, w.left = l.now, n // it is being delivered: nobody waits
 		}
 		if l.now-w.dry >= w.most+4*rtt {
 			w.fail(l, s, wire.Busy)

@@ -94,6 +94,56 @@ func Veth(a *Namespace, nameInA string, b *Namespace, nameInB string) error {
 	return errors.Join(a.up(nameInA), b.up(nameInB))
 }
 
+// AddVLAN makes an interface for the packets of a VLAN on another one, and sets it up.
+func (ns *Namespace) AddVLAN(parent, name string, id int) error {
+	return ns.addOver(parent, func(l netlink.Link) (netlink.Link, error) {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.ParentIndex = name, l.Attrs().Index
+		return &netlink.Vlan{LinkAttrs: attrs, VlanId: id}, nil
+	})
+}
+
+// AddBridge makes a bridge with another interface as its only port, and sets it up.
+func (ns *Namespace) AddBridge(port, name string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	err := ns.addOver(port, func(netlink.Link) (netlink.Link, error) { return bridge, nil })
+	if err != nil {
+		return err
+	}
+	return ns.netlink(func(h *netlink.Handle) error {
+		l, err := h.LinkByName(port)
+		if err == nil {
+			err = h.LinkSetMaster(l, bridge)
+		}
+		if err != nil {
+			return fmt.Errorf("make %s a port of %s in %s: %w", port, name, ns.name, err)
+		}
+		return nil
+	})
+}
+
+func (ns *Namespace) addOver(lower string, build func(netlink.Link) (netlink.Link, error)) error {
+	return ns.netlink(func(h *netlink.Handle) error {
+		l, err := h.LinkByName(lower)
+		if err != nil {
+			return fmt.Errorf("find %s in %s: %w", lower, ns.name, err)
+		}
+		upper, err := build(l)
+		if err == nil {
+			err = h.LinkAdd(upper)
+		}
+		if err == nil {
+			err = h.LinkSetUp(upper)
+		}
+		if err != nil {
+			return fmt.Errorf("add an interface over %s in %s: %w", lower, ns.name, err)
+		}
+		return nil
+	})
+}
+
 // AddAddr gives an interface an address: AddAddr("tob", "10.83.1.1/24").
 func (ns *Namespace) AddAddr(link, cidr string) error {
 	return ns.netlink(func(h *netlink.Handle) error {

@@ -25,6 +25,7 @@ type Pair struct {
 	// on the other leg, once it is learned: it never changes.
 	add     [2]uint32
 	learned [2]bool
+	short   [2]bool // the other leg had no room for what leg i may send, at the last look
 
 	timestamps bool
 }

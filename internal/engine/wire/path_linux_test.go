@@ -2,7 +2,11 @@ package wire_test
 
 import (
 	"errors"
+	"fmt"
+	"runtime"
+	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
 	"github.com/spliced-io/spliced/internal/testnet"
@@ -74,6 +78,111 @@ func TestPathShrinks(t *testing.T) {
 			}
 			if v.Flows[0].Told > 0 {
 				t.Error("the server was told of what it did not send")
+			}
+			pair.Abort()
+		})
+	}
+}
+
+// ethtool sets a feature of an interface, by its command in linux/ethtool.h.
+func ethtool(link string, command, value uint32) error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	const siocethtool = 0x8946
+	v := [2]uint32{command, value}
+	var req struct {
+		name [16]byte
+		data *[2]uint32
+		_    [16]byte
+	}
+	copy(req.name[:], link)
+	req.data = &v
+	_, _, e := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), siocethtool, uintptr(unsafe.Pointer(&req)))
+	runtime.KeepAlive(&v)
+	if e != 0 {
+		return fmt.Errorf("ethtool %#x of %s: %w", command, link, e)
+	}
+	return nil
+}
+
+// unaided has no interface of a chain help with checksums and segments.
+func unaided(t *testing.T, c *testnet.Chain) {
+	t.Helper()
+	// Segmentation first: it needs checksums.
+	commands := []uint32{0x1f, 0x24, 0x2c, 0x17, 0x15} // STSO, SGSO, SGRO, STXCSUM, SRXCSUM
+	for ns, links := range map[*testnet.Namespace][]string{
+		c.A: {testnet.LinkAB}, c.B: {testnet.LinkBA, testnet.LinkBC}, c.C: {testnet.LinkCB},
+	} {
+		err := ns.Do(func() error {
+			for _, link := range links {
+				for _, command := range commands {
+					if err := ethtool(link, command, 0); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Links of other kinds than the rest of the tests have.
+func TestLinks(t *testing.T) {
+	const front, front6 = "10.87.1.2", "fd87:1::2"
+	vlan := func(t *testing.T, c *testnet.Chain) {
+		t.Helper()
+		err := errors.Join(
+			c.A.AddVLAN(testnet.LinkAB, "v7", 7), c.B.AddVLAN(testnet.LinkBA, "v7", 7),
+			c.A.AddAddr("v7", "10.87.1.1/24"), c.B.AddAddr("v7", front+"/24"),
+			c.A.AddAddr("v7", "fd87:1::1/64"), c.B.AddAddr("v7", front6+"/64"),
+		)
+		if errors.Is(err, syscall.EOPNOTSUPP) {
+			t.Skip("this kernel has no VLANs: ", err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	bridge := func(t *testing.T, c *testnet.Chain) {
+		t.Helper()
+		err := errors.Join(
+			c.B.AddBridge(testnet.LinkBA, "br"), c.A.AddAddr(testnet.LinkAB, "10.87.1.1/24"), c.B.AddAddr("br", front+"/24"),
+			c.A.AddAddr(testnet.LinkAB, "fd87:1::1/64"), c.B.AddAddr("br", front6+"/64"),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		name        string
+		prepare     func(*testing.T, *testnet.Chain)
+		front, back string
+	}{
+		{"vlan", vlan, front, testnet.AddrC},
+		{"vlan-v6", vlan, front6, testnet.Addr6C},
+		{"bridge", bridge, front, testnet.AddrC},
+		{"bridge-v6", bridge, front6, testnet.Addr6C},
+		{"unaided", unaided, testnet.AddrBA, testnet.AddrC},
+		{"unaided-v6", unaided, testnet.Addr6BA, testnet.Addr6C},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := newChain(t)
+			tc.prepare(t, c)
+			b := place{client: onA, server: onC, front: tc.front, back: tc.back}.open(t, c)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			handOver(t, pair)
+			carry(t, b.client, b.server, 4<<20)
+			carry(t, b.server, b.client, 4<<20)
+			v, err := pair.Look()
+			if err != nil || v.Flows[0].Packets == 0 || v.Flows[1].Packets == 0 {
+				t.Error(v, err)
 			}
 			pair.Abort()
 		})

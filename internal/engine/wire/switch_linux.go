@@ -68,15 +68,20 @@ const (
 )
 
 // Bound sets the windows of both sockets, and but for WindowOpen bounds what they
-// buffer for sending: all of it has to fit what the receiver has room for.
+// buffer for sending: all of it has to fit what the receiver has room for. Less than
+// WindowModest is for those sides alone that may send too much: a server that
+// answers while it reads would be stopped altogether.
 func (pair *Pair) Bound(w Window) {
-	window := [...]int{openWindow, modestWindow, squeezedWindow, closedWindow}[w]
+	windows := [...]int{openWindow, modestWindow, squeezedWindow, closedWindow}
 	unsent := 0
 	if w != WindowOpen {
 		unsent = fewUnsent
 	}
 	for i := range pair.legs {
-		fd := pair.legs[i].fd
+		fd, window := pair.legs[i].fd, windows[w]
+		if w > WindowModest && !pair.short[i] {
+			window = modestWindow
+		}
 		// Where one of them fails hand-overs just take longer.
 		_ = sys.FixReceiveBuffer(fd, w != WindowOpen)
 		_ = sys.SetWindowClamp(fd, window)
@@ -105,6 +110,9 @@ func (pair *Pair) Switch(anyhow bool) error {
 			Edge: from.received + from.flight(), Promised: from.received + from.info.ReceiveWindow,
 			Rewrite: pair.rewrite(i, from, to, &flows),
 		}
+		back := &flows[1-i]
+		room := back.Acked + back.Window<<to.sendScale()
+		pair.short[i] = before(room, sides[i].Edge+sides[i].Rewrite.SeqAdd)
 	}
 	if err := pair.limit(); err != nil {
 		return err
