@@ -14,7 +14,7 @@ OTHERS := darwin freebsd windows
 HAVE_CC := $(shell command -v $$($(GO) env CC) 2>/dev/null)
 RACE    := $(if $(HAVE_CC),-race,)
 
-.PHONY: build run test quick bench lint cross generate peers clean FORCE
+.PHONY: build run test quick bench lint cross generate generated peers clean FORCE
 
 build: bin/spliced
 
@@ -36,7 +36,7 @@ MEASURING := ./internal/netbench
 # that can't run for want of one of these fails instead of being skipped. One
 # package at a time: they load the machine themselves, and wait for events that
 # a busy neighbour delays.
-test: lint cross peers
+test: lint cross peers generated
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without the race detector"
 	$(GO) build $(RACE) ./...
 	scripts/go-test -p 1 $(RACE) -timeout 12m $$($(GO) list ./... | grep -v /netbench)
@@ -63,6 +63,12 @@ cross:
 
 generate:
 	$(GO) generate ./...
+
+# What is generated and committed is what its sources give. Needs the compiler
+# that the peers bring; objects of another clang than Debian's 14 may differ.
+generated:
+	@case ",$(SPLICED_REQUIRE)," in *,peers,*) $(GO) generate ./... && git diff --exit-code --stat -- '*_bpfe?.*' '*_gen.go' || \
+		{ echo "generated files differ from what is committed: run make generate"; exit 1; } ;; esac
 
 # Programs that the tests compare with: installed only when asked for by name.
 peers:
