@@ -124,6 +124,15 @@ func (e *events) onChanged(c proxy.Change) {
 	if c.Detail != "" {
 		args = append(args, "detail", c.Detail)
 	}
+	switch c.What {
+	case proxy.FilesRead, proxy.FilesRefused:
+		owner := []any{"upstream", c.Upstream}
+		if c.Listener != "" {
+			owner = []any{"listener", c.Listener}
+		}
+		e.log.Log(context.Background(), level, string(c.What), append(owner, args...)...)
+		return
+	}
 	e.log.Log(context.Background(), level, "server "+string(c.What),
 		append([]any{"upstream", c.Upstream, "server", c.Server}, args...)...)
 }
