@@ -44,6 +44,7 @@ func (c *Config) Needs(unprivilegedFrom int) []Need {
 		if l.Engine == splice.EngineWire {
 			add("CAP_NET_ADMIN", "for the engine wire of listener "+name)
 			add("CAP_BPF", "for the engine wire of listener "+name)
+			add("CAP_PERFMON", "for the engine wire of listener "+name)
 			add("CAP_NET_RAW", "for the engine wire of listener "+name)
 		}
 	}

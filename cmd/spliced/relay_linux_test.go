@@ -516,6 +516,8 @@ func TestEngines(t *testing.T) {
 					}
 					if s := r.stderr.all(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "--engine "+engine) {
 						t.Errorf("printed %q, want a line about the engine", s)
+					} else if user != 0 && (!strings.Contains(s, "CAP_BPF") || !strings.Contains(s, "CAP_NET_ADMIN") || len(s) > 200) {
+						t.Errorf("printed %q, want the missing capabilities, and no more", s)
 					}
 					return
 				case <-r.stdout.has("listening on "):
@@ -534,6 +536,42 @@ func TestEngines(t *testing.T) {
 				r.stop(t)
 			})
 		}
+	}
+}
+
+// What docs/wire.md says the engine needs is enough, and what is missing is named.
+func TestWireCapabilities(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	// linux/capability.h
+	all := map[string]uintptr{"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_PERFMON": 38, "CAP_BPF": 39}
+	for _, missing := range []string{"", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON", "CAP_BPF"} {
+		t.Run("without "+missing, func(t *testing.T) {
+			testnet.Leaks(t)
+			cmd := command(t, "relay", "--engine", "wire", "127.0.0.1:0", echoServer(t))
+			cmd.Path = forEverybody(t, cmd.Path)
+			cmd.Dir = "/"
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			for name, bit := range all {
+				if name != missing {
+					cmd.SysProcAttr.AmbientCaps = append(cmd.SysProcAttr.AmbientCaps, bit)
+				}
+			}
+			r := &relay{process: start(t, cmd)}
+			select {
+			case <-r.exited:
+				if code := r.wait(); missing == "" || code != exitFailed {
+					t.Errorf("exit code %d; %s", code, r.stderr.all())
+				}
+				if s := r.stderr.all(); strings.Count(s, "CAP_") != 1 || !strings.Contains(s, missing+" missing") {
+					t.Errorf("printed %q, want %s and no other", s, missing)
+				}
+			case <-r.stdout.has("listening on "):
+				if missing != "" {
+					t.Error("it has started")
+				}
+				r.stop(t)
+			}
+		})
 	}
 }
 

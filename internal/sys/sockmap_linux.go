@@ -13,11 +13,3 @@ func MapShared(fd, n int) ([]byte, error) {
 func NetnsCookie(fd int) (uint64, error) {
 	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 }
-
-// The capabilities of BPF, as numbers of capabilities(7).
-const (
-	CapNetAdmin = unix.CAP_NET_ADMIN
-	CapSysAdmin = unix.CAP_SYS_ADMIN
-	CapPerfmon  = unix.CAP_PERFMON
-	CapBPF      = unix.CAP_BPF
-)

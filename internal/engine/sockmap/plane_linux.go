@@ -1,9 +1,7 @@
 package sockmap
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -81,35 +79,9 @@ func (p *Plane) load(pairs uint32) error {
 	return nil
 }
 
-// because adds which of the needed capabilities are missing, if some are.
+// because names the capabilities that are missing, if some are.
 func because(err error) error {
-	var names []string
-	caps, capErr := sys.GetCapabilities()
-	have := caps.Effective
-	if capErr != nil || have&(1<<sys.CapSysAdmin) != 0 {
-		return err // stands for CAP_BPF and CAP_PERFMON; root's errors are not about those
-	}
-	for _, c := range []struct {
-		bit  int
-		name string
-	}{{sys.CapBPF, "CAP_BPF"}, {sys.CapNetAdmin, "CAP_NET_ADMIN"}, {sys.CapPerfmon, "CAP_PERFMON"}} {
-		if have&(1<<c.bit) == 0 {
-			names = append(names, c.name)
-		}
-	}
-	if names == nil {
-		return err
-	}
-	// The kernel's answer to a program is long, and not about the matter.
-	return fmt.Errorf("%s missing: %w", strings.Join(names, ", "), errnoOf(err))
-}
-
-func errnoOf(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return err
+	return sys.Because(err, sys.CapBPF, sys.CapNetAdmin, sys.CapPerfmon)
 }
 
 func ownNamespace() (uint64, error) {

@@ -75,7 +75,7 @@ type retiree struct {
 }
 
 // Open loads the program. The error says what is missing: a privilege
-// (CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW), BPF, or a kernel of 6.6.
+// (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW), BPF, or a kernel of 6.6.
 func Open(config Config) (_ *Plane, err error) {
 	p := &Plane{
 		config: config, raw: [2]int{-1, -1},
@@ -92,7 +92,7 @@ func Open(config Config) (_ *Plane, err error) {
 	}
 	_ = rlimit.RemoveMemlock() // before Linux 5.11 maps count against it
 	if err := p.load(); err != nil {
-		return nil, err
+		return nil, because(err)
 	}
 	if p.netlink, err = openNetlink(); err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func Open(config Config) (_ *Plane, err error) {
 		return nil, err
 	}
 	if err := p.openRaw(); err != nil {
-		return nil, err
+		return nil, because(err)
 	}
 	if p.reader, err = ringbuf.NewReader(p.objects.Ended); err != nil {
 		return nil, fmt.Errorf("read ring buffer: %w", err)
@@ -112,6 +112,11 @@ func Open(config Config) (_ *Plane, err error) {
 	p.gone.Go(p.read)
 	p.gone.Go(p.sweep)
 	return p, nil
+}
+
+// because names the capabilities that are missing, if some are.
+func because(err error) error {
+	return sys.Because(err, sys.CapBPF, sys.CapPerfmon, sys.CapNetAdmin, sys.CapNetRaw)
 }
 
 func (p *Plane) load() error {
