@@ -21,7 +21,7 @@ build: bin/spliced
 # Go's own cache knows best what is out of date.
 bin/spliced: FORCE
 	@mkdir -p bin
-	$(GO) build -o $@ ./cmd/spliced
+	CGO_ENABLED=0 $(GO) build -o $@ ./cmd/spliced
 
 # The relay, on LISTEN, towards TARGET (one or more); without TARGET towards a
 # small HTTP server of its own.

@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"internal/engine/flow"},
 	{"internal/bpf"},
 	{"internal/pipe"},
-	{"internal/probe"},
+	{"internal/probe", "internal/privilege"},
 	{"internal/sys"},
 }
 

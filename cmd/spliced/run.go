@@ -39,6 +39,10 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 		passed.close()
 		return err
 	}
+	if err := d.harden(file); err != nil {
+		d.stop()
+		return err
+	}
 	service := newNotifier(os.LookupEnv)
 	service.tell(d.log, "READY=1")
 	for s := range signals {

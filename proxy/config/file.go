@@ -15,6 +15,14 @@ type File struct {
 	Log Log `yaml:"log"`
 	// Admin is where spliced reload and its like are listened to.
 	Admin Admin `yaml:"admin"`
+	// User is whom to become once the sockets are open, by name or number, with its
+	// group alone. It must be able to read this file and those of certificates.
+	// Default: the one who starts it. Capabilities that the configuration does not
+	// need are dropped in any case.
+	User string `yaml:"user"`
+	// NoSandbox lets the process write files. Else it may write below the directories
+	// of its own unix sockets only, where the kernel has landlock(7).
+	NoSandbox bool `yaml:"no_sandbox"`
 
 	proxy.Config `yaml:",inline"`
 }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spliced-io/spliced/internal/privilege"
+	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/proxy/config"
+)
+
+// harden gives up what the daemon, whose sockets are open, does not need any
+// more: capabilities, its user if the file names another, and the right to write
+// files beyond the directories of its sockets.
+func (d *daemon) harden(file *config.File) error {
+	if room := proxy.RoomForConns(); file.MaxConnections > room {
+		d.log.Warn("the limit of open files has no room for so many connections", "max_connections", file.MaxConnections, "room", room)
+	}
+	who, err := lookUp(file.User)
+	if err != nil {
+		return err
+	}
+	var keep []string
+	for _, n := range file.Needs(unprivilegedFrom()) {
+		keep = append(keep, n.Capability)
+	}
+	kept, err := privilege.Drop(keep, who)
+	switch {
+	case err != nil && who != nil:
+		return fmt.Errorf("user %s: %w", file.User, err)
+	case errors.Is(err, errors.ErrUnsupported):
+		return nil
+	case err != nil:
+		d.log.Warn("privileges kept", "error", oneLine{err})
+		return nil
+	}
+	sandbox := "off"
+	if !file.NoSandbox {
+		version, err := privilege.WriteOnly(writable(file)...)
+		if sandbox = fmt.Sprintf("landlock version %d", version); err != nil {
+			sandbox = err.Error()
+		}
+	}
+	d.log.Info("privileges dropped", "capabilities", strings.Join(kept, " "), "sandbox", sandbox)
+	return nil
+}
+
+// lookUp finds a user by name or number; nil for "".
+func lookUp(name string) (*privilege.User, error) {
+	if name == "" {
+		return nil, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		if u, err = user.LookupId(name); err != nil {
+			return nil, fmt.Errorf("user %q: there is none of that name or number", name)
+		}
+	}
+	uid, errUID := strconv.Atoi(u.Uid)
+	gid, errGID := strconv.Atoi(u.Gid)
+	if err := errors.Join(errUID, errGID); err != nil {
+		return nil, fmt.Errorf("user %q: %w", name, err)
+	}
+	return &privilege.User{UID: uid, GID: gid}, nil
+}
+
+// writable are the directories in which the daemon makes sockets, takes them
+// away, or pins what the engine wire carries.
+func writable(file *config.File) []string {
+	dirs := []string{"/sys/fs/bpf", "/dev"} // /dev/null, for what a child writes
+	add := func(address string) {
+		if path, ok := strings.CutPrefix(address, "unix:"); ok && !strings.HasPrefix(path, "@") {
+			dirs = append(dirs, filepath.Dir(path))
+		}
+	}
+	add(file.Admin.Address)
+	for _, l := range file.Listeners {
+		for _, a := range l.Address {
+			add(a)
+		}
+	}
+	return dirs
+}

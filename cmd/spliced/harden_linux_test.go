@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/testnet"
+)
+
+// The daemon that make build makes drops what it does not need in every thread,
+// and goes on serving and reloading as another user.
+func TestRunDropsPrivileges(t *testing.T) {
+	testnet.Need(t, "root")
+	if testing.Short() {
+		t.Skip("builds the command")
+	}
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	binary := filepath.Join(dir, "spliced")
+	build := exec.Command("go", "build", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	target, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	go func() {
+		for {
+			c, err := target.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("hello"))
+			c.Close()
+		}
+	}()
+	path := filepath.Join(dir, "c.yaml")
+	text := fmt.Sprintf("user: \"65534\"\nlisteners:\n  web: {address: \"127.0.0.1:0\", upstream: web}\nupstreams:\n  web: {servers: [%q]}\n", target.Addr())
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(binary, "run", "-c", path)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	await := func(want string) string {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			b, _ := os.ReadFile(log.Name())
+			if strings.Contains(string(b), want) {
+				return string(b)
+			}
+		}
+		b, _ := os.ReadFile(log.Name())
+		t.Fatalf("no %q in the log: %s", want, b)
+		return ""
+	}
+	await("privileges dropped")
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", cmd.Process.Pid))
+	if len(threads) < 2 {
+		t.Fatalf("%d threads", len(threads))
+	}
+	for _, thread := range threads {
+		b, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		for _, want := range []string{"CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Uid:\t65534\t65534\t65534\t65534"} {
+			if !strings.Contains(string(b), want) {
+				t.Errorf("%s lacks %q", thread, want)
+			}
+		}
+	}
+	_, address, _ := strings.Cut(await("listening on "), "listening on ")
+	address, _, _ = strings.Cut(address, "\n")
+	ask := func() {
+		t.Helper()
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		b := make([]byte, 5)
+		if n, err := c.Read(b); string(b[:n]) != "hello" {
+			t.Fatalf("%q, %v", b[:n], err)
+		}
+	}
+	ask()
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	await("msg=reloaded")
+	ask()
+}
+
+func TestNoSuchUser(t *testing.T) {
+	t.Parallel()
+	if _, err := lookUp("nobody-of-that-name"); err == nil || !strings.Contains(err.Error(), `user "nobody-of-that-name"`) {
+		t.Errorf("error %v", err)
+	}
+}

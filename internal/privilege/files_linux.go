@@ -1,0 +1,80 @@
+package privilege
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/spliced-io/spliced/internal/sys"
+)
+
+// ErrNoLandlock says that this kernel has no landlock(7), or that it is off.
+var ErrNoLandlock = errors.New("this kernel has no landlock")
+
+// The accesses of linux/landlock.h that change files. Reading stays free: a
+// configuration may name any file, also the one after the next reload.
+const (
+	writeFile  = 1 << 1
+	removeDir  = 1 << 4
+	removeFile = 1 << 5
+	makeChar   = 1 << 6
+	makeDir    = 1 << 7
+	makeReg    = 1 << 8
+	makeSock   = 1 << 9
+	makeFifo   = 1 << 10
+	makeBlock  = 1 << 11
+	makeSym    = 1 << 12
+	refer      = 1 << 13 // version 2
+	truncate   = 1 << 14 // version 3
+
+	changing = writeFile | removeDir | removeFile | makeChar | makeDir | makeReg | makeSock | makeFifo | makeBlock | makeSym
+)
+
+// WriteOnly lets the process, and what it executes, change nothing in the file
+// system but what is below these directories, of which those that are not there
+// are left out. Descriptors that are open stay as they are. It needs what [Drop]
+// does before. The version of landlock is returned.
+func WriteOnly(below ...string) (version int, err error) {
+	version, err = sys.LandlockVersion()
+	if errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EOPNOTSUPP) {
+		return 0, ErrNoLandlock
+	}
+	if err != nil {
+		return 0, fmt.Errorf("landlock_create_ruleset: %w", err)
+	}
+	access := uint64(changing)
+	if version >= 2 {
+		access |= refer
+	}
+	if version >= 3 {
+		access |= truncate
+	}
+	rules, err := sys.LandlockRuleset(access)
+	if err != nil {
+		return 0, fmt.Errorf("landlock_create_ruleset: %w", err)
+	}
+	defer func() { _ = sys.Close(rules) }()
+	for _, dir := range below {
+		if err := allow(rules, dir, access); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, err
+		}
+	}
+	if err := sys.LandlockRestrict(rules); err != nil {
+		return 0, failed("landlock_restrict_self", err)
+	}
+	return version, nil
+}
+
+func allow(rules int, dir string, access uint64) error {
+	f, err := os.OpenFile(dir, syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := sys.LandlockAllow(rules, int(f.Fd()), access); err != nil {
+		return fmt.Errorf("landlock_add_rule %s: %w", dir, err)
+	}
+	return nil
+}
