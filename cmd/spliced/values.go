@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -44,44 +43,12 @@ func (d *duration) UnmarshalText(text []byte) error {
 }
 
 // size is a number of bytes.
-type size int64
-
-// units are powers of 1024 and, with a B alone behind, of 1000.
-var units = []struct {
-	suffix string
-	factor int64
-}{
-	{"KiB", 1 << 10},
-	{"MiB", 1 << 20},
-	{"GiB", 1 << 30},
-	{"TiB", 1 << 40},
-	{"kB", 1e3},
-	{"KB", 1e3},
-	{"MB", 1e6},
-	{"GB", 1e9},
-	{"TB", 1e12},
-	{"B", 1},
-}
+type size = proxy.Size
 
 // parseSize reads 1048576, 1MiB or 1MB.
-func parseSize(s string) (size, error) {
-	digits, factor := s, int64(1)
-	for _, u := range units {
-		if d, ok := strings.CutSuffix(s, u.suffix); ok {
-			digits, factor = d, u.factor
-			break
-		}
-	}
-	n, err := strconv.ParseUint(digits, 10, 63)
-	if err != nil || int64(n) > math.MaxInt64/factor {
-		return 0, fmt.Errorf("%q is no number of bytes: want one like 65536, 64KiB or 10MB", s)
-	}
-	return size(int64(n) * factor), nil
-}
-
-func (s *size) UnmarshalText(text []byte) (err error) {
-	*s, err = parseSize(string(text))
-	return err
+func parseSize(s string) (n size, err error) {
+	err = n.UnmarshalText([]byte(s))
+	return n, err
 }
 
 // count is a number of things.
