@@ -56,9 +56,10 @@ func (c *conn) settle(target int) *member {
 // unsettle notes that none was.
 func (c *conn) unsettle(err error) {
 	ours := shortage(err) || errors.Is(err, splice.ErrStopped)
-	for _, m := range c.tries {
-		if !ours {
-			m.connectFailed(err)
+	if !ours {
+		errs := causes(err, len(c.tries))
+		for i, m := range c.tries {
+			m.connectFailed(errs[i])
 		}
 	}
 	c.tries[0].leave()
@@ -76,6 +77,8 @@ func (c *conn) onEnd(r splice.Result) {
 	s.ended.add(r.Stats)
 	c.listener.ended.conns++
 	c.listener.ended.add(r.Stats)
+	c.listener.account.ended(c, &r)
+	c.member.carried(r)
 	s.tell(unsaid{conn: c, result: r})
 	s.mu.Unlock()
 	c.member.ended(r)
@@ -96,9 +99,21 @@ func (c *conn) upstreamName() string {
 }
 
 func (c *conn) view(st splice.Stats) Conn {
+	s := c.listener.server
+	s.mu.Lock()
+	cut := c.cut
+	s.mu.Unlock()
 	return Conn{
 		ID: c.id, Listener: c.listener.name, Route: c.route.name, Upstream: c.upstreamName(), SNI: c.sni,
-		Client: c.clientName(), Server: c.member.name, Target: c.member.dialled(), Local: c.local, Cut: c.cut, Started: st.Started, Stats: st,
+		Client: c.clientName(), Server: c.member.name, Target: c.member.dialled(), Local: c.local, Cut: cut, Started: st.Started, Stats: st,
+	}
+}
+
+// joined notes that c has its server. s.mu is held.
+func (s *Server) joined(c *conn) {
+	c.listener.account.joined(c)
+	if s.Hooks.Joined != nil {
+		s.tell(unsaid{joined: c})
 	}
 }
 

@@ -198,6 +198,7 @@ func (s *Server) join(c *conn, client, server net.Conn, m *member) error {
 		return err
 	}
 	c.session, c.first = session, nil
+	s.joined(c)
 	aborted := s.aborting
 	s.change() // for those who look for this one
 	s.mu.Unlock()

@@ -22,16 +22,22 @@ func (m *member) connectFailed(err error) {
 	u := m.upstream
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	count(&m.failures, failReason(err))
 	if m.connFailed++; m.connFailed >= u.config.Ejection.Failures {
 		m.eject(fmt.Errorf("%d connects in a row failed, at last: %w", m.connFailed, err))
 	}
 }
 
+// carried counts the bytes of a connection that ends. The server's lock is held,
+// under which it leaves the live ones: no byte is counted twice, or not at all.
+func (m *member) carried(r splice.Result) {
+	m.counts.bytesToServer.Add(r.AToB.Bytes)
+	m.counts.bytesToClient.Add(r.BToA.Bytes)
+}
+
 // ended counts a connection out, and notes whether the server has reset it before
 // its first byte.
 func (m *member) ended(r splice.Result) {
-	m.counts.bytesToServer.Add(r.AToB.Bytes)
-	m.counts.bytesToClient.Add(r.BToA.Bytes)
 	u := m.upstream
 	early := r.BToA.Reason == splice.ResetBySource && r.BToA.Bytes == 0
 	u.mu.Lock()

@@ -76,6 +76,9 @@ func (s *Server) take(l *listener, p *policy, session *splice.Session, client ne
 	l.open++
 	s.lastID++
 	c := &conn{listener: l, session: session, id: s.lastID, client: client, began: time.Now()}
+	if s.Hooks.Accepted != nil {
+		s.tell(unsaid{came: &Accepted{ID: c.id, Client: c.clientName(), Listener: l.name}})
+	}
 	if s.aborting { // it was admitted just before: nobody would end its dial
 		return c, ErrServerClosed
 	}
@@ -121,6 +124,7 @@ func (c *conn) Connected(target int, local netip.AddrPort) {
 	c.member, c.tries, c.local = m, nil, local
 	s.dialing.remove(c)
 	s.live.push(c)
+	s.joined(c)
 	s.change() // for those who look for this one
 	if s.aborting {
 		go c.session.Abort() // it waits for this loop; Close waits for its outcome
@@ -145,8 +149,10 @@ func (c *conn) fail(err error) {
 	s.dialing.remove(c)
 	s.failed++
 	c.listener.failed++
+	reason := failReason(err)
+	count(&c.listener.account.failures, reason)
 	s.tell(unsaid{conn: c, failed: &Failed{
-		Client: c.clientName(), Listener: c.listener.name, Upstream: c.upstreamName(),
+		ID: c.id, Reason: reason, Client: c.clientName(), Listener: c.listener.name, Upstream: c.upstreamName(),
 		Err: err, After: time.Since(c.began),
 	}})
 }

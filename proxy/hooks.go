@@ -17,6 +17,10 @@ var ErrConnLimit = errors.New("connection limit reached")
 // the server, several at a time, and no lock is held; a hook that blocks holds
 // back its own connection and, in the end, new ones, never bytes on the way.
 type Hooks struct {
+	// Accepted reports a client, before anything else is known of it.
+	Accepted func(Accepted)
+	// Joined reports that a client was joined with a server.
+	Joined func(Conn)
 	// Ended reports a connection that was joined and has ended.
 	Ended func(Ended)
 	// Failed reports a client that could not be joined to any target. It was
@@ -29,6 +33,13 @@ type Hooks struct {
 	Changed func(Change)
 }
 
+// Accepted is a client that was accepted.
+type Accepted struct {
+	ID       uint64 // as [Conn.ID]
+	Client   string
+	Listener string
+}
+
 // Ended is a connection that has ended.
 type Ended struct {
 	Conn
@@ -37,9 +48,11 @@ type Ended struct {
 
 // Failed is a client that could not be joined.
 type Failed struct {
+	ID       uint64 // as [Conn.ID]
 	Client   string
 	Listener string
 	Upstream string        // "" if it came to none
+	Reason   FailReason    // what Err comes to
 	Err      error         // of each server that was tried, by [errors.Join]
 	After    time.Duration // since the client was accepted
 }

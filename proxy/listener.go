@@ -29,6 +29,7 @@ type listener struct {
 	accepted  uint64
 	failed    uint64
 	ended     totals
+	account   account
 }
 
 // configure gives l what its configuration says, but for the sockets. The

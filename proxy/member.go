@@ -21,6 +21,7 @@ type member struct {
 	counts   memberCounts
 
 	weight     int
+	configured int // weight, whatever an operator has said
 	share      int // weight of an SRV record; 0: none
 	backup     bool
 	second     bool    // of a lower priority than other SRV records
@@ -41,6 +42,8 @@ type member struct {
 	cancel     context.CancelFunc // of its check
 	checkConf  Health
 	connFailed int // connects in a row
+	failures   map[FailReason]uint64
+	steered    int // weight that an operator has set; 0: none
 	resets     int // early ones, in a row
 }
 
@@ -82,6 +85,10 @@ func (m *member) configure(c *Upstream, t *Target) {
 	m.weight, m.backup, m.max = t.Weight, t.Backup || m.second, t.MaxConnections
 	if m.share > 0 {
 		m.weight *= m.share
+	}
+	m.configured = m.weight
+	if m.steered > 0 {
+		m.weight = m.steered
 	}
 	if m.max == 0 {
 		m.max = c.MaxConnections

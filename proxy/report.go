@@ -13,6 +13,8 @@ type unsaid struct {
 	conn   *conn         // nil for held
 	result splice.Result // of an end
 	failed *Failed
+	came   *Accepted
+	joined *conn
 	held   error
 	addr   net.Addr // of the listener that is held
 	change *Change
@@ -68,6 +70,10 @@ func (s *Server) report() {
 
 func (s *Server) say(u unsaid) {
 	switch {
+	case u.came != nil:
+		s.Hooks.Accepted(*u.came)
+	case u.joined != nil:
+		s.Hooks.Joined(u.joined.view(u.joined.session.Stats()))
 	case u.change != nil:
 		if s.Hooks.Changed != nil {
 			s.Hooks.Changed(*u.change)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"net"
 	"time"
 
@@ -93,6 +94,16 @@ func (t *totals) into(st *Stats) {
 	st.Wire = t.wire
 }
 
+// byEngine divides the bytes among those who delivered them.
+func (t *totals) byEngine(m map[splice.Engine]Carried) {
+	m[splice.EngineSplice] = Carried{t.splicedToTarget, t.splicedToClient}
+	m[splice.EngineWire] = Carried{t.wire.Bytes[0], t.wire.Bytes[1]}
+	m[splice.EngineCopy] = Carried{
+		t.bytesToTarget - t.splicedToTarget - t.wire.Bytes[0],
+		t.bytesToClient - t.splicedToClient - t.wire.Bytes[1],
+	}
+}
+
 // Stats returns the counts so far. The bytes of live connections are in them,
 // and no count ever falls.
 func (s *Server) Stats() Stats {
@@ -121,12 +132,14 @@ type ListenerStatus struct {
 	Name  string
 	Addrs []net.Addr
 	Stats
+	Account
 }
 
 // Listeners returns the listeners by name, with the bytes of live connections.
 func (s *Server) Listeners() []ListenerStatus {
 	s.mu.Lock()
 	sums := make(map[*listener]*totals)
+	at := make(map[*listener]int)
 	joined := make(map[*listener]int)
 	type pair struct {
 		l       *listener
@@ -146,16 +159,21 @@ func (s *Server) Listeners() []ListenerStatus {
 		sums[l] = &t
 		list[i] = ListenerStatus{Name: l.name, Addrs: l.addrs(), Stats: Stats{
 			Accepted: l.accepted, Failed: l.failed, Open: l.open, Joined: joined[l],
-		}}
+		}, Account: l.account.copyOf()}
+		at[l] = i
 	}
 	s.mu.Unlock()
 	for _, p := range pairs {
 		if t := sums[p.l]; t != nil {
-			t.add(p.session.Stats())
+			st := p.session.Stats()
+			t.add(st)
+			engine, _ := CarriedBy(st)
+			list[at[p.l]].Account.Joined[engine]++
 		}
 	}
 	for i, l := range listeners {
 		sums[l].into(&list[i].Stats)
+		sums[l].byEngine(list[i].Carried)
 	}
 	return list
 }
@@ -176,12 +194,14 @@ type ServerStatus struct {
 	Since   time.Time // of that state; zero: since the start
 	Error   string    // of the last check that failed
 	Weight  int
+	Steered bool // an operator has set the weight
 	Backup  bool
 	Active  int // connections, those being made included
 
 	Connected, ConnectFailed, EarlyResets uint64
 	Checks, ChecksFailed                  uint64
-	BytesToServer, BytesToClient          int64 // of connections that have ended
+	ConnectFailures                       map[FailReason]uint64
+	BytesToServer, BytesToClient          int64
 }
 
 // ServerState says whether a server is used.
@@ -200,20 +220,50 @@ const (
 func (s *Server) Upstreams() []UpstreamStatus {
 	s.mu.Lock()
 	upstreams := s.sortedUpstreams()
+	// What has ended and what is live, as of one moment: see [Server.Stats].
+	sums := make(map[*member]Carried)
+	type pair struct {
+		m       *member
+		session *splice.Session
+	}
+	var pairs []pair
+	for c := s.live.first; c != nil; c = c.next {
+		if c.session != nil {
+			pairs = append(pairs, pair{c.member, c.session})
+			sums[c.member] = c.member.hasCarried()
+		}
+	}
 	s.mu.Unlock()
+	for _, p := range pairs {
+		sum, st := sums[p.m], p.session.Stats()
+		sums[p.m] = Carried{sum.ToServer + st.AToB.Bytes, sum.ToClient + st.BToA.Bytes}
+	}
 	list := make([]UpstreamStatus, len(upstreams))
 	for i, u := range upstreams {
-		list[i] = u.status()
+		list[i] = u.status(sums)
 	}
 	return list
 }
 
-func (u *upstream) status() UpstreamStatus {
+// hasCarried is what connections have that ended.
+func (m *member) hasCarried() Carried {
+	return Carried{m.counts.bytesToServer.Load(), m.counts.bytesToClient.Load()}
+}
+
+// status takes what members have carried from sums; those that are not in it
+// have no live connections.
+func (u *upstream) status(sums map[*member]Carried) UpstreamStatus {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	st := UpstreamStatus{Name: u.name, Balance: u.config.Balance, Queued: len(u.waiting)}
 	for _, m := range u.members {
-		st.Servers = append(st.Servers, m.status())
+		carried, live := sums[m]
+		if !live {
+			carried = m.hasCarried()
+		}
+		server := m.status()
+		server.BytesToServer, server.BytesToClient = carried.ToServer, carried.ToClient
+		st.Servers = append(st.Servers, server)
 	}
 	return st
 }
@@ -223,7 +273,7 @@ func (m *member) status() ServerStatus {
 		Name: m.name, Address: m.dialled(), Weight: m.weight, Backup: m.backup, Active: int(m.active.Load()),
 		Connected: m.counts.connected.Load(), ConnectFailed: m.counts.failed.Load(), EarlyResets: m.counts.resets.Load(),
 		Checks: m.counts.checks.Load(), ChecksFailed: m.counts.checksFailed.Load(),
-		BytesToServer: m.counts.bytesToServer.Load(), BytesToClient: m.counts.bytesToClient.Load(),
+		Steered: m.steered > 0, ConnectFailures: maps.Clone(m.failures),
 	}
 	if m.lastError != nil {
 		st.Error = m.lastError.Error()
@@ -241,26 +291,4 @@ func (m *member) status() ServerStatus {
 		st.State, st.Since = ServerUnchecked, m.upSince
 	}
 	return st
-}
-
-// SetDraining keeps new connections from a server, or lets them come again, until
-// the server's address leaves the configuration. It says whether there is such a
-// server.
-func (s *Server) SetDraining(upstream, server string, on bool) bool {
-	s.mu.Lock()
-	u := s.upstreams[upstream]
-	s.mu.Unlock()
-	if u == nil {
-		return false
-	}
-	u.mu.Lock()
-	found := false
-	for _, m := range u.members {
-		if m.name == server {
-			m.draining, found = on, true
-		}
-	}
-	u.mu.Unlock()
-	u.wake()
-	return found
 }

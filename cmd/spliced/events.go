@@ -51,7 +51,7 @@ func (e *events) onEnded(c proxy.Ended) {
 		e.toTarget[r.AToB.Reason].Add(1)
 		e.toClient[r.BToA.Reason].Add(1)
 	}
-	engine, why := carriedBy(c.Stats)
+	engine, why := proxy.CarriedBy(c.Stats)
 	log := e.log
 	if e.daemon {
 		log = log.With("listener", c.Listener, "route", c.Route, "upstream", c.Upstream, "server", c.Server)
@@ -108,7 +108,7 @@ func (e *events) onFailed(f proxy.Failed) {
 	if e.daemon {
 		log = log.With("listener", f.Listener, "upstream", f.Upstream)
 	}
-	log.Warn("no target reached", "client", f.Client, "error", oneLine{f.Err}, "duration_ms", float64(f.After.Microseconds())/1e3)
+	log.Warn("no target reached", "client", f.Client, "reason", string(f.Reason), "error", oneLine{f.Err}, "duration_ms", float64(f.After.Microseconds())/1e3)
 }
 
 // onChanged tells of servers and names.
@@ -150,12 +150,4 @@ func (e *events) onHeld(h proxy.Held) {
 	if !quiet {
 		e.log.Warn("new connections have to wait", "listen", h.Addr.String(), "error", oneLine{h.Err})
 	}
-}
-
-// carriedBy names the engine of the direction that has carried more.
-func carriedBy(s splice.Stats) (splice.Engine, splice.Why) {
-	if s.AToB.Bytes > s.BToA.Bytes {
-		return s.AToB.Engine, s.AToB.Why
-	}
-	return s.BToA.Engine, s.BToA.Why
 }

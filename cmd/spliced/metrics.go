@@ -23,17 +23,17 @@ type metrics struct {
 	done   chan struct{}
 }
 
-func startMetrics(ctx context.Context, addr proxy.Addr, relay *proxy.Server, e *events) (*metrics, error) {
+func startMetrics(ctx context.Context, addr proxy.Addr, relay *proxy.Server, counts ...prometheus.Collector) (*metrics, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, addr.Network, addr.Address)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		newCollector(relay, e),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	registry.MustRegister(counts...)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -121,7 +121,7 @@ func connections(relay *proxy.Server) []connection {
 	live := relay.Connections()
 	list := make([]connection, len(live))
 	for i, c := range live {
-		engine, why := carriedBy(c.Stats)
+		engine, why := proxy.CarriedBy(c.Stats)
 		list[i] = connection{
 			ID: c.ID, Client: c.Client, Target: c.Target,
 			Engine: engine, EngineReason: why,

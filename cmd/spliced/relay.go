@@ -101,7 +101,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	}
 	server.Config = c.config(engine, targets, maxConns, passed)
 	if c.Metrics != nil {
-		m, err := startMetrics(ctx, c.Metrics.Addr, server, events)
+		m, err := startMetrics(ctx, c.Metrics.Addr, server, newCollector(server, events))
 		if err != nil {
 			passed.close()
 			return err

@@ -75,6 +75,8 @@ type daemon struct {
 	level  *slog.LevelVar
 	server *proxy.Server
 	admin  *admin // nil: none
+	events *events
+	eyes   *metrics // nil: none
 	std    streams
 }
 
@@ -89,6 +91,7 @@ func newDaemon(path string, file *config.File, passed *passedSockets, std stream
 	}
 	events := newEvents(d.log)
 	events.daemon = true
+	d.events = events
 	d.server = &proxy.Server{Config: file.Config, Hooks: events.hooks(), Listen: passed.listen, Wire: splice.WirePolicy{Upgrade: true}}
 	return d
 }
@@ -97,6 +100,12 @@ func (d *daemon) start(ctx context.Context, file *config.File) error {
 	if file.Admin.Address != "" {
 		var err error
 		if d.admin, err = startAdmin(ctx, file.Admin.Address, d); err != nil {
+			return err
+		}
+	}
+	if file.Metrics != "" {
+		if err := d.startMetrics(ctx, file.Metrics); err != nil {
+			d.stopAdmin()
 			return err
 		}
 	}
@@ -143,7 +152,23 @@ func (d *daemon) stop() {
 	d.log.Info("ended")
 }
 
+func (d *daemon) startMetrics(ctx context.Context, address string) error {
+	addr, err := proxy.ParseAddr(address)
+	if err != nil {
+		return err // the configuration was checked
+	}
+	d.eyes, err = startMetrics(ctx, addr, d.server, newCollector(d.server, d.events), newRunCollector(d.server))
+	if err != nil {
+		return err
+	}
+	d.log.Info("metrics", "url", "http://"+d.eyes.addr+"/metrics")
+	return nil
+}
+
 func (d *daemon) stopAdmin() {
+	if d.eyes != nil {
+		d.eyes.stop()
+	}
 	if d.admin != nil {
 		d.admin.stop()
 	}

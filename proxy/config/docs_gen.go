@@ -23,6 +23,7 @@ func fieldDocs() map[string]string {
 		"File.Admin":                       "admin is where spliced reload and its like are listened to.",
 		"File.Include":                     "include are further files to read, relative to this one; * and ? stand for any characters of a file's name.",
 		"File.Log":                         "log is what is told of it.",
+		"File.Metrics":                     "metrics is where /metrics and /healthz are served to whoever can reach it, host:port or :port. Default: nowhere.",
 		"File.NoSandbox":                   "no_sandbox lets the process write files. Else it may write below the directories of its own unix sockets only, where the kernel has landlock(7).",
 		"File.User":                        "user is whom to become once the sockets are open, by name or number, with its group alone. It must be able to read this file and those of certificates. Default: the one who starts it. Capabilities that the configuration does not need are dropped in any case.",
 		"HTTPCheck.Method":                 "method is how.",

@@ -23,6 +23,9 @@ type File struct {
 	// NoSandbox lets the process write files. Else it may write below the directories
 	// of its own unix sockets only, where the kernel has landlock(7).
 	NoSandbox bool `yaml:"no_sandbox"`
+	// Metrics is where /metrics and /healthz are served to whoever can reach it,
+	// host:port or :port. Default: nowhere.
+	Metrics string `yaml:"metrics"`
 
 	proxy.Config `yaml:",inline"`
 }

@@ -78,6 +78,16 @@ func (l *loader) check() {
 			l.wrong(at, fmt.Sprintf("address %q: want unix:/path", a))
 		}
 	}
+	if m := l.file.Metrics; m != "" {
+		at := l.nearest([]string{"metrics"})
+		addr, err := proxy.ParseAddr(m)
+		switch {
+		case err != nil:
+			l.wrong(at, err.Error())
+		case addr.Network != "tcp":
+			l.wrong(at, fmt.Sprintf("address %q: want host:port or :port", m))
+		}
+	}
 }
 
 func readFile(name string) ([]byte, error) {

@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"syscall"
+
+	"github.com/spliced-io/spliced/splice"
+)
+
+// FailReason says in a word why a client was not joined, or a server not
+// connected to: a code for logs and counters.
+type FailReason string
+
+// Why a client was not joined. Those of [ConnectRefused] and below are also why a
+// server was not connected to.
+const (
+	NoRoute          FailReason = "no-route"
+	RejectedByRoute  FailReason = "rejected"
+	ClientDenied     FailReason = "client-denied"
+	ClientTooMany    FailReason = "client-connections"
+	ClientTooOften   FailReason = "client-rate"
+	HandshakeTimeout FailReason = "handshake-timeout"
+	NoServerUp       FailReason = "no-server-up"
+	QueueFull        FailReason = "queue-full"
+	QueueTimeout     FailReason = "queue-timeout"
+	ServerStopped    FailReason = "stopped"
+
+	ConnectRefused     FailReason = "connect-refused"
+	ConnectTimeout     FailReason = "connect-timeout"
+	ConnectUnreachable FailReason = "connect-unreachable"
+	ConnectReset       FailReason = "connect-reset"
+	ConnectUntold      FailReason = "connect-untold" // another server answered: nobody kept why this one did not
+	NoDescriptors      FailReason = "no-descriptors"
+	OtherFailure       FailReason = "other"
+)
+
+// failReasons are told apart in this order: what is said last of several tries
+// must not hide what the client itself did.
+var failReasons = []struct {
+	err    error
+	reason FailReason
+}{
+	{errNoRoute, NoRoute},
+	{errRejected, RejectedByRoute},
+	{errTooMany, ClientTooMany},
+	{errDenied, ClientDenied},
+	{errTooOften, ClientTooOften},
+	{errHandshake, HandshakeTimeout},
+	{errNoServer, NoServerUp},
+	{errQueueFull, QueueFull},
+	{errQueueLate, QueueTimeout},
+	{ErrServerClosed, ServerStopped},
+	{splice.ErrStopped, ServerStopped},
+	{errUnreached, ConnectUntold},
+	{syscall.ECONNREFUSED, ConnectRefused},
+	{syscall.ENOENT, ConnectRefused}, // a unix socket that is not there
+	{syscall.ETIMEDOUT, ConnectTimeout},
+	{syscall.EHOSTUNREACH, ConnectUnreachable},
+	{syscall.ENETUNREACH, ConnectUnreachable},
+	{syscall.EADDRNOTAVAIL, NoDescriptors}, // no local port is left
+	{syscall.ECONNRESET, ConnectReset},
+}
+
+// failReason finds the code of an error.
+func failReason(err error) FailReason {
+	if shortage(err) {
+		return NoDescriptors
+	}
+	for _, r := range failReasons {
+		if errors.Is(err, r.err) {
+			return r.reason
+		}
+	}
+	var late net.Error
+	if errors.As(err, &late) && late.Timeout() {
+		return ConnectTimeout
+	}
+	return OtherFailure
+}
+
+// causes takes an error of n tries apart, one for each; where it does not tell,
+// all have the whole of it.
+func causes(err error, n int) []error {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		if errs := joined.Unwrap(); len(errs) == n {
+			return errs
+		}
+	}
+	errs := make([]error, n)
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}

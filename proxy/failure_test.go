@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spliced-io/spliced/splice"
+)
+
+func TestFailReason(t *testing.T) {
+	t.Parallel()
+	docs, err := os.ReadFile("../docs/run.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		err  error
+		want FailReason
+	}{
+		{errNoRoute, NoRoute},
+		{errRejected, RejectedByRoute},
+		{errDenied, ClientDenied},
+		{errTooMany, ClientTooMany},
+		{errTooOften, ClientTooOften},
+		{fmt.Errorf("%w: 5 bytes", errHandshake), HandshakeTimeout},
+		{fmt.Errorf("%w: all are down", errNoServer), NoServerUp},
+		{errQueueFull, QueueFull},
+		{errQueueLate, QueueTimeout},
+		{ErrServerClosed, ServerStopped},
+		{splice.ErrStopped, ServerStopped},
+		{errUnreached, ConnectUntold},
+		{os.NewSyscallError("connect", syscall.ECONNREFUSED), ConnectRefused},
+		{os.NewSyscallError("connect", syscall.ENOENT), ConnectRefused},
+		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, ConnectTimeout},
+		{syscall.ETIMEDOUT, ConnectTimeout},
+		{syscall.EHOSTUNREACH, ConnectUnreachable},
+		{syscall.ENETUNREACH, ConnectUnreachable},
+		{syscall.ECONNRESET, ConnectReset},
+		{syscall.EMFILE, NoDescriptors},
+		{syscall.EADDRNOTAVAIL, NoDescriptors},
+		{errors.New("something else"), OtherFailure},
+		{errors.Join(syscall.ETIMEDOUT, syscall.ECONNREFUSED), ConnectRefused},
+	} {
+		if got := failReason(tc.err); got != tc.want {
+			t.Errorf("%v: %s, want %s", tc.err, got, tc.want)
+		}
+		if !strings.Contains(string(docs), "`"+string(tc.want)+"`") {
+			t.Errorf("reason %s is not in docs/run.md", tc.want)
+		}
+	}
+}
+
+// Each of several tries is counted for what has become of it.
+func TestCauses(t *testing.T) {
+	t.Parallel()
+	one, two := syscall.ECONNREFUSED, syscall.ETIMEDOUT
+	if got := causes(fmt.Errorf("all: %w", errors.Join(one, two)), 2); got[0] != one || got[1] != two {
+		t.Errorf("%v, want each its own", got)
+	}
+	if got := causes(one, 2); got[0] != one || got[1] != one {
+		t.Errorf("%v, want the same for both", got)
+	}
+}
+
+func TestSteerNamesWhatThereIs(t *testing.T) {
+	t.Parallel()
+	s := &Server{Config: Config{
+		Listeners: map[string]Listener{"l": {Address: []string{"127.0.0.1:0"}, Upstream: "u"}},
+		Upstreams: map[string]Upstream{"u": {Servers: Targets("127.0.0.1:1", "127.0.0.1:2")}},
+	}}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	for _, tc := range []struct{ upstream, server, want string }{
+		{"x", "127.0.0.1:1", "want u"},
+		{"u", "127.0.0.1:3", "want one of 127.0.0.1:1, 127.0.0.1:2"},
+	} {
+		if err := s.SetDraining(tc.upstream, tc.server, true); !errors.Is(err, ErrUnknown) || !strings.HasSuffix(err.Error(), tc.want) {
+			t.Errorf("%v, want it to end in %q", err, tc.want)
+		}
+	}
+	if err := s.SetWeight("u", "127.0.0.1:1", maxWeight+1); err == nil {
+		t.Error("too large a weight was taken")
+	}
+	weight := func() int { return s.Upstreams()[0].Servers[0].Weight }
+	for _, set := range []struct{ weight, want int }{{7, 7}, {0, 1}} {
+		if err := s.SetWeight("u", "127.0.0.1:1", set.weight); err != nil || weight() != set.want {
+			t.Errorf("weight %d, %v, want %d", weight(), err, set.want)
+		}
+	}
+	if err := s.SetDraining("u", "127.0.0.1:2", true); err != nil || s.Upstreams()[0].Servers[1].State != ServerDraining {
+		t.Errorf("%v: %+v, want it draining", err, s.Upstreams()[0].Servers[1])
+	}
+}
