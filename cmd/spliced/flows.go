@@ -35,7 +35,7 @@ type flowView struct {
 	Retransmits   [2]uint64      `json:"retransmits"`
 	Errors        [2]uint64      `json:"errors"`
 
-	end func()
+	end func() error
 }
 
 var errNoFlow = errors.New("no such flow")
@@ -95,7 +95,7 @@ func (c *flowsCmd) end(names []string) error {
 		err := wireFlows(c.Root, name, func(f *flowView) error {
 			if f.Client == client {
 				found = true
-				f.end()
+				return f.end()
 			}
 			return nil
 		})

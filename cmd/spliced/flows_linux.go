@@ -27,6 +27,9 @@ func wireFlows(root, name string, f func(*flowView) error) error {
 		if err != nil {
 			continue // it has just ended
 		}
+		if v.Ended {
+			continue // nobody has heard of it yet
+		}
 		if v.LastMoved == 0 {
 			v.LastMoved = int64(max(v.Flows[0].LastSeen, v.Flows[1].LastSeen))
 		}
@@ -34,7 +37,7 @@ func wireFlows(root, name string, f func(*flowView) error) error {
 			Instance: name, Started: time.Unix(0, flow.Meta.Started),
 			Idle:          time.Duration(sys.Monotonic() - v.LastMoved),
 			BytesToTarget: flow.Meta.Base[0] + v.Delivered[0], BytesToClient: flow.Meta.Base[1] + v.Delivered[1],
-			end: flow.Abort,
+			end: func() error { return table.End(flow) },
 		}
 		view.Client, view.Target = flow.Addrs()
 		for i := range v.Flows {

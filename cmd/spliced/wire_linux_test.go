@@ -166,9 +166,10 @@ func TestInstance(t *testing.T) {
 	}
 
 	// A flow is ended by hand, and everything taken away.
-	c := r.dial(t)
+	c, ended := r.dial(t), 0
 	eventually(t, func() error {
 		echo1(t, c, "x")
+		ended++
 		if have := flows(t, root); len(have) != 1 {
 			return fmt.Errorf("flows: %+v", have)
 		}
@@ -179,6 +180,42 @@ func TestInstance(t *testing.T) {
 	}
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("an ended connection goes on")
+	}
+	// The relay says so at once: nothing else would have it look for an hour.
+	if line := r.ended(t, len(conns)+1); line["client"] != c.LocalAddr().String() || line["end_to_target"] != "stopped" ||
+		line["end_to_client"] != "stopped" || line["engine"] != "wire" || line["wire_ended_by_hand"] != true || line["bytes_to_target"] != float64(ended) || line["bytes_to_client"] != float64(ended) {
+		t.Errorf("%v, want %d bytes, ended by hand", line, ended)
+	}
+	if _, stderr, code := execute(t, "flows", "--root", root, "--end", c.LocalAddr().String()); code != exitFailed || !strings.Contains(stderr, "no such flow") {
+		t.Errorf("flows --end of what has ended: %d, %s", code, stderr)
+	}
+
+	// Without a relay too: the next one says so.
+	c = r.dial(t)
+	eventually(t, func() error {
+		echo1(t, c, "x")
+		if have := flows(t, root); len(have) != 1 {
+			return fmt.Errorf("flows: %+v", have)
+		}
+		return nil
+	})
+	r.signal(syscall.SIGTERM)
+	if code := r.wait(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	echo1(t, c, "x")
+	if _, stderr, code := execute(t, "flows", "--root", root, "--end", c.LocalAddr().String()); code != exitOK {
+		t.Errorf("flows --end: %s", stderr)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("an ended connection goes on")
+	}
+	if have := flows(t, root); len(have) != 0 {
+		t.Errorf("flows: %+v", have)
+	}
+	r = startRelay(t, nil, args...)
+	if line := r.ended(t, 1); line["client"] != c.LocalAddr().String() || line["end_to_client"] != "stopped" || line["wire_ended_by_hand"] != true {
+		t.Errorf("%v, want ended by hand", line)
 	}
 	r.stop(t)
 	if _, stderr, code := execute(t, "flows", "--root", root, "--purge"); code != exitOK {

@@ -47,6 +47,7 @@ enum state {
 enum verdict {
 	ENDED_FIN = 1, // both FINs were acknowledged
 	ENDED_RST = 2,
+	ENDED_HAND = 3, // by OP_END: nothing goes across any more
 };
 
 // A tuple as the packet carries it, in network byte order. IPv4 addresses are
@@ -800,9 +801,10 @@ int wire_ingress(struct __sk_buff *skb)
 		if (state == PASS)
 			return TCX_NEXT;
 	}
-	// A new connection with the addresses of one that is over.
-	if (f->verdict && s.syn)
-		return TCX_NEXT;
+	// A new connection with the addresses of one that is over. After OP_END
+	// the stack answers, which knows no such connection: with a RST.
+	if (f->verdict && (s.syn || f->verdict == ENDED_HAND))
+		return copied ? TCX_DROP : TCX_NEXT;
 	if (copied) {
 		skb->mark = 0;
 		return state == DRAINING ? show(skb, f, &s) : TCX_DROP;
@@ -840,6 +842,7 @@ enum op {
 	OP_SWITCH = 1, // of watched entries: data goes across from now on
 	OP_SETTLE = 2, // of those: all does
 	OP_BAR = 3,    // after the switch: bounds what goes across
+	OP_END = 4,    // of spliced entries: nothing goes across from now on
 };
 
 enum {
@@ -947,6 +950,21 @@ static __always_inline void set_bar(struct flow *f, const struct side *s)
 	bpf_spin_unlock(&f->lock);
 }
 
+static __always_inline int end_by_hand(struct flow *f)
+{
+	int err = 0;
+
+	bpf_spin_lock(&f->lock);
+	if (f->state != SPLICED)
+		err = AGAIN;
+	else if (f->verdict)
+		err = ALREADY;
+	else
+		f->verdict = ENDED_HAND;
+	bpf_spin_unlock(&f->lock);
+	return err;
+}
+
 SEC("tc")
 int wire_control(struct __sk_buff *skb)
 {
@@ -956,6 +974,7 @@ int wire_control(struct __sk_buff *skb)
 	struct flow *a, *b;
 	struct key key;
 	__u64 now = bpf_ktime_get_ns();
+	int err;
 
 	if ((void *)(c + 1) > end)
 		return 22; // EINVAL
@@ -976,6 +995,13 @@ int wire_control(struct __sk_buff *skb)
 		set_bar(a, &c->side[0]);
 		set_bar(b, &c->side[1]);
 		return 0;
+	case OP_END:
+		err = end_by_hand(a);
+		if (!err)
+			err = end_by_hand(b);
+		if (!err)
+			report(&key);
+		return err;
 	}
 	return 22;
 }

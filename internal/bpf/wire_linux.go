@@ -20,8 +20,9 @@ const (
 
 // The verdicts of a flow's entry, as in wire.c.
 const (
-	WireEndedFIN = 1
-	WireEndedRST = 2
+	WireEndedFIN  = 1
+	WireEndedRST  = 2
+	WireEndedHand = 3
 )
 
 // The commands of wire_control.
@@ -29,6 +30,7 @@ const (
 	wireSwitch = iota + 1
 	wireSettle
 	wireBar
+	wireEnd
 )
 
 const wireAnyhow = 1 // a flag of wireSwitch
@@ -123,6 +125,12 @@ func (p *WirePrograms) Bar(keys *[2]WireKey, bars *[2]WireBar) error {
 		}
 	}
 	return p.control(wireBar, 0, &sides)
+}
+
+// End has nothing of a spliced pair go across any more, and tells the process that
+// has it. EALREADY: it has ended. EAGAIN: it is not spliced.
+func (p *WirePrograms) End(keys *[2]WireKey) error {
+	return p.control(wireEnd, 0, &[2]WireSide{{Key: keys[0]}, {Key: keys[1]}})
 }
 
 func (p *WirePrograms) control(op, flags uint32, sides *[2]WireSide) error {

@@ -40,6 +40,10 @@ const (
 	wirePoll = 5 * time.Millisecond
 )
 
+// ErrEndedByHand means that somebody has ended a spliced pair from outside, as
+// spliced flows --end does. Both sides got a RST.
+var ErrEndedByHand = errors.New("ended by hand")
+
 // ErrHandOver means that a pair was lost at its hand-over to the program: what
 // its sockets and the program knew did not fit. Both sides got a RST.
 var ErrHandOver = errors.New("hand-over failed")
@@ -485,7 +489,7 @@ func (w *wiring) refresh(l *loop, s *Session) {
 	}
 	v, err := w.pair.Look()
 	if err != nil {
-		// Somebody took the entries out, by spliced flows --purge.
+		// Somebody took the entries out.
 		w.phase = wireOff
 		s.stopAll(l, Failed, fmt.Errorf("look up the spliced flow: %w", err))
 		return
@@ -511,6 +515,11 @@ func (w *wiring) refresh(l *loop, s *Session) {
 			s.dirs[i].finish(l, ResetBySource, syscall.ECONNRESET)
 			s.dirs[1-i].finish(l, ResetByDrain, syscall.ECONNRESET)
 		}
+	}
+	if v.Ended && !s.ended() {
+		w.stats.EndedByHand = true
+		s.stopAll(l, Stopped, ErrEndedByHand)
+		return
 	}
 	if s.ended() {
 		w.phase = wireOff

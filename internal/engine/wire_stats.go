@@ -27,6 +27,7 @@ type WireStats struct {
 	Refused     Why           // WhyNoBytes if it was not
 	Returned    bool          // it was taken back: sockets carry it again
 	Left        bool          // it goes on without this process
+	EndedByHand bool          // somebody has ended it from outside: spliced flows --end
 	Delivered   [2]int64      // bytes that were carried by the program
 	Packets     [2]uint64     // since the hand-over
 	Retransmits [2]uint64     // of these, starting in what was seen before

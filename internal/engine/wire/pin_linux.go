@@ -353,8 +353,59 @@ func (t *Table) Flows() ([]Adopted, error) {
 	return all, nil
 }
 
+// End ends a spliced pair with a RST to both sides. Its entries stay for the process
+// that has the instance, or the next one: it is told, and says how the flow ended.
+// ENOENT, EALREADY: it has ended by itself.
+func (t *Table) End(a Adopted) error {
+	if err := t.loadControl(); err != nil {
+		return err
+	}
+	if err := t.plane.objects.End(&a.keys); err != nil {
+		return fmt.Errorf("end the flow: %w", err)
+	}
+	v, err := a.Look()
+	if errors.Is(err, syscall.ENOENT) {
+		return nil // the process was quicker
+	}
+	if err != nil {
+		return fmt.Errorf("end the flow: %w", err)
+	}
+	a.sayReset(&v)
+	return nil
+}
+
+// loadControl loads the program that changes entries, once.
+func (t *Table) loadControl() error {
+	if t.plane.objects.WireControl != nil {
+		return nil
+	}
+	ended, err := ebpf.LoadPinnedMap(filepath.Join(t.plane.dir, bpf.WireMapEnded), nil)
+	if err != nil {
+		return fmt.Errorf("open reports of %s: %w", t.plane.config.Instance, err)
+	}
+	defer ended.Close()
+	spec, err := bpf.LoadWire()
+	if err != nil {
+		return fmt.Errorf("read program: %w", err)
+	}
+	// As large as what is pinned: the relay may have chosen another size.
+	spec.Maps[bpf.WireMapFlows].MaxEntries = t.plane.objects.Flows.MaxEntries()
+	var control struct {
+		Program *ebpf.Program `ebpf:"wire_control"`
+	}
+	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
+		bpf.WireMapFlows: t.plane.objects.Flows, bpf.WireMapEnded: ended,
+	}}
+	if err := spec.LoadAndAssign(&control, &options); err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
+	t.plane.objects.WireControl = control.Program
+	return nil
+}
+
 // Close lets the table go.
 func (t *Table) Close() {
+	_ = t.plane.objects.WireControl.Close() // of none: nothing
 	_ = t.plane.objects.Flows.Close()
 	_ = t.plane.meta.Close()
 	t.plane.closeRaw()
