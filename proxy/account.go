@@ -151,3 +151,12 @@ func CarriedBy(s splice.Stats) (splice.Engine, splice.Why) {
 	}
 	return s.BToA.Engine, s.BToA.Why
 }
+
+// rise returns the greater of both, by direction, and keeps it. What was copied is
+// a difference of two counts of a live session, the greater of which is read
+// first: it may be found too small for a moment, never too great.
+func (c *Carried) rise(seen Carried) Carried {
+	c.ToServer = max(c.ToServer, seen.ToServer)
+	c.ToClient = max(c.ToClient, seen.ToClient)
+	return *c
+}

@@ -98,3 +98,17 @@ func TestSteerNamesWhatThereIs(t *testing.T) {
 		t.Errorf("%v: %+v, want it draining", err, s.Upstreams()[0].Servers[1])
 	}
 }
+
+func TestCopiedNeverFalls(t *testing.T) {
+	t.Parallel()
+	var c Carried
+	for _, step := range []struct{ seen, want Carried }{
+		{Carried{-5, 3}, Carried{0, 3}},
+		{Carried{7, 1}, Carried{7, 3}},
+		{Carried{6, 9}, Carried{7, 9}},
+	} {
+		if got := c.rise(step.seen); got != step.want {
+			t.Errorf("seen %v: %v, want %v", step.seen, got, step.want)
+		}
+	}
+}

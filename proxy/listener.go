@@ -30,6 +30,7 @@ type listener struct {
 	failed    uint64
 	ended     totals
 	account   account
+	copied    Carried // the most that was told of
 }
 
 // configure gives l what its configuration says, but for the sockets. The

@@ -175,6 +175,11 @@ func (s *Server) Listeners() []ListenerStatus {
 		sums[l].into(&list[i].Stats)
 		sums[l].byEngine(list[i].Carried)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, l := range listeners {
+		list[i].Carried[splice.EngineCopy] = l.copied.rise(list[i].Carried[splice.EngineCopy])
+	}
 	return list
 }
 
