@@ -165,22 +165,47 @@ func waitForEOF(t *testing.T, r *relay) {
 }
 
 // Exactly as many bytes as the limit says cross, most of them by the program;
-// what comes after them stays with its sender.
+// what comes after them stays with its sender. A relay that adopts the flow keeps
+// its limit, also one that is further away than the program can be told of.
 func TestWireMaxBytes(t *testing.T) {
 	c := wireChain(t)
 	const beyond = 3<<20 + 17
 	for _, tc := range []struct {
-		name  string
-		limit int64
-	}{{"odd", 48<<20 + 12345}, {"at a segment's end", 64 << 20}} {
+		name    string
+		limit   int64
+		adopted bool
+	}{
+		{"odd", 48<<20 + 12345, false},
+		{"at a segment's end", 64 << 20, false},
+		{"adopted", 48<<20 + 12345, true},
+		{"adopted, far away", 1<<30 + 48<<20 + 5, true},
+	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if testing.Short() && tc.limit > 1<<30 {
+				t.Skip("carries more than 1 GiB")
+			}
 			server := serve(t, c.C, testnet.AddrC, echoThenStream)
-			r := startRelay(t, c.B, relaySpec{
+			spec := relaySpec{
 				Listen: testnet.AddrBA + ":0", Target: server, Kind: uint8(engine.Wire),
 				Limits: engine.Limits{MaxAToB: tc.limit},
-			})
+			}
+			if tc.adopted {
+				spec.Policy = engine.WirePolicy{Instance: "limit", Root: bpffs(t)}
+			}
+			r := startRelay(t, c.B, spec)
+			if tc.adopted && r.adopted(t) != 0 {
+				t.Fatal("adopted a flow of nobody")
+			}
 			conn := dialRelay(t, c.A, r)
 			n := pingUntilWire(t, r, conn)
+			if tc.adopted {
+				r.kill(t)
+				spec.Limits = engine.Limits{} // of those to come
+				r = startRelay(t, c.B, spec)
+				if n := r.adopted(t); n != 1 {
+					t.Fatalf("adopted %d flows, want 1", n)
+				}
+			}
 			total := tc.limit - n - 64 + beyond
 			var wg sync.WaitGroup
 			wg.Go(func() {
@@ -193,7 +218,7 @@ func TestWireMaxBytes(t *testing.T) {
 			if _, err := io.CopyN(io.Discard, conn, 64<<20); err != nil {
 				t.Fatal(err)
 			}
-			for end := time.Now().Add(wirePatience); ; time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(6 * wirePatience); ; time.Sleep(time.Millisecond) {
 				st := r.stats(t)
 				if st.ReasonA == "max" {
 					break

@@ -316,6 +316,15 @@ func (r *relay) end() {
 	}
 }
 
+// kill ends the process with SIGKILL.
+func (r *relay) kill(t *testing.T) {
+	t.Helper()
+	if err := r.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.gone <- <-r.gone
+}
+
 // result is the next one that is over.
 func (r *relay) result(t *testing.T) relayResult {
 	t.Helper()

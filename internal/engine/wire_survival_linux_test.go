@@ -5,7 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -89,10 +88,7 @@ func TestWireSurvivesKill(t *testing.T) {
 	}
 	// A hand-over ends a moment after the switch.
 	time.Sleep(100 * time.Millisecond)
-	if err := r.cmd.Process.Signal(os.Kill); err != nil {
-		t.Fatal(err)
-	}
-	r.gone <- <-r.gone
+	r.kill(t)
 	close(goOn)
 	r = startRelay(t, c.B, spec)
 	if n := r.adopted(t); n != flows {
