@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // Append appends the header, in its version, to b. Version 1 has no values and
@@ -116,8 +115,5 @@ func appendPort(b []byte, port uint16) []byte {
 }
 
 func appendPath(b []byte, path string) []byte {
-	if strings.HasPrefix(path, "@") {
-		path = "\x00" + path[1:]
-	}
 	return append(append(b, path...), slices.Repeat([]byte{0}, pathSize-len(path))...)
 }

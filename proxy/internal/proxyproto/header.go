@@ -28,7 +28,9 @@ type Header struct {
 	// connected to. Both are invalid if they are unknown (UNKNOWN, UNSPEC) or
 	// those of unix sockets: then the connection's own hold too.
 	Source, Destination netip.AddrPort
-	// SourcePath and DestinationPath are those of unix sockets (version 2).
+	// SourcePath and DestinationPath are those of unix sockets (version 2). An
+	// abstract name begins with a zero byte, as in the header: one that begins with @
+	// is the path of a file here.
 	SourcePath, DestinationPath string
 	// TLVs are what else version 2 has to say, in the order of the header. The
 	// checksum, which [Parse] has verified, and fillers are left out.

@@ -78,7 +78,7 @@ var cases = map[string]struct {
 	"v2, UNSPEC, rest": {in: v2(0x21, 0x00, "what is this"), want: Header{Version: 2}},
 	"v2, unix": {
 		in:   v2(0x21, 0x31, "/run/a"+strings.Repeat("\x00", 102)+"\x00b"+strings.Repeat("\x00", 106)),
-		want: Header{Version: 2, SourcePath: "/run/a", DestinationPath: "@b"},
+		want: Header{Version: 2, SourcePath: "/run/a", DestinationPath: "\x00b"},
 	},
 	"v2, values": {
 		in:   v2(0x21, 0x11, four+"\x02\x00\x03a.b"+"\x04\x00\x02xx"+"\xe0\x00\x00"+"\x02\x00\x01c"),
@@ -137,7 +137,7 @@ func TestAppend(t *testing.T) {
 	t.Parallel()
 	mixed := from4()
 	mixed.Destination = from6(2).Destination
-	unix := Header{SourcePath: "/run/a", DestinationPath: "@b"}
+	unix := Header{SourcePath: "/run/a", DestinationPath: "\x00b"}
 	for name, tt := range map[string]struct {
 		in   Header
 		one  string

@@ -161,15 +161,8 @@ func (h *Header) paths(b []byte) (rest []byte, err error) {
 	return b[2*pathSize:], nil
 }
 
-// path leaves out the zeroes at the end; an abstract name begins with @ as in
-// package net.
-func path(b []byte) string {
-	s := strings.TrimRight(string(b), "\x00")
-	if strings.HasPrefix(s, "\x00") {
-		s = "@" + s[1:]
-	}
-	return s
-}
+// path leaves out the zeroes at the end.
+func path(b []byte) string { return strings.TrimRight(string(b), "\x00") }
 
 // values reads the TLVs in b, the end of a header.
 func (h *Header) values(b, header []byte) error {
