@@ -44,6 +44,15 @@ func census() Census {
 	return c
 }
 
+// TakeCensus counts what this process has.
+func TakeCensus() Census { return census() }
+
+// Restored waits until nothing is left of what came after the census.
+func (c Census) Restored(t TB) {
+	t.Helper()
+	c.restored(t)
+}
+
 // restored waits until nothing is left of what came after the census.
 func (c Census) restored(t TB) {
 	t.Helper()
