@@ -179,6 +179,20 @@ func (ns *Namespace) SetMTU(link string, mtu int) error {
 	})
 }
 
+// Down sets an interface down: to its peer it is as if the cable had been pulled out.
+func (ns *Namespace) Down(link string) error {
+	return ns.netlink(func(h *netlink.Handle) error {
+		l, err := h.LinkByName(link)
+		if err == nil {
+			err = h.LinkSetDown(l)
+		}
+		if err != nil {
+			return fmt.Errorf("set %s down in %s: %w", link, ns.name, err)
+		}
+		return nil
+	})
+}
+
 // AddRoute routes a network through a gateway.
 func (ns *Namespace) AddRoute(cidr, gateway string) error {
 	return ns.addRoute(cidr, func(*netlink.Handle) (netlink.Route, error) {

@@ -1,0 +1,174 @@
+package wire_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/spliced-io/spliced/internal/engine/wire"
+	"github.com/spliced-io/spliced/internal/sys"
+	"github.com/spliced-io/spliced/internal/testnet"
+)
+
+// refused wants a pair of sockets to be refused for a reason.
+func refused(t *testing.T, c *testnet.Chain, p *wire.Plane, a, b int, want wire.Refusal) {
+	t.Helper()
+	var why wire.Refusal
+	eventually(t, "attached", func() bool {
+		var err error
+		_ = c.B.Do(func() error {
+			_, why, err = p.Consider(a, b, func() {})
+			return nil
+		})
+		return !errors.Is(err, wire.ErrPending)
+	})
+	if why != want {
+		t.Fatalf("refused: %d, want %d", why, want)
+	}
+}
+
+// bpffs mounts a BPF file system for the test.
+func bpffs(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := sys.MountBPF(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := sys.Unmount(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func twoBenches(t *testing.T, c *testnet.Chain) (first, second *bench) {
+	t.Helper()
+	pl := places()[0]
+	return pl.open(t, c), pl.open(t, c)
+}
+
+// A table that is full takes no other pair, and keeps what it has.
+func TestFull(t *testing.T) {
+	c := newChain(t)
+	root := bpffs(t)
+	for _, tc := range []struct {
+		name    string
+		entries uint32 // 3: one of the second pair's fits
+	}{{"full", 2}, {"half-fits", 3}} {
+		t.Run(tc.name, func(t *testing.T) {
+			first, second := twoBenches(t, c)
+			// Of an instance: it stays without a pair.
+			p := openPlane(t, c, wire.Config{Instance: tc.name, Root: root, Entries: tc.entries})
+			pair := consider(t, c, p, first, func() {})
+			for range 3 { // each leaves nothing behind
+				refused(t, c, p, fd(t, second.a), fd(t, second.b), wire.Full)
+			}
+			if !pair.Seen() {
+				t.Error("the first pair was evicted")
+			}
+			pair.Withdraw()
+			other := consider(t, c, p, second, func() {})
+			other.Withdraw()
+		})
+	}
+}
+
+// A connection that is part of a pair is not taken into another one.
+func TestConflict(t *testing.T) {
+	c := newChain(t)
+	first, second := twoBenches(t, c)
+	p := openPlane(t, c, wire.Config{Instance: "conflict", Root: bpffs(t)})
+	pair := consider(t, c, p, first, func() {})
+	refused(t, c, p, fd(t, first.a), fd(t, first.b), wire.Conflict)
+	refused(t, c, p, fd(t, second.a), fd(t, first.b), wire.Conflict)
+	other := consider(t, c, p, second, func() {}) // the entry of its a was not left behind
+	handOver(t, pair)
+	handOver(t, other)
+	for _, b := range []*bench{first, second} {
+		carry(t, b.client, b.server, 100_000)
+		carry(t, b.server, b.client, 100_000)
+	}
+	pair.Abort()
+	other.Abort()
+}
+
+// What is pinned under the name and is not of this layout is refused, never used or
+// changed. Another instance is not disturbed.
+func TestForeignPins(t *testing.T) {
+	c := newChain(t)
+	root := bpffs(t)
+	mine := wire.Config{Instance: "mine", Root: root}
+	openPlane(t, c, mine).Close()
+	dirs, err := filepath.Glob(filepath.Join(root, "mine", "*"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatal(dirs, err)
+	}
+	layout := filepath.Base(dirs[0])
+	good, err := ebpf.LoadPinnedMap(filepath.Join(dirs[0], "flows"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer good.Close()
+	hash := ebpf.MapSpec{
+		Type: ebpf.Hash, Flags: good.Flags(),
+		KeySize: good.KeySize(), ValueSize: good.ValueSize(), MaxEntries: good.MaxEntries(),
+	}
+	for _, tc := range []struct {
+		name, pin string
+		change    func(*ebpf.MapSpec)
+	}{
+		{"value", "flows", func(s *ebpf.MapSpec) { s.ValueSize += 8 }},
+		{"key", "flows", func(s *ebpf.MapSpec) { s.KeySize += 4 }},
+		{"size", "flows", func(s *ebpf.MapSpec) { s.MaxEntries /= 2 }},
+		{"type", "flows", func(s *ebpf.MapSpec) { s.Type, s.Flags = ebpf.LRUHash, 0 }},
+		{"meta", "meta", func(s *ebpf.MapSpec) { s.ValueSize = 8; s.MaxEntries /= 2 }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			config := wire.Config{Instance: "foreign-" + tc.name, Root: root}
+			dir := filepath.Join(root, config.Instance, layout)
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			spec := hash
+			tc.change(&spec)
+			m, err := ebpf.NewMap(&spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			path := filepath.Join(dir, tc.pin)
+			if err := m.Pin(path); err != nil {
+				t.Fatal(err)
+			}
+			key, value := make([]byte, spec.KeySize), make([]byte, spec.ValueSize)
+			if err := m.Put(key, value); err != nil {
+				t.Fatal(err)
+			}
+			err = c.B.Do(func() error {
+				p, err := wire.Open(config)
+				if err == nil {
+					p.Close()
+				}
+				return err
+			})
+			if !errors.Is(err, ebpf.ErrMapIncompatible) || !strings.Contains(err.Error(), path) {
+				t.Errorf("opened: %v, want one that names %s", err, path)
+			}
+			if err := m.Lookup(key, &value); err != nil {
+				t.Errorf("the foreign map was changed: %v", err)
+			}
+			openPlane(t, c, mine).Close()
+			if err := wire.Purge(config); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := wire.Purge(mine); err != nil {
+		t.Error(err)
+	}
+}
