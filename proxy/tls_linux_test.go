@@ -127,12 +127,14 @@ func TestTLSHandshakeTimeout(t *testing.T) {
 		}, "a")
 		hello := clientHello(t, "a.example")
 		for _, part := range []string{"", hello[:10], hello} { // the last waits for the answer's answer
-			c := n.dial(t)
-			send(t, c, part)
+			c := n.dialRefused(t, part)
 			if f := receive(t, n.failed, "the failure"); !strings.Contains(f.Err.Error(), "in time") && !strings.Contains(f.Err.Error(), "does not speak") {
 				t.Errorf("%d bytes: %v", len(part), f.Err)
 			}
 			// In the middle of a handshake there is no end that could be taken for one.
+			if c == nil {
+				continue
+			}
 			if _, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) && part != hello {
 				t.Errorf("%d bytes: the end is %v", len(part), err)
 			}
@@ -237,13 +239,14 @@ func TestOriginateTLS(t *testing.T) {
 				Upstreams: map[string]proxy.Upstream{"u": {Servers: proxy.Targets(addr), TLS: &tt.tls}},
 			}
 			r := startRelay(t, w, c, proxy.Hooks{})
-			conn := r.dial(t)
 			if tt.want != "" {
+				r.dialRefused(t, "hello")
 				if f := receive(t, r.failed, "the failure"); !strings.Contains(f.Err.Error(), "TLS with "+addr) || !strings.Contains(f.Err.Error(), tt.want) {
 					t.Errorf("%s: %v, want %q", name, f.Err, tt.want)
 				}
 				continue
 			}
+			conn := r.dial(t)
 			send(t, conn, "hello")
 			closeWrite(t, conn)
 			expect(t, conn, "HELLO")
