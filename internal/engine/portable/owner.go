@@ -65,8 +65,10 @@ func (o *owner) watch() {
 			stop = nil
 			o.cutReads(cause{engine.Stopped, engine.ErrStopped})
 		case <-hurry:
-			hurry = nil
-			o.cutWrites()
+			// Stop closes both channels, and select takes either first: a direction
+			// that is interrupted before it is cut takes that for a broken connection.
+			stop, hurry = nil, nil
+			o.cutAll(cause{engine.Stopped, engine.ErrStopped})
 		case <-due:
 			o.expire(time.Now())
 		}
