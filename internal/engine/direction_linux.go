@@ -100,7 +100,7 @@ func (d *direction) left() int {
 	if d.max == 0 {
 		return math.MaxInt
 	}
-	return int(d.max - d.in)
+	return int(max(0, d.max-d.in))
 }
 
 // run moves bytes until the source is empty, the drain is full, the direction

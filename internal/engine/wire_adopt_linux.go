@@ -55,7 +55,7 @@ func (r *Reactor) AdoptWire(policy WirePolicy, accepted func(s *Session, a, b ne
 			s.dirs[i].choice.view.Store(uint32(Wire)<<8 | uint32(WhyHandedOver))
 		}
 		if v, err := a.Pair.Look(); err == nil { // else its first look says so
-			_ = a.Pair.Limit(s.wire.roomLeft(s, &v)) // and ends what its predecessor had begun
+			_ = a.Pair.Limit(&v, s.wire.roomLeft(s, &v)) // and ends what its predecessor had begun
 		}
 		s.wired.Store(&wired{pair: a.Pair, base: a.Meta.Base})
 		s.started = time.Unix(0, a.Meta.Started)

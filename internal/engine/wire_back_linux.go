@@ -113,7 +113,7 @@ func (w *wiring) watchLimits(l *loop, s *Session, v *wire.View) {
 		again = again || left > ahead && ahead < wireFurthest/2
 	}
 	if again {
-		_ = w.pair.Limit(room) // the entries have gone: the next look finds out
+		_ = w.pair.Limit(v, room) // the entries have gone: the next look finds out
 	}
 	if w.at = 0; far {
 		w.at = l.now + wireLimitLook

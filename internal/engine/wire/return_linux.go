@@ -32,14 +32,10 @@ func (pair *Pair) Bar() error {
 // furthest is how far ahead a bar can be: sequence numbers wrap.
 const furthest = 1 << 30
 
-// Limit lets at most so many more bytes of each side go across; negative: any
-// number. A limit that is further away than 1 GiB has to be set again before that
-// many have crossed, or they wait.
-func (pair *Pair) Limit(room [2]int64) error {
-	v, err := pair.Look()
-	if err != nil {
-		return err
-	}
+// Limit lets at most so many more bytes of each side go across than had at v,
+// what has since among them; negative: any number. A limit that is further away
+// than 1 GiB has to be set again before that many have crossed, or they wait.
+func (pair *Pair) Limit(v *View, room [2]int64) error {
 	var bars [2]bpf.WireBar
 	for i, n := range room {
 		if n >= 0 {
