@@ -36,7 +36,8 @@ func (s *Server) Drain(ctx context.Context) error {
 // thin closes the connections one by one in the time of spread, which begins
 // after that of wait.
 func (s *Server) thin(ctx context.Context, wait, spread time.Duration) {
-	begin := time.Now().Add(wait)
+	last := time.Now().Add(wait)
+	end := last.Add(spread)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
@@ -45,29 +46,32 @@ func (s *Server) thin(ctx context.Context, wait, spread time.Duration) {
 		case <-ctx.Done():
 			return
 		}
-		left := spread - time.Since(begin)
+		now := time.Now()
 		s.mu.Lock()
-		n := s.live.len
-		if left > drainStep {
-			n = int(float64(n) * float64(drainStep) / float64(left))
-			if n == 0 && s.live.len > 0 {
-				// Fewer than steps: the next one is further away.
-				timer.Reset(left / time.Duration(s.live.len+1))
-				n = 1
-			} else {
-				timer.Reset(drainStep)
-			}
-		}
-		var sessions []*splice.Session
-		if begin.Before(time.Now()) {
-			sessions = s.live.some(n)
-		}
+		n, next := lot(s.live.len, now.Sub(last), end.Sub(now))
+		sessions := s.live.some(n)
 		s.mu.Unlock()
 		abortAll(sessions)
-		if left <= drainStep {
+		if next == 0 {
 			return
 		}
+		last = now
+		timer.Reset(next)
 	}
+}
+
+// lot is how many of n connections a drain closes now, some time since the last
+// ones and with so much left, and after which time it closes more; 0 is never.
+func lot(n int, since, left time.Duration) (now int, next time.Duration) {
+	if left <= drainStep {
+		return n, 0
+	}
+	now = int(float64(n) * float64(since) / float64(since+left))
+	if now == 0 && n > 0 {
+		// Fewer than steps, or the first: the next one may be further away.
+		return 1, max(drainStep, left/time.Duration(n+1))
+	}
+	return now, drainStep
 }
 
 // some returns up to n of the sessions, spread over the list, and notes why they

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/spliced-io/spliced/internal/testnet"
 	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/splice"
 )
 
 // A named server says its name to whoever connects and waits for the end.
@@ -510,37 +510,100 @@ func TestRouteByProtocol(t *testing.T) {
 	})
 }
 
-// Draining closes connections one by one, in its second part.
-func TestDrain(t *testing.T) {
+// A drain lets every connection end that can within its timeout: none is cut
+// before its second part, and the drain returns with the last of them.
+func TestDrainLetsConnectionsEnd(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		_, u := trio(t)
 		c := oneUpstream(u)
-		c.Drain = proxy.Drain{Timeout: proxy.Timeout(2 * time.Second), Spread: 50}
+		c.Drain = proxy.Drain{Timeout: proxy.Timeout(time.Hour), Spread: 50}
 		r := startRelay(t, w, c, proxy.Hooks{})
 		const n = 20
+		var conns []net.Conn
 		for range n {
-			r.ask(t)
+			_, conn := r.ask(t)
+			conns = append(conns, conn)
 		}
-		begin := time.Now()
-		if err := r.Drain(t.Context()); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			t.Error(err)
-		}
-		_ = r.Close()
-		var ends []time.Duration
-		drained := 0
-		for range n {
-			e := receive(t, r.ended, "an end")
-			ends = append(ends, e.Result.Ended.Sub(begin))
-			if e.Cut == proxy.CutDrained {
-				drained++
+		drained := drain(r)
+		for _, conn := range conns {
+			select {
+			case err := <-drained:
+				t.Fatalf("drained, %v, with connections left", err)
+			default:
+			}
+			_ = conn.Close()
+			if e := receive(t, r.ended, "an end"); e.Cut != "" || e.Result.AToB.Reason != splice.EOF || e.Result.BToA.Reason != splice.EOF {
+				t.Fatalf("ended by %v, %v, %q; want by itself", e.Result.AToB.Reason, e.Result.BToA.Reason, e.Cut)
 			}
 		}
-		slices.Sort(ends)
-		if ends[0] < 900*time.Millisecond || drained == 0 {
-			t.Errorf("%d of %d drained, at %v", drained, n, ends)
+		if err := receive(t, drained, "the end of the drain"); err != nil {
+			t.Error(err)
 		}
 	})
+}
+
+// In the second part of its time a drain closes connections one by one.
+func TestDrainClosesOneByOne(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		_, u := trio(t)
+		c := oneUpstream(u)
+		// The second part begins after 360 ms, and lasts an hour: the first of two is
+		// closed at once then, the other one twenty minutes later.
+		const timeout = time.Hour
+		c.Drain = proxy.Drain{Timeout: proxy.Timeout(timeout), Spread: 99.99}
+		r := startRelay(t, w, c, proxy.Hooks{})
+		conns := map[string]net.Conn{}
+		for range 2 {
+			_, conn := r.ask(t)
+			conns[conn.LocalAddr().String()] = conn
+		}
+		begin := time.Now()
+		drained := drain(r)
+		e := receive(t, r.ended, "an end")
+		if after := time.Since(begin); e.Cut != proxy.CutDrained || after < timeout/10_000 {
+			t.Errorf("the first has ended after %v, %q", after, e.Cut)
+		}
+		expectReset(t, conns[e.Client])
+		delete(conns, e.Client)
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+		if e := receive(t, r.ended, "an end"); e.Cut != "" || e.Result.AToB.Reason != splice.EOF {
+			t.Errorf("the second has ended by %v, %q; want by itself", e.Result.AToB.Reason, e.Cut)
+		}
+		if err := receive(t, drained, "the end of the drain"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What can't end by itself is left to Close when the time is over.
+func TestDrainTimeout(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		_, u := trio(t)
+		c := oneUpstream(u)
+		c.Drain = proxy.Drain{Timeout: proxy.Timeout(50 * time.Millisecond), Spread: -1}
+		r := startRelay(t, w, c, proxy.Hooks{})
+		_, conn := r.ask(t)
+		if err := receive(t, drain(r), "the end of the drain"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("drained: %v, want the deadline", err)
+		}
+		_ = r.Close()
+		expectReset(t, conn)
+		if e := receive(t, r.ended, "an end"); e.Cut != "" || e.Result.AToB.Reason != splice.Stopped {
+			t.Errorf("ended by %v, %q", e.Result.AToB.Reason, e.Cut)
+		}
+	})
+}
+
+// drain starts a drain, and tells its outcome.
+func drain(r *relay) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- r.Drain(context.Background()) }()
+	return done
 }
 
 // Reloads under load: nobody notices, and what is the same is not touched.

@@ -95,12 +95,13 @@ func (d *direction) want() int {
 	return min(d.brake.Given(), d.left())
 }
 
-// left is how many bytes may still be taken from the source.
+// left is how many bytes may still be taken from the source. It is negative if
+// an engine has let more across than it was allowed: finish says so.
 func (d *direction) left() int {
 	if d.max == 0 {
 		return math.MaxInt
 	}
-	return int(max(0, d.max-d.in))
+	return int(d.max - d.in)
 }
 
 // run moves bytes until the source is empty, the drain is full, the direction
@@ -120,7 +121,7 @@ func (d *direction) run(l *loop, s *Session) (again bool) {
 		case s.stopping && !s.wire.draining():
 			d.finish(l, Stopped, ErrStopped)
 			return false
-		case d.left() == 0:
+		case d.left() <= 0:
 			d.finish(l, Max, nil)
 			return false
 		case !d.src.readable:
@@ -251,10 +252,14 @@ func (d *direction) reclaim(l *loop) {
 	d.first = nil
 }
 
-// finish ends the direction.
+// finish ends the direction. Whatever the reason, more bytes than its limit are
+// an error: they can't be taken back, but the user is told.
 func (d *direction) finish(l *loop, r Reason, err error) {
 	if d.ended() {
 		return
+	}
+	if n, _, _ := d.delivered(); d.max > 0 && n > d.max {
+		r, err = Failed, &overshootError{n, d.max}
 	}
 	d.reclaim(l)
 	d.brakes = 0

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 )
 
@@ -19,3 +20,13 @@ type timeoutError struct{ what string }
 func (e *timeoutError) Error() string { return e.what }
 func (e *timeoutError) Timeout() bool { return true }
 func (e *timeoutError) Unwrap() error { return syscall.ETIMEDOUT }
+
+// An overshootError is a defect of this program: an engine has delivered more
+// than MaxBytes.
+type overshootError struct{ delivered, limit int64 }
+
+func (e *overshootError) Error() string {
+	return fmt.Sprintf("%d bytes were delivered, %d more than MaxBytes: a defect of the engine", e.delivered, e.delivered-e.limit)
+}
+
+func (e *overshootError) Unwrap() error { return syscall.EOVERFLOW }
