@@ -36,8 +36,8 @@ func (s *Server) Drain(ctx context.Context) error {
 // thin closes the connections one by one in the time of spread, which begins
 // after that of wait.
 func (s *Server) thin(ctx context.Context, wait, spread time.Duration) {
-	last := time.Now().Add(wait)
-	end := last.Add(spread)
+	due := time.Now().Add(wait)
+	end := due.Add(spread)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
@@ -48,30 +48,24 @@ func (s *Server) thin(ctx context.Context, wait, spread time.Duration) {
 		}
 		now := time.Now()
 		s.mu.Lock()
-		n, next := lot(s.live.len, now.Sub(last), end.Sub(now))
+		n, next := lot(s.live.len, now.Sub(due), end.Sub(now))
 		sessions := s.live.some(n)
 		s.mu.Unlock()
 		abortAll(sessions)
-		if next == 0 {
-			return
-		}
-		last = now
-		timer.Reset(next)
+		due = now.Add(next)
+		timer.Reset(max(next, drainStep))
 	}
 }
 
-// lot is how many of n connections a drain closes now, some time since the last
-// ones and with so much left, and after which time it closes more; 0 is never.
-func lot(n int, since, left time.Duration) (now int, next time.Duration) {
-	if left <= drainStep {
-		return n, 0
+// lot is how many of n connections a drain closes now, where the next one was due
+// some time ago and so much time is left, and when the one after them is due.
+func lot(n int, late, left time.Duration) (now int, next time.Duration) {
+	if left <= drainStep || n == 0 {
+		return n, drainStep
 	}
-	now = int(float64(n) * float64(since) / float64(since+left))
-	if now == 0 && n > 0 {
-		// Fewer than steps, or the first: the next one may be further away.
-		return 1, max(drainStep, left/time.Duration(n+1))
-	}
-	return now, drainStep
+	each := (late + left) / time.Duration(n)
+	now = min(n, 1+int(late/max(1, each)))
+	return now, time.Duration(now)*each - late
 }
 
 // some returns up to n of the sessions, spread over the list, and notes why they
