@@ -257,7 +257,9 @@ func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
 	if way.Lifetime > 0 {
 		s.limits.Lifetime = way.Lifetime
 	}
-	s.wire = wireFor(p.Kind, p.Wire, p.Limits)
+	if s.wire = wireFor(p.Kind, p.Wire, p.Limits); s.wire != nil {
+		s.wire.from = e.a
+	}
 	s.redirect = redirectFor(p.Kind)
 	s.timer.owner = s
 	s.started, s.startedAt = time.Now(), l.now

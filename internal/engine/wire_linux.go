@@ -64,6 +64,7 @@ const (
 // A wiring is a session's way to the engine wire. Its loop owns it.
 type wiring struct {
 	policy WirePolicy
+	from   *Acceptor // nil: the connections are the caller's
 	pair   *wire.Pair
 	phase  wirePhase
 	at     time.Duration // loop clock: the next look; 0 is none
@@ -155,6 +156,19 @@ func (w *wiring) clamp(a, b int) {
 		mss += 12
 	}
 	_ = sys.SetMaxSegment(b, mss) // a unix socket; too small a value: refused later
+}
+
+// leastSegment is the smallest size that a listener is made to announce: an odd
+// server must not make all connections slow.
+const leastSegment = 1000
+
+// fit has a listener tell clients from now on to send segments of at most so many
+// bytes: those of connections to come fit the way to the server.
+func (l *loop) fit(a *Acceptor, mss int) {
+	if l.ear(a) == nil || mss < leastSegment {
+		return // the listener may be closed
+	}
+	_ = sys.SetMaxSegment(a.spec.FD, mss) // refused to MPTCP: then they are not spliced
 }
 
 // carried says whether packets are spliced, so that the sockets are not to be
@@ -274,6 +288,10 @@ func (w *wiring) consider(l *loop, s *Session) {
 	}
 	if why != 0 {
 		w.refuse(why)
+		var size *wire.SegmentError
+		if errors.As(err, &size) && size.Side == 0 && w.from != nil {
+			l.fit(w.from, size.Takes)
+		}
 		return
 	}
 	w.pair = pair

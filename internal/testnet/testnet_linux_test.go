@@ -2,6 +2,7 @@ package testnet_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -347,4 +348,57 @@ func (r *recorder) Fatalf(format string, args ...any) {
 func (r *recorder) Skipf(format string, args ...any) {
 	r.end("skip", format, args...)
 	panic(r)
+}
+
+// Packets are overtaken by later ones; none is lost or changed.
+func TestReorder(t *testing.T) {
+	testnet.Need(t, "root", "netns", "peers")
+	testnet.Leaks(t)
+	chain := newChain(t)
+	stop, err := chain.A.Reorder(t.Context(), testnet.LinkAB, 200, 5*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := chain.C.Listen("tcp", testnet.AddrC+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := chain.A.Dial(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	got, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	const size = 4 << 20
+	sent := bytes.Repeat([]byte("spliced."), size/8)
+	go func() { _, _ = conn.Write(sent) }()
+	_ = got.SetDeadline(time.Now().Add(30 * time.Second))
+	read := make([]byte, size)
+	if _, err := io.ReadFull(got, read); err != nil || !bytes.Equal(read, sent) {
+		t.Errorf("bytes differ: %v", err)
+	}
+	stats, err := chain.C.ReadProcNet("netstat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, values, _ := strings.Cut(string(stats), "\n")
+	values, _, _ = strings.Cut(values, "\n")
+	queued := "0"
+	for i, name := range strings.Fields(names) {
+		if name == "TCPOFOQueue" { // packets that came too early
+			queued = strings.Fields(values)[i]
+		}
+	}
+	if queued == "0" {
+		t.Error("no packet was overtaken")
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	greet(t, chain.A, ln)
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"syscall"
 
@@ -171,27 +172,44 @@ func (l *leg) sendScale() uint8 {
 
 func (l *leg) stamped() bool { return l.info.Options&sys.TCPTimestamps != 0 }
 
-// compare says whether the two can talk to each other.
-func compare(a, b *leg) Refusal {
+// compare says whether the two can talk to each other. The error says more.
+func compare(a, b *leg) (Refusal, error) {
 	if a.local.Addr().Is4() != b.local.Addr().Is4() {
-		return Families
+		return Families, nil
 	}
 	const alike = sys.TCPTimestamps | sys.TCPSACK | sys.TCPECN
 	if (a.info.Options^b.info.Options)&alike != 0 {
-		return Options
+		return Options, nil
 	}
-	if !b.takes(a) || !a.takes(b) {
-		return SegmentSize
+	for i, l := range [...]*leg{a, b} {
+		other := [...]*leg{b, a}[i]
+		if sends, takes := l.sends(), other.takes(); sends > takes {
+			return SegmentSize, &SegmentError{Side: i, Sends: sends, Takes: takes}
+		}
 	}
-	return 0
+	return 0, nil
 }
 
-// takes says whether the segments that other's peer may send fit l's peer and
-// the way there.
-func (l *leg) takes(other *leg) bool {
+// A SegmentError says of which size the segments are that don't fit.
+type SegmentError struct {
+	Side         int // 0: a sends them; 1: b
+	Sends, Takes int // bytes of payload and TCP options
+}
+
+func (e *SegmentError) Error() string {
+	return fmt.Sprintf("segments of up to %d bytes don't fit the other side, which takes %d", e.Sends, e.Takes)
+}
+
+// sends is the size of the segments that the peer can be expected to send: it was
+// told what it may, and has said itself what fits its interface. One that sends more
+// all the same is told "too big" by the way there, if they are.
+func (l *leg) sends() int { return min(int(l.info.AdvertisedMSS), l.peerMSS) }
+
+// takes is the size of the segments that fit the peer and the way there.
+func (l *leg) takes() int {
 	headers := headers6
 	if l.local.Addr().Is4() {
 		headers = headers4
 	}
-	return int(other.info.AdvertisedMSS) <= min(l.peerMSS, int(l.info.PathMTU)-headers)
+	return min(l.peerMSS, int(l.info.PathMTU)-headers)
 }

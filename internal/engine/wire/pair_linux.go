@@ -39,7 +39,8 @@ var ErrPending = errors.New("being attached")
 
 // Consider enters a pair of connected sockets into the table, to be watched.
 // news is called, by a goroutine of the plane, when something about the ends of
-// the spliced connection has changed; it must not block.
+// the spliced connection has changed; it must not block. The error of SegmentSize is
+// a [*SegmentError].
 func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error) {
 	if !p.claim() {
 		return nil, Broken, ErrClosed
@@ -57,8 +58,8 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 		}
 		pair.keys[i] = l.key()
 	}
-	if why := compare(&pair.legs[0], &pair.legs[1]); why != 0 {
-		return nil, why, nil
+	if why, err := compare(&pair.legs[0], &pair.legs[1]); why != 0 {
+		return nil, why, err
 	}
 	pair.timestamps = pair.legs[0].stamped()
 	for i := range pair.legs {
