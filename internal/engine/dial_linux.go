@@ -103,11 +103,11 @@ func (d *dial) connect(l *loop, s *Session) error {
 		}
 	}
 	if s.wire != nil {
-		if fd, err = s.wire.connect(l, s.ends[0].fd, fd, &t.Address); err != nil {
-			return err
-		}
-		e.fd = fd
-	} else if err := sys.Connect(fd, &t.Address); err != nil && err != syscall.EINPROGRESS {
+		err = s.wire.connect(l, s.ends[0].fd, fd, &t.Address)
+	} else {
+		err = sys.Connect(fd, &t.Address)
+	}
+	if err != nil && err != syscall.EINPROGRESS {
 		return err
 	}
 	*e = endpoint{session: s, fd: fd, slot: -1}

@@ -105,44 +105,33 @@ func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
 	return w
 }
 
-// portAttempts is how many local ports are tried before one is taken that may
-// be a spliced flow's; then the connection fails by its timeout.
+// portAttempts is how many local ports are tried that another socket may have.
 const portAttempts = 16
 
-// connect connects b so that the pair can be spliced: its segments fit a's way,
-// and its local port is not one of a spliced flow to the same target, which the
-// kernel does not know of any more.
-func (w *wiring) connect(l *loop, a, b int, to *sys.Address) (int, error) {
+// connect connects b so that the pair can be spliced: its segments fit a's way, and
+// its local port is not one of a spliced flow to the same target, of which the
+// kernel does not know. EADDRNOTAVAIL: there is hardly a port left.
+func (w *wiring) connect(l *loop, a, b int, to *sys.Address) error {
 	w.clamp(a, b)
-	var refused []int
-	defer func() {
-		for _, fd := range refused { // until now, so that each has another port
-			_ = sys.Close(fd)
-		}
-	}()
-	for range portAttempts {
-		if err := sys.Connect(b, to); err != nil && err != syscall.EINPROGRESS {
-			return b, err
-		}
-		plane, _ := l.reactor.wire.get(l.reactor, w.policy.config())
-		local, err := sys.LocalAddr(b)
-		if plane == nil || err != nil || !plane.Taken(to.AddrPort(), local) {
-			return b, nil
-		}
-		next, err := sys.StreamSocket(to.Family())
-		if err != nil {
-			return b, err
-		}
-		refused, b = append(refused, b), next
-		if err := sys.SetTCP(b, keepIdle, keepInterval, keepCount); err != nil {
-			return b, err
-		}
-		if err := sys.LeaveOOBInline(b); err != nil {
-			return b, err
-		}
-		w.clamp(a, b)
+	plane, _ := l.reactor.wire.get(l.reactor, w.policy.config())
+	if plane == nil || to.Family() == syscall.AF_UNIX {
+		return sys.Connect(b, to)
 	}
-	return b, syscall.EADDRNOTAVAIL
+	for range portAttempts {
+		port, ok := plane.Port(to.AddrPort())
+		if !ok {
+			break
+		}
+		if port != 0 {
+			if err := sys.SetLocalPort(b, port); err != nil {
+				return err
+			}
+		}
+		if err := sys.Connect(b, to); port == 0 || err != syscall.EADDRNOTAVAIL {
+			return err
+		}
+	}
+	return syscall.EADDRNOTAVAIL
 }
 
 // clamp bounds the segments that the b side will send to what a takes.

@@ -132,6 +132,12 @@ func SetMaxSegment(fd, mss int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, mss)
 }
 
+// SetLocalPort has connect(2) take that local port and no other; 0 is any. EADDRNOTAVAIL
+// of connect: it is not free; another one can be tried. ENOPROTOOPT: a kernel before 6.3.
+func SetLocalPort(fd int, port uint16) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(port)<<16|int(port))
+}
+
 // ReuseAddr returns SO_REUSEADDR.
 func ReuseAddr(fd int) (int, error) {
 	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)

@@ -28,6 +28,7 @@ type Pair struct {
 	short   [2]bool // the other leg had no room for what leg i may send, at the last look
 
 	timestamps bool
+	owned      bool // guarded by the plane's mu
 }
 
 // ErrClosed means that the plane has ended: another one has to be opened.
@@ -105,9 +106,7 @@ func (pair *Pair) insert() (Refusal, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range pair.keys {
-		p.pairs[pair.keys[i]] = pair
-	}
+	p.own(pair)
 	return 0, nil
 }
 

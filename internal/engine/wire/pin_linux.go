@@ -256,9 +256,7 @@ func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
 	for _, a := range all {
 		a.news = news(a.Pair)
 		p.users++
-		for _, k := range a.keys {
-			p.pairs[k] = a.Pair
-		}
+		p.own(a.Pair)
 	}
 	return all, nil
 }

@@ -3,7 +3,6 @@ package wire
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -58,6 +57,7 @@ type Plane struct {
 	links     map[int]link.Link // by interface index
 	attaching map[int]*attachment
 	pairs     map[bpf.WireKey]*Pair
+	ports     ports
 	retired   []retiree
 	users     int // pairs in the table, retired ones too
 	closed    bool
@@ -88,6 +88,9 @@ func Open(config Config) (_ *Plane, err error) {
 		}
 	}()
 	if p.netns, err = currentNamespace(); err != nil {
+		return nil, err
+	}
+	if err := p.ports.open(); err != nil {
 		return nil, err
 	}
 	_ = rlimit.RemoveMemlock() // before Linux 5.11 maps count against it
@@ -310,13 +313,9 @@ func (p *Plane) retire(pair *Pair) {
 func (p *Plane) forget(pair *Pair) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range pair.keys {
-		if p.pairs[pair.keys[i]] == pair {
-			delete(p.pairs, pair.keys[i])
-			if i == 0 {
-				p.users--
-			}
-		}
+	if pair.owned {
+		p.disown(pair)
+		p.users--
 	}
 }
 
@@ -335,16 +334,6 @@ func (p *Plane) unclaim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.users--
-}
-
-// Taken says whether there is an entry for the packets from one address to
-// another: a spliced flow has no socket that would keep the kernel from handing
-// its local port out again.
-func (p *Plane) Taken(from, to netip.AddrPort) bool {
-	key := bpf.WireKeyOf(from, to)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.pairs[key] != nil
 }
 
 // Alive says that the plane has not ended.
