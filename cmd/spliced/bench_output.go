@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spliced-io/spliced/internal/netbench"
 )
@@ -31,9 +30,10 @@ type openedOutputs struct {
 // openOutputs refuses two outputs, or an output and one of the inputs, that are
 // the same file: the last one written would be all that is left.
 func openOutputs(wanted []outputTo, inputs ...string) (opened openedOutputs, err error) {
-	taken := map[string]string{} // file to who has it
+	type claim struct{ path, by string }
+	var taken []claim
 	for _, path := range inputs {
-		taken[identify(path)] = "it is read here"
+		taken = append(taken, claim{path, "it is read here"})
 	}
 	defer func() {
 		if err != nil {
@@ -44,10 +44,12 @@ func openOutputs(wanted []outputTo, inputs ...string) (opened openedOutputs, err
 		if w.path == "" {
 			continue
 		}
-		if by, ok := taken[identify(w.path)]; ok && !isNull(w.path) {
-			return opened, usageError{fmt.Errorf("%s %s: %s, choose another file", w.flag, w.path, by)}
+		for _, other := range taken {
+			if netbench.SameOutput(other.path, w.path) && !netbench.SameOutput(w.path, os.DevNull) {
+				return opened, usageError{fmt.Errorf("%s %s: %s, choose another file", w.flag, w.path, other.by)}
+			}
 		}
-		taken[identify(w.path)] = w.flag + " writes there"
+		taken = append(taken, claim{w.path, w.flag + " writes there"})
 		opened.toStdout = opened.toStdout || isStdout(w.path)
 		output, err := netbench.OpenOutput(w.path)
 		if err != nil {
@@ -58,26 +60,37 @@ func openOutputs(wanted []outputTo, inputs ...string) (opened openedOutputs, err
 	return opened, nil
 }
 
-// report writes the files and the table, and fails if a path did.
+// report writes the files and the table, whatever becomes of the others, and
+// fails if a file can't be written or a path has failed.
 func (o *openedOutputs) report(std streams, file *netbench.File) error {
-	if err := o.commit(file); err != nil {
-		return err
-	}
+	failures := []error{o.commit(file)}
 	if !o.toStdout {
-		if err := netbench.WriteTable(std.out, file); err != nil {
-			return err
-		}
+		failures = append(failures, netbench.WriteTable(std.out, file))
 	}
-	return failed(file)
+	return inOneLine(append(failures, failed(file)))
 }
 
+// commit writes them all, also if one can't be written.
 func (o *openedOutputs) commit(file *netbench.File) error {
+	var failures []error
 	for _, output := range o.files {
-		if err := output.Commit(func(w io.Writer) error { return output.format(w, file) }); err != nil {
-			return err
+		failures = append(failures, output.Commit(func(w io.Writer) error { return output.format(w, file) }))
+	}
+	return inOneLine(failures)
+}
+
+// inOneLine is errors.Join for the line that says why the program fails.
+func inOneLine(failures []error) (all error) {
+	for _, err := range failures {
+		switch {
+		case err == nil:
+		case all == nil:
+			all = err
+		default:
+			all = fmt.Errorf("%w; %w", all, err)
 		}
 	}
-	return nil
+	return all
 }
 
 func (o *openedOutputs) discard() {
@@ -86,23 +99,6 @@ func (o *openedOutputs) discard() {
 	}
 }
 
-// identify returns a path that only names of the same file have, whether it
-// exists or not.
-func identify(path string) string {
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs
-	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		return target
-	}
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-		return filepath.Join(dir, filepath.Base(path))
-	}
-	return path
-}
-
-func isNull(path string) bool { return sameFile(path, os.DevNull) }
-
 func isStdout(path string) bool {
 	there, err := os.Stat(path)
 	if err != nil {
@@ -110,13 +106,4 @@ func isStdout(path string) bool {
 	}
 	here, err := os.Stdout.Stat()
 	return err == nil && os.SameFile(there, here)
-}
-
-func sameFile(a, b string) bool {
-	first, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	second, err := os.Stat(b)
-	return err == nil && os.SameFile(first, second)
 }

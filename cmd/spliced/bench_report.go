@@ -26,16 +26,12 @@ func (c *benchReportCmd) Run(std streams) error {
 		return err
 	}
 	defer outputs.discard()
-	if c.SVG != "" {
-		if err := netbench.WriteSVGs(c.SVG, file); err != nil {
-			return err
-		}
-	}
-	if err := outputs.commit(file); err != nil {
-		return err
-	}
 	if c.SVG == "" && len(outputs.files) == 0 {
 		return netbench.WriteTable(std.out, file)
 	}
-	return nil
+	var failures []error
+	if c.SVG != "" {
+		failures = append(failures, netbench.WriteSVGs(c.SVG, file))
+	}
+	return inOneLine(append(failures, outputs.commit(file)))
 }

@@ -157,3 +157,34 @@ func TestBenchReportKeepsItsInput(t *testing.T) {
 		t.Errorf("the link is gone: %v, %v", info, err)
 	}
 }
+
+// An output that can't be written to its end costs no other one, nor the table.
+func TestBenchWritesWhatItCan(t *testing.T) {
+	const full = "/dev/full"
+	if _, err := os.Stat(full); err != nil {
+		t.Skip(err) // not on every system
+	}
+	file, err := netbench.ReadFile(sampleFile(t, "run.json", 1e9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := filepath.Join(t.TempDir(), "run.html")
+	outputs, err := openOutputs([]outputTo{
+		{"--json", full, netbench.WriteJSON},
+		{"--html", page, netbench.WriteHTML},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outputs.discard()
+	var out, errs bytes.Buffer
+	if err := outputs.report(streams{&out, &errs}, file); err == nil || !strings.Contains(err.Error(), "write /dev/full: no space left") {
+		t.Errorf("the error is %v", err)
+	}
+	if !strings.Contains(out.String(), "throughput") {
+		t.Errorf("the table is %q", out.String())
+	}
+	if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "</html>") {
+		t.Errorf("the page has %d bytes, %v", len(text), err)
+	}
+}

@@ -1,6 +1,10 @@
 package netbench
 
-import "time"
+import (
+	"errors"
+	"os"
+	"time"
+)
 
 // SetPatience shortens what would make a test of a silent path slow.
 func (s *Source) SetPatience(d time.Duration) { s.patience = d }
@@ -10,3 +14,8 @@ const KindStall = byte(kindStall)
 
 // WithoutCgroups has a run do as where control groups can't be made.
 func (o *Options) WithoutCgroups() { o.noCgroups = true }
+
+// OpenNamedOutput is [OpenOutput] as where files need a name.
+func OpenNamedOutput(path string) (*Output, error) {
+	return openOutput(path, func(string, os.FileMode) (*os.File, error) { return nil, errors.ErrUnsupported })
+}

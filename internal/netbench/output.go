@@ -1,62 +1,121 @@
 package netbench
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // An Output is a file that is opened before a run and takes its name after it:
 // there is no half-written one, and no run whose result can't be written.
 type Output struct {
-	path string
-	file *os.File
-	temp bool // file has another name until Commit
+	given  string // as the caller says it
+	path   string
+	file   *os.File
+	naming naming
 }
 
-// OpenOutput prepares to write path. A path that exists and is no regular file
-// (a pipe, /dev/stdout) is written to directly; a symbolic link stays one. What
-// killed runs have left beside path is removed.
-func OpenOutput(path string) (*Output, error) {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
+// naming is how an output comes by its name.
+type naming int
+
+const (
+	inPlace  naming = iota // it has it
+	unnamed                // it has none until Commit
+	provided               // it has another one until Commit
+)
+
+// OpenOutput prepares to write path. A regular file will be replaced as a
+// whole, by one of the same owner and mode; a symbolic link stays one, also if
+// it leads to nothing yet. A descriptor (/dev/stdout, /dev/fd/N,
+// /proc/self/fd/N), a pipe or a device is written to as it is. What killed runs
+// have left beside path is removed.
+func OpenOutput(path string) (*Output, error) { return openOutput(path, createUnnamed) }
+
+func openOutput(path string, unnamedIn createFunc) (*Output, error) {
+	target, err := followOutput(path)
+	if err != nil {
+		return nil, err
 	}
-	info, err := os.Stat(path)
+	o := &Output{given: path, path: target.path}
+	if target.fd >= 0 {
+		o.file, err = openDescriptor(target.fd, path)
+		return o, err
+	}
+	info, err := os.Stat(o.path)
 	switch {
 	case err == nil && info.IsDir():
 		return nil, fmt.Errorf("open %s: it is a directory", path)
-	case err == nil && !info.Mode().IsRegular():
-		file, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
+	case err == nil && (!info.Mode().IsRegular() || strings.HasPrefix(o.path, "/proc/")):
+		o.file, err = os.OpenFile(o.path, os.O_WRONLY|os.O_APPEND, 0)
+		return o, err
+	case err == nil:
+		// Who may write to the directory might not be allowed to write this.
+		if err := writable(o.path); err != nil {
 			return nil, err
 		}
-		return &Output{path: path, file: file}, nil
+	default:
+		info = nil
 	}
-	unfinished := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".unfinished-")
-	reap(filepath.Dir(path), filepath.Base(unfinished), os.Remove)
-	file, err := createClaimed(unfinished)
-	if err != nil {
+	reap(filepath.Dir(o.path), filepath.Base(o.unfinished()), os.Remove)
+	if err := o.create(unnamedIn); err != nil {
 		var inner *os.PathError
 		if errors.As(err, &inner) {
 			err = inner.Err // the temporary name says nothing to the caller
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	const mode = 0o644
-	if err := file.Chmod(mode); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), file.Close(), os.Remove(file.Name()))
+	if info != nil {
+		if err := takeOver(o.file, info); err != nil {
+			o.Discard()
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
 	}
-	return &Output{path: path, file: file, temp: true}, nil
+	return o, nil
+}
+
+func writable(path string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// unfinished begins the other names.
+func (o *Output) unfinished() string {
+	return filepath.Join(filepath.Dir(o.path), "."+filepath.Base(o.path)+".unfinished-")
+}
+
+// createFunc makes a file without a name in a directory.
+type createFunc func(dir string, mode os.FileMode) (*os.File, error)
+
+// create makes the file, without a name where that is possible.
+func (o *Output) create(unnamedIn createFunc) (err error) {
+	const mode = 0o666 // of which the umask takes away
+	if o.file, err = unnamedIn(filepath.Dir(o.path), mode); err == nil {
+		o.naming = unnamed
+		_ = claim(o.file) // it has no name that others could see yet
+		return nil
+	}
+	o.naming = provided
+	o.file, err = createClaimed(o.unfinished(), mode)
+	return err
 }
 
 // createClaimed makes a file whose name begins with prefix, and claims it.
-func createClaimed(prefix string) (file *os.File, err error) {
+func createClaimed(prefix string, mode os.FileMode) (file *os.File, err error) {
 	const tries = 10
 	for range tries {
-		file, err = os.CreateTemp(filepath.Dir(prefix), filepath.Base(prefix)+"*")
+		file, err = os.OpenFile(prefix+fmt.Sprint(rand.Uint32()), os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -73,36 +132,81 @@ func createClaimed(prefix string) (file *os.File, err error) {
 }
 
 // Commit has write fill the file and gives it its name. After an error there is
-// no file, or still the old one.
+// no file, or still the old one, and nothing is added to what is written in
+// place unless that itself fails.
 func (o *Output) Commit(write func(io.Writer) error) error {
-	err := write(o.file)
-	if err == nil && o.temp {
-		err = o.file.Sync()
-	}
-	if err != nil {
-		o.Discard()
-		return fmt.Errorf("write %s: %w", o.path, err)
-	}
-	if err := o.file.Close(); err != nil {
-		return fmt.Errorf("write %s: %w", o.path, err)
-	}
-	if !o.temp {
+	err := o.commit(write)
+	if err == nil {
 		return nil
 	}
-	if err := os.Rename(o.file.Name(), o.path); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", o.path, err), os.Remove(o.file.Name()))
+	o.Discard()
+	var inner *os.PathError
+	if errors.As(err, &inner) {
+		err = inner.Err
 	}
-	o.temp = false
+	return fmt.Errorf("write %s: %w", o.given, err)
+}
+
+func (o *Output) commit(write func(io.Writer) error) error {
+	var content bytes.Buffer
+	if err := write(&content); err != nil {
+		return err
+	}
+	if _, err := content.WriteTo(o.file); err != nil {
+		return err
+	}
+	if o.naming == inPlace {
+		return o.file.Close()
+	}
+	if err := o.file.Sync(); err != nil {
+		return err
+	}
+	if o.naming == unnamed {
+		if err := o.name(); err != nil {
+			return err
+		}
+		o.naming = inPlace
+		return o.file.Close()
+	}
+	// Some systems rename no open file.
+	if err := o.file.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(o.file.Name(), o.path); err != nil {
+		return err
+	}
+	o.naming = inPlace
 	return nil
+}
+
+// name puts an unnamed file in the place of the one that has the name.
+func (o *Output) name() error {
+	// A link replaces nothing, a rename does.
+	const tries = 10
+	for range tries {
+		name := o.unfinished() + fmt.Sprint(rand.Uint32())
+		err := nameUnnamed(o.file, name)
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := os.Rename(name, o.path); err != nil {
+			return errors.Join(err, os.Remove(name))
+		}
+		return nil
+	}
+	return os.ErrExist
 }
 
 // Discard gives the file up. After Commit it does nothing.
 func (o *Output) Discard() {
 	_ = o.file.Close() // what is in it is not wanted
-	if o.temp {
+	if o.naming == provided {
 		_ = os.Remove(o.file.Name())
-		o.temp = false
 	}
+	o.naming = inPlace
 }
 
 // WriteJSON writes f as --json does.

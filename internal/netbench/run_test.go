@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -330,79 +329,6 @@ func TestParseProxy(t *testing.T) {
 	for _, text := range []string{"", "mine", "=x {listen} {target}", "mine=x {listen}", "a,b={listen}{target}", "nginx={listen}{target}"} {
 		if p, err := netbench.ParseProxy(text); err == nil {
 			t.Errorf("ParseProxy(%q) is %+v", text, p)
-		}
-	}
-}
-
-func TestOutput(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "out.json")
-	files := func() int {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(entries)
-	}
-	write := func(text string, fail error) func(io.Writer) error {
-		return func(w io.Writer) error {
-			_, err := io.WriteString(w, text)
-			return errors.Join(err, fail)
-		}
-	}
-
-	o, err := netbench.OpenOutput(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Discard()
-	if n := files(); n != 0 {
-		t.Errorf("%d files after Discard", n)
-	}
-	o, err = netbench.OpenOutput(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := o.Commit(write("first", nil)); err != nil {
-		t.Fatal(err)
-	}
-	o.Discard()
-	o, err = netbench.OpenOutput(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	failure := errors.New("failure")
-	if err := o.Commit(write("second", failure)); !errors.Is(err, failure) {
-		t.Errorf("Commit returned %v", err)
-	}
-	if got, err := os.ReadFile(path); err != nil || string(got) != "first" || files() != 1 {
-		t.Errorf("the file is %q, %v, one of %d; want the first, alone", got, err, files())
-	}
-	// What a killed run has left goes, what another one is writing stays.
-	left := filepath.Join(dir, ".out.json.unfinished-123")
-	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	o, err = netbench.OpenOutput(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is still there: %v", left, err)
-	}
-	other, err := netbench.OpenOutput(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := files(); n != 3 {
-		t.Errorf("%d files, want the first and two unfinished ones", n)
-	}
-	other.Discard()
-	o.Discard()
-	for _, bad := range []string{dir, filepath.Join(dir, "none", "out.json")} {
-		if o, err := netbench.OpenOutput(bad); err == nil {
-			o.Discard()
-			t.Errorf("OpenOutput(%s) succeeded", bad)
 		}
 	}
 }
