@@ -80,7 +80,7 @@ func writeRounds(b *strings.Builder, r *Result, cpus int, units []benchstatUnit)
 		var line strings.Builder
 		for _, u := range units {
 			fig := columnOf(u.key).figure(r)
-			if fig == nil || round >= len(fig.Samples) {
+			if fig == nil || round >= len(fig.Samples) || isMaximum(columnOf(u.key), r) {
 				continue
 			}
 			fmt.Fprintf(&line, "\t%s %s", strconv.FormatFloat(fig.Samples[round]*u.factor, 'g', 6, 64), u.unit)

@@ -17,8 +17,11 @@ type Report struct {
 	// Warnings say what makes the two runs unlike each other.
 	Warnings []string
 	// Regressions counts the rows that are regressions, and the paths that
-	// fail now.
+	// fail now, in all rounds or in some.
 	Regressions int
+	// Undecided counts the rows that may be regressions, and the paths that
+	// fail without a run beside it in which they did not.
+	Undecided int
 }
 
 // DiffRow is one figure of one path under one workload, in both files.
@@ -33,6 +36,10 @@ type DiffRow struct {
 	// the difference itself. It is infinite if the old one was 0.
 	Delta   float64
 	Verdict Verdict
+	// P is what the rounds' order says: how likely chance alone would set them
+	// so far apart. It is NaN where no rounds are known, and for changes within
+	// the threshold.
+	P float64
 
 	column  column
 	heading string // of the rows of fio's jobs; empty: of the workload
@@ -44,9 +51,10 @@ type Verdict int
 // The verdicts.
 const (
 	Same       Verdict = iota // within the threshold
-	Noise                     // beyond it, but the ranges of both runs overlap
+	Noise                     // beyond it, but chance may be all that is behind it
 	Better                    // beyond it
 	Regression                // beyond it, in the wrong direction
+	Undecided                 // beyond it, by rounds that are too few to rule chance out
 )
 
 // String returns the verdict as the report prints it.
@@ -60,6 +68,8 @@ func (v Verdict) String() string {
 		return "better"
 	case Regression:
 		return "REGRESSION"
+	case Undecided:
+		return "UNDECIDED"
 	default:
 		return "unknown"
 	}
@@ -67,10 +77,13 @@ func (v Verdict) String() string {
 
 // Diff compares the run b with the older run a, like with like: the same path,
 // workload, number of streams and size. A median that got worse by more than
-// threshold (a part of one: see [ParseThreshold]) is a regression, unless the
-// ranges over the rounds overlap, which is noise. A path that gave figures and
-// now fails is a regression too; one that is missing or was not asked for is
-// only said. It returns the number of regressions.
+// threshold (a part of one: see [ParseThreshold]) is a regression if the order
+// of the rounds is one that chance gives once in twenty times or less: see
+// [rankTest]. If there are too few rounds for that (less than four each,
+// mostly), or but one round hides it, it is undecided. A path that gave figures
+// and now fails, be it in one round, is a regression too; one that is missing or
+// was not asked for is only said. It returns the number of regressions; see
+// [Report.Undecided] for what is neither that nor none.
 //
 // Runs of different topologies or, for rr-open, different rates have nothing
 // alike: no row of them is compared. Check [Report.Rows] for being empty.
@@ -125,6 +138,7 @@ func (report *Report) compare(g *reportGroup, before, after *Result, a, b *File)
 	say := func(format string, args ...any) {
 		report.Missing = append(report.Missing, name+": "+fmt.Sprintf(format, args...))
 	}
+	report.compareFailures(before, after, say)
 	switch {
 	case absence(after) != "" && (before == nil || absence(before) != ""):
 		return // in neither
@@ -134,12 +148,14 @@ func (report *Report) compare(g *reportGroup, before, after *Result, a, b *File)
 	case absence(before) != "":
 		say("not in the old run (%s)", absence(before))
 		return
-	case absence(after) != "" && after.Missing == "":
+	case absence(after) != "" && after.Missing == "" && after.Error == "":
 		say("REGRESSION: gave figures in the old run, now %s", absence(after))
 		report.Regressions++
 		return
 	case absence(after) != "":
-		say("not in the new run (%s)", absence(after))
+		if after.Error == "" {
+			say("not in the new run (%s)", absence(after))
+		}
 		return
 	case after.Workload == WorkloadRROpen && a.Config.RatePerS != b.Config.RatePerS:
 		say("not compared: %s exchanges/s, then %s", number(a.Config.RatePerS), number(b.Config.RatePerS))
@@ -160,40 +176,132 @@ func (report *Report) compare(g *reportGroup, before, after *Result, a, b *File)
 			say("%s only in the old run", c.key)
 			continue
 		}
+		if isMaximum(c, before) || isMaximum(c, after) {
+			say("%s not compared: a round has too few exchanges for it", c.key)
+			continue
+		}
 		row := DiffRow{
 			Workload: g.Workload, Path: after.Path, Streams: g.Streams, Size: g.Size,
 			Key: c.key, Old: was, New: is, column: c,
 		}
-		row.Delta, row.Verdict = judge(c, was, is, report.Threshold)
-		if row.Verdict == Regression {
-			report.Regressions++
-		}
-		report.Rows = append(report.Rows, row)
+		row.judge(report.Threshold)
+		report.add(row)
 	}
 }
 
-// judge compares two figures of a column.
-func judge(c column, was, is *Figure, threshold float64) (delta float64, v Verdict) {
+// isMaximum tells whether the column is a percentile that is none.
+func isMaximum(c column, r *Result) bool {
+	name, ok := strings.CutPrefix(c.key, "latency_us.")
+	return ok && slices.Contains(r.Latency.Maxima, name)
+}
+
+// compareFailures is about paths that failed in the new run, in all rounds or
+// in some: figures of the rounds in between speak for no such path.
+func (report *Report) compareFailures(before, after *Result, say func(string, ...any)) {
+	now := failure(after)
+	switch {
+	case now == "":
+	case before == nil || before.Missing != "":
+		say("UNDECIDED: %s, and was not in the old run", now)
+		report.Undecided++
+	case before.Error == "":
+		say("REGRESSION: %s, and did not in the old run", now)
+		report.Regressions++
+	case hasFigures(before) && !hasFigures(after):
+		say("REGRESSION: %s, and did in some rounds only in the old run", now)
+		report.Regressions++
+	default:
+		say("UNDECIDED: %s, as in the old run (%s)", now, printable(before.Error))
+		report.Undecided++
+	}
+}
+
+// failure says in which rounds a path failed and why, "" if in none.
+func failure(r *Result) string {
+	switch {
+	case r.Error == "":
+		return ""
+	case hasFigures(r):
+		return "fails in some rounds: " + printable(r.Error)
+	default:
+		return "fails: " + printable(r.Error)
+	}
+}
+
+// add counts the row.
+func (report *Report) add(row DiffRow) {
+	switch {
+	case row.Verdict == Regression:
+		report.Regressions++
+	case row.Verdict == Undecided && !row.improved():
+		report.Undecided++
+	}
+	report.Rows = append(report.Rows, row)
+}
+
+// improved tells whether the median moved in the direction that is better.
+func (row *DiffRow) improved() bool { return row.Delta > 0 == (row.column.better > 0) }
+
+// judge compares figures of several rounds.
+func (row *DiffRow) judge(threshold float64) {
+	row.Delta, row.P = change(row.column, row.Old, row.New), math.NaN()
+	if math.Abs(row.Delta) <= threshold || row.Delta == 0 {
+		row.Verdict = Same
+		return
+	}
+	was, is := row.Old.Samples, row.New.Samples
+	if len(was) == 0 || len(is) == 0 {
+		// Somebody else's file: there are ranges, and no rounds behind them.
+		row.Verdict = Noise
+		if !overlap(row.Old, row.New) {
+			row.Verdict = Undecided
+		}
+		return
+	}
+	row.P = rankTest(was, is)
+	tooFew := leastP(len(was), len(is)) > significance
+	switch {
+	case row.P <= significance && row.improved():
+		row.Verdict = Better
+	case row.P <= significance:
+		row.Verdict = Regression
+	case tooFew && apart(was, is), !tooFew && apartButOne(was, is):
+		row.Verdict = Undecided
+	default:
+		row.Verdict = Noise
+	}
+}
+
+// judgeOnce compares figures of one measurement each, whose ranges are those
+// within it.
+func (row *DiffRow) judgeOnce(threshold float64) {
+	row.Delta, row.P = change(row.column, row.Old, row.New), math.NaN()
+	switch {
+	case math.Abs(row.Delta) <= threshold || row.Delta == 0:
+		row.Verdict = Same
+	case overlap(row.Old, row.New):
+		row.Verdict = Noise
+	case row.improved():
+		row.Verdict = Better
+	default:
+		row.Verdict = Regression
+	}
+}
+
+func overlap(a, b *Figure) bool { return a.Min <= b.Max && b.Min <= a.Max }
+
+// change is how the median of a column's figure moved: see [DiffRow.Delta].
+func change(c column, was, is *Figure) float64 {
 	switch {
 	case c.quantity == shareQuantity:
 		// A share may be 0 or negative, and 0.1 % to 0.2 % is no doubling.
-		delta = is.Median - was.Median
+		return is.Median - was.Median
 	case was.Median == is.Median:
-		delta = 0
+		return 0
 	case was.Median == 0:
-		delta = math.Inf(int(math.Copysign(1, is.Median)))
+		return math.Inf(int(math.Copysign(1, is.Median)))
 	default:
-		delta = (is.Median - was.Median) / math.Abs(was.Median)
-	}
-	switch {
-	case math.Abs(delta) <= threshold || delta == 0:
-		return delta, Same
-	case was.Min <= is.Max && is.Min <= was.Max:
-		return delta, Noise
-	case delta > 0 == (c.better > 0):
-		return delta, Better
-	default:
-		return delta, Regression
+		return (is.Median - was.Median) / math.Abs(was.Median)
 	}
 }
 
@@ -223,8 +331,8 @@ func unlike(a, b *File) []string {
 	c, d := &a.Config, &b.Config
 	differ("topology", c.Topology, d.Topology)
 	differ("duration of a round", number(c.DurationS)+" s", number(d.DurationS)+" s")
-	if c.Rounds < 3 || d.Rounds < 3 {
-		lines = append(lines, fmt.Sprintf("%d and %d rounds are too few to tell noise from change: take 5 or more", c.Rounds, d.Rounds))
+	if leastP(c.Rounds, d.Rounds) > significance {
+		lines = append(lines, fmt.Sprintf("%d and %d rounds are too few to tell any change from noise: take 5 or more", c.Rounds, d.Rounds))
 	}
 	versions := map[string]string{}
 	for _, p := range a.Peers {

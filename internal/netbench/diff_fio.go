@@ -260,11 +260,11 @@ func (report *Report) compareFio(k fioKey, before, after fioRow) {
 		if was == nil || is == nil {
 			continue
 		}
-		row := DiffRow{Workload: k.direction, Path: k.String(), Key: c.key, Old: was, New: is, column: c.column, heading: "fio " + k.direction}
-		row.Delta, row.Verdict = judge(c.column, was, is, report.Threshold)
-		if row.Verdict == Regression {
-			report.Regressions++
+		row := DiffRow{
+			Workload: k.direction, Path: k.String(), Key: c.key, Old: was, New: is,
+			column: c.column, heading: "fio " + k.direction,
 		}
-		report.Rows = append(report.Rows, row)
+		row.judgeOnce(report.Threshold)
+		report.add(row)
 	}
 }

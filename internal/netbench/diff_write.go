@@ -42,19 +42,31 @@ func (report *Report) Write(w io.Writer) error {
 		s := scaleOf(row.column.quantity, row.column.unit, []*Figure{row.Old, row.New})
 		t.row(printable(row.Path), row.column.headWith(s),
 			s.median(row.Old), bracketed(s.spread(row.Old)), s.median(row.New), bracketed(s.spread(row.New)),
-			row.delta(), row.Verdict.String())
+			row.delta(), row.verdict())
 	}
 	flush()
 	for _, line := range report.Missing {
 		b.WriteString(line + "\n")
 	}
-	fmt.Fprintf(&b, "%s compared at a threshold of %s%%: %s, %d better, %d within the spread\n",
+	fmt.Fprintf(&b, "%s compared at a threshold of %s%%: %s, %d undecided, %d better, %d within the spread\n",
 		counted(len(report.Rows), "figure"), number(report.Threshold*100),
-		counted(report.Regressions, "regression"), counts[Better], counts[Noise])
+		counted(report.Regressions, "regression"), report.Undecided, counts[Better], counts[Noise])
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write comparison: %w", err)
 	}
 	return nil
+}
+
+// verdict has the p-value with it, as benchstat prints it.
+func (row *DiffRow) verdict() string {
+	text := row.Verdict.String()
+	if row.Verdict == Undecided && row.improved() {
+		text = "better, undecided"
+	}
+	if text != "" && !math.IsNaN(row.P) {
+		text += fmt.Sprintf(" (p=%.3f, n=%d+%d)", row.P, len(row.Old.Samples), len(row.New.Samples))
+	}
+	return text
 }
 
 func (row *DiffRow) delta() string {

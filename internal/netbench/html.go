@@ -160,7 +160,7 @@ func (g *reportGroup) allFigures() htmlTable {
 		h.Heads = append(h.Heads, c.headWith(scales[i]))
 	}
 	for _, r := range g.Rows {
-		row := htmlRow{Path: printable(r.Path), Absent: absence(r)}
+		row := htmlRow{Path: printable(g.rowName(r)), Absent: absence(r)}
 		for i, c := range columns {
 			row.Cells = append(row.Cells, scales[i].cell(c.figure(r)))
 		}

@@ -70,7 +70,7 @@ func TestPageSaysWhatWasRun(t *testing.T) {
 		"maxconn 20000\n```\n<defaults> & more",
 		"nginx: not found in $PATH",
 		"failed: round 1: byte 4096 differs: got 0x00, want 0x17",
-		"haproxy: rounds 2 and 4: read: connection reset by peer",
+		"haproxy FAILED: rounds 2 and 4: read: connection reset by peer",
 		"the hypervisor stole 3 % of the processor time",
 		`my<"proxy">&`,
 	} {

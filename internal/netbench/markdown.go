@@ -53,7 +53,7 @@ func (g *reportGroup) writeMarkdown(b *strings.Builder) {
 	writeMarkdownRow(b, heads)
 	writeMarkdownRow(b, rule)
 	for _, r := range g.Rows {
-		cells := []string{markdownText(r.Path)}
+		cells := []string{markdownText(g.rowName(r))}
 		if why := absence(r); why != "" {
 			cells = append(cells, "*"+markdownText(why)+"*")
 			for len(cells) < len(heads) {

@@ -115,7 +115,10 @@ func (o *Options) validateNumbers() error {
 	case !(o.Rate > 0) || math.IsInf(o.Rate, 0) || o.Rate > 1e6:
 		return usagef("rate %g: want more than 0, and at most a million per second", o.Rate)
 	}
-	for _, n := range o.Streams {
+	for i, n := range o.Streams {
+		if slices.Contains(o.Streams[:i], n) {
+			return usagef("streams %d: given twice", n)
+		}
 		if n < 1 || n > 4096 {
 			return usagef("streams %d: want 1 to 4096", n)
 		}

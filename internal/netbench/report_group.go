@@ -16,6 +16,7 @@ type reportGroup struct {
 	Size     int
 	Rows     []*Result // in the order in which the run was asked for
 	slug     string    // names files and anchors, differs from all others of the run
+	asked    int       // rounds
 }
 
 // groupsOf sorts the results of a run into groups, in the order of [Workloads],
@@ -48,6 +49,7 @@ func groupsOf(f *File) []reportGroup {
 	slugs := map[string]bool{}
 	for i := range groups {
 		g := &groups[i]
+		g.asked = f.Config.Rounds
 		for _, path := range f.Config.Paths {
 			if !slices.ContainsFunc(g.Rows, func(r *Result) bool { return r.Path == path }) {
 				g.Rows = append(g.Rows, &Result{
@@ -171,7 +173,19 @@ func (g *reportGroup) remarks() []string {
 	}
 	for _, r := range g.Rows {
 		if absence(r) == "" && r.Error != "" {
-			lines = append(lines, printable(r.Path)+": "+printable(r.Error)+" (the figures are of the other rounds)")
+			lines = append(lines, printable(r.Path)+" FAILED: "+printable(r.Error)+" (the figures are of the other rounds)")
+		}
+	}
+	for _, p := range percentiles() {
+		var few []string
+		for _, r := range g.Rows {
+			if r.Latency != nil && slices.Contains(r.Latency.Maxima, p.name) {
+				few = append(few, printable(r.Path))
+			}
+		}
+		if len(few) > 0 {
+			lines = append(lines, fmt.Sprintf("p%v is the slowest exchange of a round that had less than %.0f: %s",
+				p.percentile, 100/(100-p.percentile), strings.Join(few, ", ")))
 		}
 	}
 	for _, mode := range []string{ModeMixed, ModeSleeping, ModeAwake} {
@@ -191,6 +205,14 @@ func (g *reportGroup) remarks() []string {
 		}
 	}
 	return lines
+}
+
+// rowName is the path, with what its figures are of if that is not all rounds.
+func (g *reportGroup) rowName(r *Result) string {
+	if r.Error == "" || absence(r) != "" || r.Rounds >= g.asked {
+		return r.Path
+	}
+	return fmt.Sprintf("%s (%d of %d)", r.Path, r.Rounds, g.asked)
 }
 
 // absence tells why r has no figures, "" if it has some.

@@ -71,6 +71,9 @@ func (f *File) check() error {
 		streams, size  int
 	}
 	seen := map[key]bool{}
+	if len(f.Results) == 0 {
+		return errors.New("there are no results in it")
+	}
 	for i := range f.Results {
 		r := &f.Results[i]
 		name := fmt.Sprintf("result %d (path %q, workload %q)", i, r.Path, r.Workload)

@@ -57,6 +57,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"schema as text":   {`{"schema":"1"}`, "not the JSON"},
 		"cut off":          {`{"schema":1,"results":[`, "not the JSON"},
 		"something behind": {`{"schema":1} {}`, "not the JSON"},
+		"no results":       {`{"schema":1}`, "no results"},
 		"wrong type":       {`{"schema":1,"results":{}}`, "not the JSON"},
 		"no path":          {result(`{"workload":"bulk"}`), "no path"},
 		"no workload":      {result(`{"path":"direct"}`), "no workload"},

@@ -2,6 +2,7 @@ package netbench
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -25,19 +26,25 @@ func (r *runner) result(path string, c cell, best string) Result {
 		Rounds:  len(s.samples),
 		Missing: r.absent[path],
 		Error:   s.errors(),
-		Notes:   s.notes,
+		Notes:   slices.Clone(s.notes),
 	}
 	if c.workload == WorkloadIdle {
 		result.Streams = min(c.streams, r.topology.maxPairs())
 	}
 	s.fill(&result)
-	main, moreIsBetter := judgedBy(c.workload)
-	if direct := r.series[seriesKey{PathDirect, c}]; direct != nil && path != PathDirect {
-		result.RatioToDirect = s.ratio(main, direct, moreIsBetter)
+	compare := func(other string) *Figure {
+		main, moreIsBetter := judgedBy(c.workload)
+		ratio, without := s.ratio(main, r.series[seriesKey{other, c}], moreIsBetter)
+		for _, round := range without {
+			result.Notes = append(result.Notes, fmt.Sprintf("round %d: no ratio to %s, one of the two figures is not above 0", round+1, other))
+		}
+		return ratio
+	}
+	if path != PathDirect && r.series[seriesKey{PathDirect, c}] != nil {
+		result.RatioToDirect = compare(PathDirect)
 	}
 	if best != "" && IsOwn(path) {
-		result.RatioToBestPeer = s.ratio(main, r.series[seriesKey{best, c}], moreIsBetter)
-		if result.RatioToBestPeer != nil {
+		if result.RatioToBestPeer = compare(best); result.RatioToBestPeer != nil {
 			result.BestPeer = best
 		}
 	}
@@ -139,7 +146,16 @@ func (s *series) latencyFigures(workload string) *Latency {
 	if err != nil {
 		hdr = "" // memory is the only thing that it can fail for
 	}
+	exchanges := s.figure(metricCounted)
+	var maxima []string
+	for _, p := range percentiles() {
+		if !isPercentile(p.percentile, exchanges.Min) {
+			maxima = append(maxima, p.name)
+		}
+	}
 	return &Latency{
+		Maxima:           maxima,
+		Exchanges:        exchanges,
 		P50:              *s.figure(metricP50),
 		P90:              *s.figure(metricP90),
 		P99:              *s.figure(metricP99),
@@ -170,6 +186,13 @@ func (s *series) mode(workload string) string {
 	}
 }
 
+// isPercentile tells whether at least one of n exchanges is beyond it. If none
+// is, it is but the slowest.
+func isPercentile(percentile, n float64) bool {
+	const rounding = 1e-9
+	return (100-percentile)/100*n >= 1-rounding
+}
+
 // percentileCurve thins the histogram to what a chart shows.
 func percentileCurve(h *hdrhistogram.Histogram) (points []CurvePoint) {
 	const nsPerUs = 1e3
@@ -177,8 +200,7 @@ func percentileCurve(h *hdrhistogram.Histogram) (points []CurvePoint) {
 		0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 96.5, 98, 99, 99.5, 99.75, 99.9, 99.95, 99.99, 99.999, 100,
 	}
 	for _, p := range percentiles {
-		// What would be less than one exchange of all is no percentile.
-		if p < 100 && (100-p)/100*float64(h.TotalCount()) < 1 {
+		if p < 100 && !isPercentile(p, float64(h.TotalCount())) {
 			continue
 		}
 		points = append(points, CurvePoint{p, float64(h.ValueAtPercentile(p)) / nsPerUs})
@@ -200,8 +222,8 @@ func judgedBy(workload string) (m metric, moreIsBetter bool) {
 	}
 }
 
-// bestPeer returns the path that is neither direct nor our own and has the
-// best median, or "".
+// bestPeer returns the path that is neither direct nor our own, failed in no
+// round and has the best median, or "".
 func (r *runner) bestPeer(c cell) (best string) {
 	main, moreIsBetter := judgedBy(c.workload)
 	var bestMedian float64
@@ -209,8 +231,9 @@ func (r *runner) bestPeer(c cell) (best string) {
 		if path == PathDirect || IsOwn(path) {
 			continue
 		}
-		f := r.series[seriesKey{path, c}].figure(main)
-		if f == nil || f.Median <= 0 {
+		s := r.series[seriesKey{path, c}]
+		f := s.figure(main)
+		if f == nil || f.Median <= 0 || len(s.errs) > 0 {
 			continue
 		}
 		if best == "" || (f.Median > bestMedian) == moreIsBetter && f.Median != bestMedian {

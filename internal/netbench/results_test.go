@@ -1,6 +1,7 @@
 package netbench
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func fakeRunner(workload string, of map[string][]sample) *runner {
 		s := &series{}
 		for _, one := range samples {
 			if one.latency != nil {
-				one.values[metricP90], one.values[metricP99], one.values[metricP999] = 1, 1, 1
+				one.values[metricP90], one.values[metricP99], one.values[metricP999], one.values[metricCounted] = 1, 1, 1, 1
 			}
 			_ = s.add(one)
 		}
@@ -122,6 +123,101 @@ func TestBestPeer(t *testing.T) {
 		if got := r.bestPeer(r.o.cells()[0]); got != test.want {
 			t.Errorf("%s: %q, want %q", test.workload, got, test.want)
 		}
+	}
+}
+
+// A peer that failed, be it in one round, is none to be measured by, however
+// fast it was in the others.
+func TestBestPeerIsOneThatWorks(t *testing.T) {
+	one := func(v float64) []sample { return []sample{{values: map[metric]float64{metricThroughput: v}}} }
+	r := fakeRunner(WorkloadBulk, map[string][]sample{PathSplice: one(1), PathNginx: one(300), PathGoCopy: one(100)})
+	c := r.o.cells()[0]
+	r.series[seriesKey{PathNginx, c}].errs = []roundError{{1, "hung"}}
+	if got := r.bestPeer(c); got != PathGoCopy {
+		t.Errorf("the best peer is %q, and %s failed in a round", got, PathNginx)
+	}
+	r.series[seriesKey{PathGoCopy, c}].errs = []roundError{{1, "hung"}}
+	if got := r.bestPeer(c); got != "" {
+		t.Errorf("the best peer is %q, and all have failed", got)
+	}
+}
+
+// Growth may be 0 or less, of which there is no ratio: that is said.
+func TestRatiosThatCantBe(t *testing.T) {
+	grew := func(values ...float64) (samples []sample) {
+		for round, v := range values {
+			samples = append(samples, sample{round: round, values: map[metric]float64{metricRSSPerPair: v}})
+		}
+		return samples
+	}
+	r := fakeRunner(WorkloadIdle, map[string][]sample{PathSplice: grew(100, 0, -5, 100), PathGoCopy: grew(200, 200, 200, 200)})
+	for _, result := range r.results() {
+		if result.Path != PathSplice {
+			continue
+		}
+		if !slices.Equal(result.RatioToBestPeer.Samples, []float64{2, 2}) {
+			t.Errorf("ratios: %v", result.RatioToBestPeer.Samples)
+		}
+		want := []string{
+			"round 2: no ratio to gocopy, one of the two figures is not above 0",
+			"round 3: no ratio to gocopy, one of the two figures is not above 0",
+		}
+		if !slices.Equal(result.Notes, want) {
+			t.Errorf("notes %q, want %q", result.Notes, want)
+		}
+	}
+}
+
+// The slowest of 999 exchanges is no p99.9.
+func TestMaximaAreNoPercentiles(t *testing.T) {
+	for _, test := range []struct {
+		counts []float64
+		want   []string
+	}{
+		{[]float64{1000, 5000}, nil},
+		{[]float64{999, 5000}, []string{"p999"}},
+		{[]float64{99}, []string{"p99", "p999"}},
+		{[]float64{9}, []string{"p90", "p99", "p999"}},
+	} {
+		s := &series{}
+		for _, n := range test.counts {
+			one := sample{latency: newHistogram(), values: map[metric]float64{metricCounted: n}}
+			for _, p := range percentiles() {
+				one.values[p.metric] = 7
+			}
+			if err := s.add(one); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := s.latencyFigures(WorkloadRR)
+		if !slices.Equal(l.Maxima, test.want) || !slices.Equal(l.Exchanges.Samples, test.counts) {
+			t.Errorf("of %v exchanges: %q are maxima, want %q; counted %v", test.counts, l.Maxima, test.want, l.Exchanges.Samples)
+		}
+	}
+}
+
+// What comes first may find the machine in another state than what comes last.
+func TestPathsTakeTurnsInBeingFirst(t *testing.T) {
+	o := DefaultOptions()
+	o.Paths, o.Workloads, o.Rounds = []string{PathDirect, PathCopy, PathSplice}, []string{WorkloadBulk}, 4
+	var order []string
+	r := &runner{
+		o: &o, topology: &topology{name: TopologyLoopback}, series: map[seriesKey]*series{},
+		absent: map[string]string{}, down: map[string]error{}, described: make([]Peer, 3), peers: make([]*peer, 3),
+	}
+	r.measureOne = func(_ context.Context, _ *peer, _ *Peer, _ cell, progress *Progress) (sample, error) {
+		order = append(order, progress.Path)
+		return sample{values: map[metric]float64{}}, nil
+	}
+	if err := r.rounds(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		PathDirect, PathCopy, PathSplice, PathCopy, PathSplice, PathDirect,
+		PathSplice, PathDirect, PathCopy, PathDirect, PathCopy, PathSplice,
+	}
+	if !slices.Equal(order, want) {
+		t.Errorf("the order is %q, want %q", order, want)
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Run measures every path under every workload, round by round: A B C A B C.
+// Run measures every path under every workload, round by round: A B C, B C A,
+// C A B.
 // What one path does wrong is in its [Result], and the others go on; see
 // [File.Failures]. Run itself fails when nothing can be measured at all or when
 // ctx ends; then there is no file. In any case everything it made is gone when
@@ -184,7 +185,10 @@ func (r *runner) rounds(ctx context.Context) error {
 	began := time.Now()
 	for round := range r.o.Rounds {
 		for _, c := range cells {
-			for i, p := range r.peers {
+			for k := range r.peers {
+				// Who comes first, and after whom, is not the same in each round.
+				i := (k + round) % len(r.peers)
+				p := r.peers[i]
 				progress := Progress{
 					Path: r.o.Paths[i], Workload: c.workload, Streams: c.streams,
 					Round: round + 1, Rounds: r.o.Rounds, Done: done, Total: total,

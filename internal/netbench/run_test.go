@@ -302,6 +302,7 @@ func TestValidate(t *testing.T) {
 		{func(o *netbench.Options) { o.Duration = -time.Second }, "duration -1s"},
 		{func(o *netbench.Options) { o.Warmup = -1 }, "warm-up"},
 		{func(o *netbench.Options) { o.Streams = []int{1, 0} }, "streams 0"},
+		{func(o *netbench.Options) { o.Streams = []int{1, 8, 1} }, "streams 1: given twice"},
 		{func(o *netbench.Options) { o.Size = -1 }, "size -1"},
 		{func(o *netbench.Options) { o.Size = 2 << 20 }, "size 2097152"},
 		{func(o *netbench.Options) { o.Pairs = 0 }, "pairs 0"},

@@ -18,6 +18,7 @@ const (
 	metricP90
 	metricP99
 	metricP999
+	metricCounted // exchanges that these are of
 	metricWakeups
 	metricScheduleLag
 	metricProxyCPU
@@ -48,6 +49,17 @@ const (
 	metricSyscalls
 	metricSyscallsPerOp
 )
+
+// percentiles are those of [Latency], by their JSON keys.
+func percentiles() []namedPercentile {
+	return []namedPercentile{{"p50", metricP50, 50}, {"p90", metricP90, 90}, {"p99", metricP99, 99}, {"p999", metricP999, 99.9}}
+}
+
+type namedPercentile struct {
+	name       string
+	metric     metric
+	percentile float64
+}
 
 // metricMain is what [Result.Main] is made of, or for the progress line's sake
 // a rate.
@@ -170,9 +182,10 @@ func (s *sample) latencies(out *Outcome) (err error) {
 		return err
 	}
 	const nsPerUs = 1e3
-	for m, percentile := range map[metric]float64{metricP50: 50, metricP90: 90, metricP99: 99, metricP999: 99.9} {
-		s.values[m] = float64(s.latency.ValueAtPercentile(percentile)) / nsPerUs
+	for _, p := range percentiles() {
+		s.values[p.metric] = float64(s.latency.ValueAtPercentile(p.percentile)) / nsPerUs
 	}
+	s.values[metricCounted] = float64(s.latency.TotalCount())
 	if out.ScheduleLag != "" {
 		lag, err := decodeHistogram(out.ScheduleLag)
 		if err != nil {
@@ -246,8 +259,9 @@ func (s *series) figure(m metric) *Figure {
 }
 
 // ratio divides what the same rounds of two series gave; inverted where less
-// is better.
-func (s *series) ratio(m metric, other *series, moreIsBetter bool) *Figure {
+// is better. without are the rounds that have no ratio because one of the two
+// figures is 0 or less, as growth may be.
+func (s *series) ratio(m metric, other *series, moreIsBetter bool) (f *Figure, without []int) {
 	theirs := map[int]float64{}
 	for _, sample := range other.samples {
 		if v, ok := sample.values[m]; ok {
@@ -259,14 +273,16 @@ func (s *series) ratio(m metric, other *series, moreIsBetter bool) *Figure {
 		mine, ok := sample.values[m]
 		their, also := theirs[sample.round]
 		switch {
-		case !ok || !also || mine <= 0 || their <= 0:
+		case !ok || !also:
+		case mine <= 0 || their <= 0:
+			without = append(without, sample.round)
 		case moreIsBetter:
 			values = append(values, mine/their)
 		default:
 			values = append(values, their/mine)
 		}
 	}
-	return NewFigure(values)
+	return NewFigure(values), without
 }
 
 // decodeHistogram is the inverse of encode.

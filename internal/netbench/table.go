@@ -14,6 +14,7 @@ func WriteTable(w io.Writer, f *File) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n", machineLine(&f.Machine))
 	fmt.Fprintf(&b, "%s\n", configLine(f))
+	writePaths(&b, f.Peers)
 	for _, g := range groupsOf(f) {
 		b.WriteByte('\n')
 		g.writeText(&b)
@@ -31,6 +32,22 @@ func WriteTable(w io.Writer, f *File) error {
 		return fmt.Errorf("write table: %w", err)
 	}
 	return nil
+}
+
+// writePaths says what was run, with the configuration word for word.
+func writePaths(b *strings.Builder, peers []Peer) {
+	if len(peers) > 0 {
+		b.WriteString("\npaths\n")
+	}
+	for _, p := range peers {
+		fmt.Fprintf(b, "  %s: %s\n", printable(p.Path), printable(p.Name+" "+p.Version))
+		if len(p.Command) > 0 {
+			fmt.Fprintf(b, "    %s\n", printable(commandLine(p.Command)))
+		}
+		if text := strings.TrimSpace(printableText(p.Configuration)); text != "" {
+			fmt.Fprintf(b, "    | %s\n", strings.ReplaceAll(text, "\n", "\n    | "))
+		}
+	}
 }
 
 func (g *reportGroup) writeText(b *strings.Builder) {
@@ -52,7 +69,7 @@ func (g *reportGroup) writeText(b *strings.Builder) {
 	t.head(heads...)
 	t.head(units...)
 	for _, r := range g.Rows {
-		cells := []string{printable(r.Path)}
+		cells := []string{printable(g.rowName(r))}
 		if why := absence(r); why != "" {
 			t.remark(append(cells, why)...)
 			continue

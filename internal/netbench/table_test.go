@@ -29,10 +29,11 @@ func TestTable(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"nginx           missing: nginx: not found in $PATH",
-		"socat           failed: round 1: byte 4096 differs",
+		"nginx             missing: nginx: not found in $PATH",
+		"socat             failed: round 1: byte 4096 differs",
 		"best peer: haproxy-splice",
-		"haproxy: rounds 2 and 4: read: connection reset by peer",
+		"haproxy (3 of 5)  0.",
+		"haproxy FAILED: rounds 2 and 4: read: connection reset by peer (the figures are of the other rounds)",
 	} {
 		if !strings.Contains(bulk, want) {
 			t.Errorf("bulk lacks %q:\n%s", want, bulk)
@@ -42,7 +43,9 @@ func TestTable(t *testing.T) {
 		"rr: 1 stream, 64 B messages":   "latency mode, mixed: splice, haproxy",
 		"conn: 1 stream, 64 B messages": "connections",
 		"idle: 1000 pairs":              "kernel/pair",
-		"mixed: 1 stream":               "busy loss",
+		// What was run, word for word.
+		"paths":           "  haproxy: haproxy 1.2\n    haproxy -db -f 'a file.cfg'\n    | global\n    |   maxconn 20000\n    | ```\n    | <defaults> & more\n",
+		"mixed: 1 stream": "busy loss",
 	} {
 		if s := section(t, text, heading); !strings.Contains(s, want) {
 			t.Errorf("%s lacks %q:\n%s", heading, want, s)
@@ -96,10 +99,10 @@ func TestTableOfPathsThatNeverKnewTheirSize(t *testing.T) {
 	if n, want := strings.Count(text, "path "), len(groupsOf(sampleRun())); n != want {
 		t.Errorf("%d tables, want %d", n, want)
 	}
-	if n, want := strings.Count(text, "nginx           missing: nginx"), len(groupsOf(sampleRun())); n != want {
+	if n, want := strings.Count(text, "nginx             missing: nginx"), len(groupsOf(sampleRun())); n != want {
 		t.Errorf("nginx is missing in %d tables, want %d:\n%s", n, want, text)
 	}
-	if rr := section(t, text, "rr: 1 stream"); !strings.Contains(rr, "socat           missing: not in the results") {
+	if rr := section(t, text, "rr: 1 stream"); !strings.Contains(rr, "socat             missing: not in the results") {
 		t.Errorf("a path that was asked for is left out in silence:\n%s", rr)
 	}
 }

@@ -79,6 +79,11 @@ type Latency struct {
 	P90  Figure `json:"p90"`
 	P99  Figure `json:"p99"`
 	P999 Figure `json:"p999"`
+	// Maxima names those of them that are no percentile but the slowest
+	// exchange, as a round had too few: p999 of less than 1000.
+	Maxima []string `json:"maxima,omitempty"`
+	// Exchanges is how many a round has, or connections.
+	Exchanges *Figure `json:"exchanges,omitempty"`
 	// Open is true when latency is counted from the planned send time.
 	Open bool `json:"open_loop"`
 	// Mode says whether idle processors slept between messages, which decides
