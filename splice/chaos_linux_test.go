@@ -24,18 +24,25 @@ const slowEnd = 30 * time.Second
 // half, reset, go without reading, read slowly. What arrives is a prefix of what was sent, all
 // of it where nobody was cut short; the reason fits; nothing is left.
 //
-// SPLICED_CHAOS is the number of sessions, 200 by default.
+// SPLICED_CHAOS is the number of sessions, 200 by default. SPLICED_CHAOS_BUFFER is the
+// size of the peers' receive buffers, the kernel's choice by default: what a very
+// small one costs, and why, is in docs/engines.md.
 func TestChaos(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
-	sessions := 200
-	if v := os.Getenv("SPLICED_CHAOS"); v != "" {
-		var err error
-		if sessions, err = strconv.Atoi(v); err != nil {
-			t.Fatalf("SPLICED_CHAOS: %v", err)
+	number := func(name string, n int) int {
+		v := os.Getenv(name)
+		if v == "" {
+			return n
 		}
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return n
 	}
+	sessions, buffer := number("SPLICED_CHAOS", 200), number("SPLICED_CHAOS_BUFFER", 0)
 	legs := []conformance.Leg{conformance.TCP4, conformance.TCP6, conformance.Unix, conformance.MPTCP}
 	const atOnce = 8
 	var mu sync.Mutex
@@ -50,7 +57,7 @@ func TestChaos(t *testing.T) {
 				defer func() { <-slots }()
 				seed := rand.Uint64()
 				r := rand.New(rand.NewPCG(seed, 0))
-				c := &chaos{r: r, a: legs[r.IntN(len(legs))], b: legs[r.IntN(len(legs))], forward: i%2 == 1}
+				c := &chaos{r: r, a: legs[r.IntN(len(legs))], b: legs[r.IntN(len(legs))], forward: i%2 == 1, buffer: buffer}
 				if err := c.run(); err != nil {
 					t.Errorf("seed %d: %v", seed, err)
 				}
@@ -75,6 +82,7 @@ type chaos struct {
 	r       *rand.Rand
 	a, b    conformance.Leg
 	forward bool
+	buffer  int // the peers' receive buffer; 0 is the kernel's choice
 
 	max      [2]int64
 	fetched  [2]int64
@@ -235,6 +243,11 @@ func (c *chaos) run() (err error) {
 			client.Close()
 			server.Close()
 			return err
+		}
+	}
+	if c.buffer > 0 {
+		for _, p := range c.peers {
+			_ = p.conn.(interface{ SetReadBuffer(int) error }).SetReadBuffer(c.buffer)
 		}
 	}
 	deadline := time.Now().Add(4 * slowEnd)
