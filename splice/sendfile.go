@@ -3,6 +3,7 @@ package splice
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -20,7 +21,8 @@ type HeaderTrailer struct {
 // and trailers after them, as BSD's sendfile(2) does:
 //
 //   - n of 0 means to the end of the file, which is where it is when the call
-//     begins, or for a file without a size (as in /proc) where reading ends.
+//     begins, or for a file whose size is not true (as in /proc and /sys)
+//     where reading ends.
 //   - The file's own offset stays as it is, so one file can be sent by many
 //     goroutines at once.
 //   - The count is of all bytes that conn has accepted, headers and trailers
@@ -34,7 +36,11 @@ type HeaderTrailer struct {
 // leave in full segments (TCP_CORK). As with every sendfile, a file that is
 // changed before the peer has read it is sent as changed. A connection without
 // a descriptor (crypto/tls), another system, or a file that the kernel can't
-// send is read and written; of a file with O_DIRECT, what is no whole block too.
+// send is read and written; of a file with O_DIRECT, what is no whole block too,
+// and all if the connection is in blocking mode, where sendfile(2) could wait for
+// ever. A socket that keeps message boundaries (UDP, unixgram, unixpacket) is
+// EINVAL, as is its like for BSD's sendfile; a pipe or terminal as the file is
+// ESPIPE, since it has no offsets: see [Copy].
 //
 // ctx ends a wait for the peer. conn's write deadline is cleared, used for that
 // and cleared again. SendFile closes nothing. The error is nil, or an [*Error]
@@ -43,9 +49,15 @@ func SendFile(ctx context.Context, conn net.Conn, file *os.File, offset, n int64
 	if conn == nil || file == nil || offset < 0 || n < 0 || offset+n < offset {
 		return 0, &Error{Op: "send file", Err: syscall.EINVAL}
 	}
-	s := &sending{conn: conn, file: file, off: offset}
+	if keepsMessages(conn) {
+		return 0, &Error{Op: "send file", Side: "target", Err: fmt.Errorf("not a stream: %w", syscall.EINVAL)}
+	}
+	s := &sending{conn: conn, out: conn, file: file, off: offset}
 	if err := s.measure(n); err != nil {
 		return 0, &Error{Op: "send file", Side: "source", Err: err}
+	}
+	if err := s.identify(); err != nil {
+		return 0, &Error{Op: "send file", Side: "target", Err: closedError(err)}
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
 	over := make(chan struct{})
@@ -67,18 +79,34 @@ func SendFile(ctx context.Context, conn net.Conn, file *os.File, offset, n int64
 	return s.sent, nil
 }
 
+// keepsMessages says whether conn is a socket that would cut the stream into
+// messages.
+func keepsMessages(conn net.Conn) bool {
+	switch c := conn.(type) {
+	case *net.UDPConn, *net.IPConn:
+		return true
+	case *net.UnixConn:
+		a := c.LocalAddr()
+		return a != nil && a.Network() != "unix"
+	}
+	return false
+}
+
 // sending is a SendFile under way.
 type sending struct {
 	conn    net.Conn
+	out     io.Writer       // what is not sent by sendfile(2) is written here
+	socket  syscall.RawConn // nil: sendfile(2) is not to be asked
 	file    *os.File
 	off     int64
 	left    int64
+	toEnd   bool // of the file
 	unsized bool // left is not known: until reading ends
 	sent    int64
 }
 
 func (s *sending) measure(n int64) error {
-	if s.left = n; n > 0 {
+	if s.left, s.toEnd = n, n == 0; !s.toEnd {
 		return nil
 	}
 	info, err := s.file.Stat()
@@ -122,7 +150,7 @@ func (s *sending) buffers(list [][]byte) error {
 		return nil
 	}
 	b := net.Buffers(append([][]byte(nil), list...)) // WriteTo consumes it
-	n, err := b.WriteTo(s.conn)
+	n, err := b.WriteTo(s.out)
 	s.sent += n
 	return err
 }
@@ -146,21 +174,31 @@ func (s *sending) copy() (side string, err error) {
 		}
 		n, err := s.read(part)
 		if n == 0 {
-			if err == io.EOF && s.unsized {
-				return "", nil
-			}
 			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
+				err = s.ended()
 			}
 			return "source", err
 		}
-		m, werr := s.conn.Write(part[:n])
+		m, werr := s.out.Write(part[:n])
 		s.moved(m)
 		if werr != nil {
 			return "target", werr
 		}
 	}
 	return "", nil
+}
+
+// ended says whether the file may end here: if not, it was truncated, or never
+// had what was asked for. A file of /sys says that it has a page, which it need
+// not have.
+func (s *sending) ended() error {
+	if s.unsized {
+		return nil
+	}
+	if info, err := s.file.Stat(); s.toEnd && err == nil && info.Size() >= s.off+s.left {
+		return nil
+	}
+	return io.ErrUnexpectedEOF
 }
 
 func (s *sending) moved(n int) {

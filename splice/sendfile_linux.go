@@ -16,6 +16,52 @@ import (
 // wait for that.
 const sendChunk = 16 << 20
 
+// identify finds out how the connection can be sent to.
+func (s *sending) identify() error {
+	var c syscall.Conn
+	switch conn := s.conn.(type) {
+	case *net.TCPConn:
+		c = conn
+	case *net.UnixConn:
+		c = conn
+	default:
+		return nil
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var flags int
+	var inner error
+	if err := raw.Control(func(fd uintptr) { flags, inner = sys.FileFlags(int(fd)) }); err != nil {
+		return err
+	}
+	if inner == nil && flags&syscall.O_NONBLOCK == 0 {
+		s.out = patient{raw} // Go's own writes would hold a thread in write(2)
+		return nil
+	}
+	s.socket = raw
+	return inner
+}
+
+// patient writes to a socket in blocking mode without blocking: Go's poller,
+// and so the deadline, knows the socket all the same.
+type patient struct{ raw syscall.RawConn }
+
+func (p patient) Write(b []byte) (done int, err error) {
+	for done < len(b) && err == nil {
+		var n int
+		outer := p.raw.Write(func(fd uintptr) bool {
+			n, err = sys.Send(int(fd), b[done:])
+			return err != syscall.EAGAIN
+		})
+		if done += max(n, 0); outer != nil {
+			return done, outer
+		}
+	}
+	return done, err
+}
+
 // cork makes a TCP socket keep partial segments back until undo: headers, body
 // and trailers fill them together.
 func (s *sending) cork() (undo func() error, err error) {
@@ -49,37 +95,22 @@ func (s *sending) cork() (undo func() error, err error) {
 // inKernel sends by sendfile(2). Not done: the kernel has refused, and what is
 // left has to be copied.
 func (s *sending) inKernel() (done bool, side string, err error) {
-	var c syscall.Conn
-	switch conn := s.conn.(type) {
-	case *net.TCPConn:
-		c = conn
-	case *net.UnixConn:
-		if conn.LocalAddr().Network() != "unix" {
-			return false, "", nil // message boundaries
-		}
-		c = conn
-	default:
+	if s.socket == nil {
 		return false, "", nil
-	}
-	to, err := c.SyscallConn()
-	if err != nil {
-		return true, "target", err
 	}
 	from, err := s.file.SyscallConn()
 	if err != nil {
 		return true, "source", err
 	}
 	for s.left > 0 || s.unsized {
-		n, err := s.call(from, to)
+		n, err := s.call(from, s.socket)
 		switch {
 		case err == syscall.EINVAL || err == syscall.EOPNOTSUPP || err == syscall.ENOSYS || err == syscall.EOVERFLOW:
 			return false, "", nil
 		case err != nil:
 			return true, blameSend(err), err
-		case n == 0 && s.unsized:
-			return true, "", nil
 		case n == 0:
-			return true, "source", io.ErrUnexpectedEOF
+			return true, "source", s.ended()
 		}
 		s.moved(n)
 	}
@@ -106,7 +137,7 @@ func (s *sending) call(from, to syscall.RawConn) (n int, err error) {
 }
 
 func blameSend(err error) string {
-	if err == syscall.EIO || err == syscall.EBADF || err == os.ErrClosed {
+	if err == syscall.EIO || err == syscall.EBADF || err == syscall.ESPIPE || err == os.ErrClosed {
 		return "source"
 	}
 	return "target"

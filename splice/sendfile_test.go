@@ -251,3 +251,18 @@ func TestSendFileOfMoreThanTwoGiB(t *testing.T) {
 		t.Errorf("sent %d, received %d ending in %q, %v", n, got, last, err)
 	}
 }
+
+// A socket that keeps message boundaries would cut the stream, or refuse it in
+// the middle.
+func TestSendFileRefusesDatagrams(t *testing.T) {
+	file, _ := randomFile(t, 100)
+	conn, err := net.Dial("udp", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	n, err := splice.SendFile(t.Context(), conn, file, 0, 0, splice.HeaderTrailer{Headers: [][]byte{[]byte("header")}})
+	if n != 0 || !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("sent %d, %v", n, err)
+	}
+}
