@@ -12,12 +12,13 @@ import (
 
 // benchCmd measures relays.
 type benchCmd struct {
-	Net    benchNetCmd    `cmd:"" help:"Measure paths from A through B to C on this machine: this relay's engines beside other proxies."`
-	Sink   benchSinkCmd   `cmd:"" help:"Be the far end, for a source on another machine: answers and verifies what it is sent."`
-	Source benchSourceCmd `cmd:"" help:"Be the near end: send to a sink, straight or through a proxy, and measure."`
-	Report benchReportCmd `cmd:"" help:"Write a result file as a table, a page or charts."`
-	Diff   benchDiffCmd   `cmd:"" help:"Compare two result files; exit with 1 if the second is worse."`
-	Role   benchRoleCmd   `cmd:"" hidden:"" help:"A part of bench net, as a process of its own."`
+	Net     benchNetCmd     `cmd:"" help:"Measure paths from A through B to C on this machine: this relay's engines beside other proxies."`
+	Sockmap benchSockmapCmd `cmd:"" help:"Measure redirecting from socket to socket in BPF (sockmap), as the kernel's own benchmark does."`
+	Sink    benchSinkCmd    `cmd:"" help:"Be the far end, for a source on another machine: answers and verifies what it is sent."`
+	Source  benchSourceCmd  `cmd:"" help:"Be the near end: send to a sink, straight or through a proxy, and measure."`
+	Report  benchReportCmd  `cmd:"" help:"Write a result file as a table, a page or charts."`
+	Diff    benchDiffCmd    `cmd:"" help:"Compare two result files; exit with 1 if the second is worse."`
+	Role    benchRoleCmd    `cmd:"" hidden:"" help:"A part of bench net, as a process of its own."`
 }
 
 // benchRoleCmd is what bench net starts of this program.

@@ -36,6 +36,15 @@ func TestBenchRefusesBadInput(t *testing.T) {
 		{"net --json " + filepath.Join(dir, "x.json") + " --html " + filepath.Join(dir, "none", "x.html"), exitFailed, "none"},
 		{"source nowhere", exitUsage, `address "nowhere"`},
 		{"source host:1 --workload http", exitUsage, `workload "http"`},
+		{"sockmap --mode rx-fast", exitUsage, `mode "rx-fast"`},
+		{"sockmap --consumer mmap", exitUsage, `consumer "mmap"`},
+		{"sockmap --rounds 0", exitUsage, "rounds 0"},
+		{"sockmap --size 0", exitUsage, "size 0"},
+		{"sockmap --size 8GiB", exitUsage, "size"},
+		{"sockmap --strp 4096", exitUsage, "SPLICED_STREAM_PARSERS=1"},
+		{"sockmap --delay-consumer 1h", exitUsage, "1h0m0s"},
+		{"sockmap --max-queued 1kB", exitUsage, "max-queued 1000"},
+		{"sockmap --json " + dir, exitFailed, "directory"},
 		{"sink 127.0.0.1:port", exitFailed, "unknown port"},
 		{"diff a b --threshold 5", exitUsage, `threshold "5"`},
 		{"net --json " + filepath.Join(dir, "x") + " --html " + filepath.Join(dir, "x"), exitUsage, "--json writes there"},
@@ -79,6 +88,25 @@ func sampleFile(t *testing.T, name string, throughput float64) (path string) {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// One round of two ways from socket to socket that need no privileges.
+func TestBenchSockmap(t *testing.T) {
+	json := filepath.Join(t.TempDir(), "run.json")
+	args := "bench sockmap --mode rx-normal,tx-normal --rounds 1 --duration 20ms --warmup 0s --max-queued 1MiB --json " + json
+	var out, errs bytes.Buffer
+	if code := run(strings.Fields(args), streams{&out, &errs}); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs.String())
+	}
+	for _, want := range []string{"rx-normal", "tx-normal", "sockmap-read", "sockmap-splice", "receiver CPU"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table has no %q:\n%s", want, out.String())
+		}
+	}
+	out.Reset()
+	if code := run([]string{"bench", "diff", json, json}, streams{&out, &errs}); code != exitOK || !strings.Contains(out.String(), "0 regressions") {
+		t.Errorf("a run beside itself: exit code %d, %s", code, out.String())
+	}
 }
 
 func TestBenchDiffAndReport(t *testing.T) {

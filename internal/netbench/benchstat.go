@@ -33,6 +33,8 @@ func benchstatUnits() []benchstatUnit {
 		{"fds_per_pair", "fds/pair", 1},
 		{"pipes_per_pair", "pipes/pair", 1},
 		{"busy_loss", "busy-loss", 1},
+		{"receiver_cpu_s_per_gb", "receiver-cpu-s/GB", 1},
+		{"queued_bytes", "queued-B", 1},
 	}
 }
 

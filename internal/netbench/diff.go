@@ -161,6 +161,10 @@ func (report *Report) compare(g *reportGroup, before, after *Result, a, b *File)
 		say("not compared: %s exchanges/s, then %s", number(a.Config.RatePerS), number(b.Config.RatePerS))
 		return
 	}
+	if why := unlikeSockmaps(after.Workload, &a.Config, &b.Config); why != "" {
+		say("not compared: %s", why)
+		return
+	}
 	for _, c := range columnsOf(after.Workload) {
 		if c.better == 0 {
 			continue

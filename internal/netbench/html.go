@@ -277,6 +277,15 @@ func configFacts(f *File) []htmlFact {
 	if slices.Contains(c.Workloads, WorkloadRROpen) {
 		facts = append(facts, htmlFact{"Rate of " + WorkloadRROpen, number(c.RatePerS) + " exchanges per second, all streams together"})
 	}
+	if c.ParseBytes > 0 {
+		facts = append(facts, htmlFact{"Stream parser", sizeText(c.ParseBytes) + " messages"})
+	}
+	if c.DelayS > 0 {
+		facts = append(facts, htmlFact{"Consumer", number(c.DelayS) + " s late"})
+	}
+	if c.MaxQueuedBytes > 0 {
+		facts = append(facts, htmlFact{"Queued", "at most " + sizeText(int(c.MaxQueuedBytes)) + ", then the sender waits"})
+	}
 	return facts
 }
 

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == runArg {
 		runUntilSignal(os.Args[2])
 	}
+	if len(os.Args) == 2 && os.Args[1] == sockmapArg {
+		runSockmap()
+	}
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		fmt.Fprintln(os.Stderr, "this is no relay")
 		os.Exit(2)

@@ -96,20 +96,11 @@ func (o *Options) Validate() error {
 }
 
 func (o *Options) validateNumbers() error {
-	const (
-		most     = 1 << 16
-		longest  = time.Hour
-		shortest = 10 * time.Millisecond
-	)
+	const most = 1 << 16
+	if err := validateRounds(o.Rounds, o.Duration, o.Warmup, o.Size); err != nil {
+		return err
+	}
 	switch {
-	case o.Rounds < 1 || o.Rounds > 1000:
-		return usagef("rounds %d: want 1 to 1000", o.Rounds)
-	case o.Duration < shortest || o.Duration > longest:
-		return usagef("duration %v: want %v to %v", o.Duration, shortest, longest)
-	case o.Warmup < 0 || o.Warmup > longest:
-		return usagef("warm-up %v: want 0s to %v", o.Warmup, longest)
-	case o.Size < 0 || o.Size > maxChunk:
-		return usagef("size %d: want 1 to %d bytes", o.Size, maxChunk)
 	case o.Pairs < 1 || o.Pairs > most:
 		return usagef("pairs %d: want 1 to %d", o.Pairs, most)
 	case !(o.Rate > 0) || math.IsInf(o.Rate, 0) || o.Rate > 1e6:
@@ -122,6 +113,25 @@ func (o *Options) validateNumbers() error {
 		if n < 1 || n > 4096 {
 			return usagef("streams %d: want 1 to 4096", n)
 		}
+	}
+	return nil
+}
+
+// validateRounds checks what every kind of run has. A size of 0 is allowed.
+func validateRounds(rounds int, duration, warmup time.Duration, size int) error {
+	const (
+		longest  = time.Hour
+		shortest = 10 * time.Millisecond
+	)
+	switch {
+	case rounds < 1 || rounds > 1000:
+		return usagef("rounds %d: want 1 to 1000", rounds)
+	case duration < shortest || duration > longest:
+		return usagef("duration %v: want %v to %v", duration, shortest, longest)
+	case warmup < 0 || warmup > longest:
+		return usagef("warm-up %v: want 0s to %v", warmup, longest)
+	case size < 0 || size > maxChunk:
+		return usagef("size %d: want 1 to %d bytes", size, maxChunk)
 	}
 	return nil
 }

@@ -39,6 +39,8 @@ func allColumns() []column {
 	return []column{
 		{"ratio_to_direct", "to direct", "×", plainQuantity, 0, true, func(r *Result) *Figure { return r.RatioToDirect }},
 		{"ratio_to_best_peer", "to best peer", "×", plainQuantity, 0, true, func(r *Result) *Figure { return r.RatioToBestPeer }},
+		{"ratio_to_normal", "to normal", "×", plainQuantity, 0, true, func(r *Result) *Figure { return r.RatioToNormal }},
+		{"ratio_to_read", "to read", "×", plainQuantity, 0, true, func(r *Result) *Figure { return r.RatioToRead }},
 
 		{"throughput_bytes_per_s", "throughput", "", rateQuantity, 1, true, func(r *Result) *Figure { return r.Throughput }},
 		{"latency_us.p50", "p50", "", microsQuantity, -1, true, latency(func(l *Latency) *Figure { return &l.P50 })},
@@ -59,6 +61,9 @@ func allColumns() []column {
 
 		{"proxy_cpu_s_per_gb", "proxy CPU", "s/GB", plainQuantity, -1, true, func(r *Result) *Figure { return r.ProxyCPU }},
 		{"machine_cpu_s_per_gb", "machine CPU", "s/GB", plainQuantity, -1, true, func(r *Result) *Figure { return r.MachineCPU }},
+		{"receiver_cpu_s_per_gb", "receiver CPU", "s/GB", plainQuantity, -1, true, func(r *Result) *Figure { return r.ReceiverCPU }},
+		{"queued_bytes", "queued", "", byteQuantity, -1, true, func(r *Result) *Figure { return r.Queued }},
+		{"queue_memory_bytes", "memory grown", "", byteQuantity, 0, true, func(r *Result) *Figure { return r.QueueMemory }},
 		{"softirq_cpu_s_per_gb", "of it softirq", "s/GB", plainQuantity, 0, false, func(r *Result) *Figure { return r.SoftirqCPU }},
 		{"proxy_cpu_us_per_op", "proxy CPU", "µs/op", plainQuantity, -1, true, func(r *Result) *Figure { return r.ProxyCPUPerOp }},
 		{"machine_cpu_us_per_op", "machine CPU", "µs/op", plainQuantity, -1, true, func(r *Result) *Figure { return r.MachineCPUPerOp }},

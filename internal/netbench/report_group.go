@@ -118,6 +118,10 @@ func (g *reportGroup) Title() string {
 		return "Idle pairs"
 	case WorkloadMixed:
 		return "Busy streams beside stalled readers"
+	case WorkloadSockmapRead:
+		return "From socket to socket, consumed by read"
+	case WorkloadSockmapSplice:
+		return "From socket to socket, consumed by splice"
 	default:
 		return printable(g.Workload)
 	}
@@ -137,7 +141,7 @@ func (g *reportGroup) Detail() string {
 
 func (g *reportGroup) sizeNoun() string {
 	switch g.Workload {
-	case WorkloadBulk, WorkloadBulkBoth, WorkloadMixed:
+	case WorkloadBulk, WorkloadBulkBoth, WorkloadMixed, WorkloadSockmapRead, WorkloadSockmapSplice:
 		return "writes"
 	default:
 		return "messages"

@@ -132,6 +132,9 @@ func (s *series) fill(r *Result) {
 		metricAlone:            &r.BusyAlone,
 		metricLoss:             &r.BusyLoss,
 		metricHeld:             &r.HeldPerStalled,
+		metricReceiverCPU:      &r.ReceiverCPU,
+		metricQueued:           &r.Queued,
+		metricQueueMemory:      &r.QueueMemory,
 	} {
 		*field = s.figure(m)
 	}

@@ -148,6 +148,10 @@ func (r *runner) prepare(ctx context.Context) error {
 // shortRound is less than what the clock of the machine's processor time allows.
 const shortRound = 300 * time.Millisecond
 
+func shortRoundNote(d time.Duration) string {
+	return fmt.Sprintf("rounds of %v are short: the machine's processor time is told to 10 ms", d)
+}
+
 // limitations says what this system or user can't measure.
 func (r *runner) limitations() (notes []string) {
 	if r.o.Topology == TopologyAuto && r.topology.name == TopologyLoopback {
@@ -157,7 +161,7 @@ func (r *runner) limitations() (notes []string) {
 		notes = append(notes, "processor time, memory and descriptors are measured on Linux only")
 	}
 	if canAccount && r.o.Duration < shortRound {
-		notes = append(notes, fmt.Sprintf("rounds of %v are short: the machine's processor time is told to 10 ms", r.o.Duration))
+		notes = append(notes, shortRoundNote(r.o.Duration))
 	}
 	if n := r.topology.maxPairs(); r.o.Pairs > n {
 		for _, workload := range r.o.Workloads {

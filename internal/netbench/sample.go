@@ -48,6 +48,9 @@ const (
 	metricSteal
 	metricSyscalls
 	metricSyscallsPerOp
+	metricReceiverCPU
+	metricQueued
+	metricQueueMemory
 )
 
 // percentiles are those of [Latency], by their JSON keys.

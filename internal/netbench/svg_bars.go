@@ -197,7 +197,7 @@ func (b *barChart) legend(v *svgBuilder) float64 {
 	for _, kind := range []string{roleDirect, roleOwn, rolePeer} {
 		for _, r := range b.rows {
 			if role(r.Path) == kind {
-				entry("bar "+kind, roleName(kind))
+				entry("bar "+kind, roleName(r.Path))
 				break
 			}
 		}
@@ -214,20 +214,25 @@ const (
 
 func role(path string) string {
 	switch {
-	case path == PathDirect:
+	case path == PathDirect, isNormalMode(path):
 		return roleDirect
-	case IsOwn(path):
+	case IsOwn(path), isMode(path):
 		return roleOwn
 	default:
 		return rolePeer
 	}
 }
 
-func roleName(role string) string {
-	switch role {
-	case roleDirect:
+// roleName says what the colour of a path means.
+func roleName(path string) string {
+	switch role := role(path); {
+	case isNormalMode(path):
+		return "no program"
+	case isMode(path):
+		return "BPF program"
+	case role == roleDirect:
 		return "no proxy"
-	case roleOwn:
+	case role == roleOwn:
 		return "spliced"
 	default:
 		return "other proxies"

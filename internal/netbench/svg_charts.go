@@ -35,6 +35,8 @@ func (g *reportGroup) charts() []*chart {
 		newBarChart("cpu-op", "CPU per "+g.operation(), "CPU time, less is better", g.Rows,
 			barSeries{"proxy", columnOf("proxy_cpu_us_per_op")},
 			barSeries{"whole machine", columnOf("machine_cpu_us_per_op")}),
+		newBarChart("queued", "Queued in front of the consumer", "Most that was sent and not yet consumed, less is better", g.Rows,
+			barSeries{"", columnOf("queued_bytes")}),
 		newCurveChart("Latency by percentile", g.latencySubtitle(), g.Rows))
 	return slices.DeleteFunc(charts, func(c *chart) bool { return c == nil })
 }

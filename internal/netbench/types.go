@@ -52,6 +52,11 @@ type Config struct {
 	Size      int      `json:"size,omitempty"` // 0: each workload's own default
 	Pairs     int      `json:"pairs"`          // of idle
 	RatePerS  float64  `json:"rate_per_s"`     // of rr-open, over all streams together
+
+	// Of bench sockmap.
+	ParseBytes     int     `json:"strp_bytes,omitempty"`       // a stream parser's messages
+	DelayS         float64 `json:"delay_consumer_s,omitempty"` // the consumer takes nothing for so long
+	MaxQueuedBytes int64   `json:"max_queued_bytes,omitempty"` // the sender may be so far ahead of the consumer
 }
 
 // Peer is one path as it was really run.
@@ -155,6 +160,10 @@ type Result struct {
 	BusyLoss         *Figure `json:"busy_loss,omitempty"`              // 1 − throughput beside stalled readers ÷ throughput alone
 	HeldPerStalled   *Figure `json:"held_bytes_per_stalled,omitempty"` // taken from the sender of a stalled reader: buffers at both ends and in the path
 
+	ReceiverCPU *Figure `json:"receiver_cpu_s_per_gb,omitempty"` // of bench sockmap: the consumer's thread
+	Queued      *Figure `json:"queued_bytes,omitempty"`          // of bench sockmap: most that was sent and not consumed
+	QueueMemory *Figure `json:"queue_memory_bytes,omitempty"`    // of bench sockmap: by how much the machine's available memory shrank at most
+
 	// RatioToDirect and RatioToBestPeer compare the workload's main figure
 	// (see [Result.Main]) so that more than 1 is better than direct, or than
 	// the best of the peers; nil without one to compare with. Each sample
@@ -162,6 +171,10 @@ type Result struct {
 	RatioToDirect   *Figure `json:"ratio_to_direct,omitempty"`
 	RatioToBestPeer *Figure `json:"ratio_to_best_peer,omitempty"`
 	BestPeer        string  `json:"best_peer,omitempty"`
+	// RatioToNormal and RatioToRead, of bench sockmap, compare with the mode
+	// without a program, and with the consumer that reads.
+	RatioToNormal *Figure `json:"ratio_to_normal,omitempty"`
+	RatioToRead   *Figure `json:"ratio_to_read,omitempty"`
 
 	Missing string   `json:"missing,omitempty"` // the peer is not installed
 	Error   string   `json:"error,omitempty"`   // rounds that failed and why; figures are of the others
