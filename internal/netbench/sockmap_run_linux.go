@@ -259,10 +259,10 @@ func (r *sockmapRunner) result(name, consumer string) Result {
 	s.fill(&result)
 	mode, _ := sockmapModeOf(name)
 	if other := r.series[r.key(mode.normal(), consumer)]; other != nil && name != mode.normal() {
-		result.RatioToNormal = s.ratio(metricThroughput, other, true)
+		result.RatioToNormal, _ = s.ratio(metricThroughput, other, true)
 	}
 	if other := r.series[r.key(name, "read")]; other != nil && consumer != "read" {
-		result.RatioToRead = s.ratio(metricThroughput, other, true)
+		result.RatioToRead, _ = s.ratio(metricThroughput, other, true)
 	}
 	return result
 }

@@ -52,9 +52,9 @@ func TestSockmapOptionsAreValidated(t *testing.T) {
 func sockmapFile(throughput float64, change func(*Config)) *File {
 	o := DefaultSockmapOptions()
 	f := &File{Schema: SchemaVersion, Tool: "test", Config: o.config()}
-	fig := NewFigure([]float64{throughput, throughput, throughput})
+	fig := NewFigure([]float64{throughput, throughput, throughput, throughput, throughput})
 	f.Results = []Result{
-		{Path: "rx-pass", Workload: WorkloadSockmapRead, Streams: 1, Size: o.Size, Rounds: 3, Throughput: fig, ReceiverCPU: fig, Queued: fig},
+		{Path: "rx-pass", Workload: WorkloadSockmapRead, Streams: 1, Size: o.Size, Rounds: 5, Throughput: fig, ReceiverCPU: fig, Queued: fig},
 		{Path: "rx-pass", Workload: WorkloadSockmapSplice, Streams: 1, Size: o.Size, Missing: "this kernel can't"},
 	}
 	if change != nil {
