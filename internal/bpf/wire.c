@@ -36,6 +36,7 @@
 
 #define FLOWS_MAX 262144 // default size; the loader may change it
 #define OPTIONS_MAX 40	 // bytes of TCP options
+#define FLAGS 12	 // offset of a TCP header's length and flags
 #define SHOW_MARK 0x5b11ced1 // a copy of a segment, of which the socket is shown the acknowledgement
 
 enum state {
@@ -48,6 +49,13 @@ enum verdict {
 	ENDED_FIN = 1, // both FINs were acknowledged
 	ENDED_RST = 2,
 	ENDED_HAND = 3, // by OP_END: nothing goes across any more
+};
+
+// What a new connection with a flow's addresses means for it. Unlike the verdict it is
+// said of both directions.
+enum over {
+	OVER = 1, // a SYN is that of a new connection
+	REPLACED, // there was one: all packets are the stack's
 };
 
 // A tuple as the packet carries it, in network byte order. IPv4 addresses are
@@ -104,6 +112,7 @@ struct flow {
 	__u32 from;	  // acked at the switch
 	__u8 barred;	  // bar is valid
 	__u8 bar_met;	  // something was dropped for it
+	__u8 over;	  // enum over
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 
 	// Since the switch.
@@ -439,11 +448,15 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		peer->peer_finned = 1;
 	}
 	// A RST from before what its receiver has acknowledged is not believed.
-	if (s->rst && !f->verdict && !before(s->seq + r->seq_add, peer->acked)) {
+	if (f->over) {
+		// what comes now is late
+	} else if (s->rst && !before(s->seq + r->seq_add, peer->acked)) {
 		f->verdict = ENDED_RST;
+		f->over = peer->over = OVER;
 		news = 1;
-	} else if (f->fin_acked && peer->fin_acked && !f->verdict && !peer->verdict) {
+	} else if (f->fin_acked && peer->fin_acked) {
 		f->verdict = ENDED_FIN;
+		f->over = peer->over = OVER;
 	}
 	if (news)
 		report(&s->key);
@@ -618,13 +631,29 @@ static __always_inline int show(struct __sk_buff *skb, const struct flow *f, con
 }
 
 // lower passes up a segment with data. The socket would not take it if it
-// acknowledged what the socket never sent.
+// acknowledged what the socket never sent. A FIN behind data that was sent again in
+// one segment with it goes across, when its sender repeats it.
 static __always_inline int lower(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
 {
 	__u32 cut_ack = *(volatile __u32 *)&f->cut_ack;
 	__be32 was = bpf_htonl(s->ack), is = bpf_htonl(cut_ack);
+	__u8 flags[2];
+	__be16 from, to;
 
-	if (!s->acks || s->rst || !before(cut_ack, s->ack))
+	if (s->rst)
+		return TCX_NEXT;
+	if (s->fin) {
+		if (bpf_skb_load_bytes(skb, s->l4 + FLAGS, flags, 2))
+			return TCX_DROP;
+		__builtin_memcpy(&from, flags, 2);
+		flags[1] &= ~1;
+		__builtin_memcpy(&to, flags, 2);
+		if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), from, to, 2))
+			return TCX_DROP;
+		if (bpf_skb_store_bytes(skb, s->l4 + FLAGS, flags, 2, 0))
+			return TCX_DROP;
+	}
+	if (!s->acks || !before(cut_ack, s->ack))
 		return TCX_NEXT;
 	if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), was, is, 4))
 		return TCX_DROP;
@@ -801,9 +830,10 @@ int wire_ingress(struct __sk_buff *skb)
 		if (state == PASS)
 			return TCX_NEXT;
 	}
-	// A new connection with the addresses of one that is over. After OP_END
-	// the stack answers, which knows no such connection: with a RST.
-	if (f->verdict && (s.syn || f->verdict == ENDED_HAND))
+	// After OP_END all packets are the stack's too, which answers with a RST.
+	if (s.syn && f->over)
+		f->over = REPLACED;
+	if (f->over == REPLACED || f->verdict == ENDED_HAND)
 		return copied ? TCX_DROP : TCX_NEXT;
 	if (copied) {
 		skb->mark = 0;
@@ -889,20 +919,37 @@ static __always_inline int inspect(struct flow *f, const struct side *s, __u32 *
 }
 
 // begin switches an entry. Until cut_ack is known, which takes the cut of the
-// other one, no acknowledgement can be of anything that went across.
-static __always_inline void begin(struct flow *f, const struct side *s, const struct side *other, __u64 now)
+// other one, no acknowledgement can be of anything that went across. A FIN can
+// have come since inspect: it has gone to the socket, which must send it on.
+static __always_inline int begin(struct flow *f, const struct side *s, const struct side *other, __u64 now)
+{
+	int err = 0;
+
+	bpf_spin_lock(&f->lock);
+	if (f->fin) {
+		err = NOTCONN;
+	} else {
+		f->cut = before(f->passed, s->received) ? s->received : f->passed;
+		f->end = f->cut;
+		f->from = f->shown = f->acked;
+		f->cut_ack = f->acked + (1U << 30);
+		f->owned = other->received;
+		f->promised = other->promised;
+		// Not memcpy: the verifier allows no call in here.
+		f->rewrite = s->rewrite;
+		f->last_seen = now;
+		f->state = DRAINING;
+	}
+	bpf_spin_unlock(&f->lock);
+	return err;
+}
+
+// resume undoes begin, a moment later. What has gone across meanwhile the socket
+// lacks: its sender, whom nobody has answered, sends it again.
+static __always_inline void resume(struct flow *f)
 {
 	bpf_spin_lock(&f->lock);
-	f->cut = before(f->passed, s->received) ? s->received : f->passed;
-	f->end = f->cut;
-	f->from = f->shown = f->acked;
-	f->cut_ack = f->acked + (1U << 30);
-	f->owned = other->received;
-	f->promised = other->promised;
-	// Not memcpy: the verifier allows no call in here.
-	f->rewrite = s->rewrite;
-	f->last_seen = now;
-	f->state = DRAINING;
+	f->state = PASS;
 	bpf_spin_unlock(&f->lock);
 }
 
@@ -924,8 +971,14 @@ static __always_inline int switch_over(struct flow *a, struct flow *b, const str
 	    (before(room_b, c->side[0].edge + c->side[0].rewrite.seq_add) ||
 	     before(room_a, c->side[1].edge + c->side[1].rewrite.seq_add)))
 		return OVERFLOW;
-	begin(b, &c->side[1], &c->side[0], now);
-	begin(a, &c->side[0], &c->side[1], now);
+	err = begin(b, &c->side[1], &c->side[0], now);
+	if (err)
+		return err;
+	err = begin(a, &c->side[0], &c->side[1], now);
+	if (err) {
+		resume(b);
+		return err;
+	}
 	know(a, b);
 	know(b, a);
 	return 0;
@@ -957,7 +1010,7 @@ static __always_inline int end_by_hand(struct flow *f)
 	bpf_spin_lock(&f->lock);
 	if (f->state != SPLICED)
 		err = AGAIN;
-	else if (f->verdict)
+	else if (f->over || f->verdict)
 		err = ALREADY;
 	else
 		f->verdict = ENDED_HAND;

@@ -57,7 +57,8 @@ type WireFlow struct {
 	From        uint32
 	Barred      uint8
 	BarMet      uint8
-	_           [2]byte
+	Over        uint8
+	_           [1]byte
 	Bar         uint32
 	_           [4]byte
 	Packets     uint64

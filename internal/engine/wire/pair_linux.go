@@ -83,6 +83,8 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 
 func (pair *Pair) insert() (Refusal, error) {
 	p := pair.plane
+	p.mu.Lock() // an entry and its owner change together
+	defer p.mu.Unlock()
 	for i := range pair.keys {
 		l := &pair.legs[i]
 		f := bpf.WireFlow{Passed: l.received}
@@ -104,8 +106,6 @@ func (pair *Pair) insert() (Refusal, error) {
 		}
 		return Broken, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.own(pair)
 	return 0, nil
 }
@@ -113,7 +113,7 @@ func (pair *Pair) insert() (Refusal, error) {
 // stale takes an entry out whose connection is over.
 func (p *Plane) stale(k *bpf.WireKey) bool {
 	f, err := p.objects.Flow(k)
-	if err != nil || f.Verdict == 0 {
+	if err != nil || f.Over == 0 {
 		return false
 	}
 	p.objects.Delete(k)
@@ -238,13 +238,20 @@ func (pair *Pair) remove() {
 	pair.plane.forget(pair) // last: it has kept the plane
 }
 
+// takeOut deletes the entries that are still the pair's: a new connection of the same
+// addresses may have got them, while this one lingered.
 func (pair *Pair) takeOut() {
 	p := pair.plane
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for i := range pair.keys {
+		if p.pairs[pair.keys[i]] != pair {
+			continue
+		}
 		p.objects.Delete(&pair.keys[i])
-	}
-	if p.meta != nil {
-		_ = p.meta.Delete(&pair.keys[0]) // ENOENT: it was not spliced
+		if i == 0 && p.meta != nil {
+			_ = p.meta.Delete(&pair.keys[0]) // ENOENT: it was not spliced
+		}
 	}
 }
 

@@ -233,26 +233,22 @@ func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
 	}
 	stale = stale[:0]
 	var f bpf.WireFlow
-	p.mu.Lock()
-	mine := make(map[bpf.WireKey]bool, len(p.pairs))
-	for k := range p.pairs {
-		mine[k] = true
-	}
-	p.mu.Unlock()
 	flows := p.objects.Flows.Iterate()
 	for flows.Next(&key, &f) {
-		if !known[key] && !mine[key] {
+		if !known[key] {
 			stale = append(stale, key)
 		}
 	}
 	if err := flows.Err(); err != nil {
 		return nil, fmt.Errorf("read the flows left: %w", err)
 	}
-	for i := range stale {
-		p.objects.Delete(&stale[i])
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for i := range stale {
+		if p.pairs[stale[i]] == nil { // else this process has begun it meanwhile
+			p.objects.Delete(&stale[i])
+		}
+	}
 	for _, a := range all {
 		a.news = news(a.Pair)
 		p.users++
