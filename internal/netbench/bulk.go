@@ -17,20 +17,22 @@ func (s *Source) bulk(ctx context.Context, load Load, both bool) (*Outcome, erro
 	h := header{
 		kind: kindBulk, both: both, size: load.Size,
 		load: rand.Uint64(), window: windowTimes{load.Warmup, load.Duration},
+		streams: load.Streams, settle: s.settle(),
 	}
 	streams, err := s.dialAll(ctx, load, load.Streams, h)
 	if err != nil {
 		return nil, err
 	}
 	// A relay that is stuck is found out soon after the end.
-	p := s.pump(ctx, load, streams, load.Warmup+load.Duration+s.patience)
-	if wait(ctx, load.Warmup, p.broken) {
+	p := s.pump(ctx, load, streams, s.patience+s.settle()+load.Warmup+load.Duration+s.patience)
+	// The sink's window began before this one, with what it has said so by. So
+	// it is over before this one is.
+	started := p.start.await(ctx, p.broken, s.patience)
+	late := p.start.late()
+	if started && wait(ctx, load.Warmup, p.broken) {
 		s.OnPhase(PhaseMeasure)
 		wait(ctx, load.Duration, p.broken)
 		s.OnPhase(PhaseStop)
-		// The sink's window began with the first byte, a little later than this.
-		const margin = 20 * time.Millisecond
-		wait(ctx, margin, p.broken)
 	}
 	out, err := p.end(ctx)
 	if err != nil {
@@ -39,6 +41,7 @@ func (s *Source) bulk(ctx context.Context, load Load, both bool) (*Outcome, erro
 	if out.BytesPerS == 0 {
 		return nil, errors.New("nothing arrived within the measured time: too short, or stuck")
 	}
+	out.noteLate(late, load.Streams)
 	return out, nil
 }
 
@@ -54,6 +57,7 @@ type flow struct {
 // pumping is a load that is under way.
 type pumping struct {
 	times   windowTimes
+	start   *start
 	streams []*stream
 	flows   []flow
 	stop    atomic.Bool
@@ -66,7 +70,7 @@ type pumping struct {
 // the caller ends it before.
 func (s *Source) pump(ctx context.Context, load Load, streams []*stream, limit time.Duration) *pumping {
 	p := &pumping{
-		times:   windowTimes{load.Warmup, load.Duration},
+		times: windowTimes{load.Warmup, load.Duration}, start: newStart(len(streams), s.settle()),
 		streams: streams, flows: make([]flow, len(streams)), broken: make(chan struct{}, len(streams)),
 	}
 	deadline := time.Now().Add(limit)
@@ -75,7 +79,7 @@ func (s *Source) pump(ctx context.Context, load Load, streams []*stream, limit t
 			_ = st.SetDeadline(time.Unix(1, 0))
 		}
 	})
-	w := newWindow(p.times)
+	w := newWindow(p.times, p.start)
 	for i, st := range streams {
 		p.wg.Go(func() {
 			defer st.Close()
@@ -151,10 +155,15 @@ func (s *Source) drive(st *stream, load Load, w *window, stop *atomic.Bool, f *f
 	}
 }
 
-// drain reads and verifies until the end of the stream.
+// drain reads and verifies until the end of the stream. The first byte says
+// that the sink has got some.
 func (s *Source) drain(st *stream, tail *tail, w *window, inWindow *int64) error {
-	for {
+	for begun := false; ; {
 		n, err := tail.readFrom(st)
+		if !begun && (n > 0 || tail.held > 0) {
+			begun = true
+			w.begin()
+		}
 		if n > 0 {
 			if w.open() {
 				*inWindow += int64(n)

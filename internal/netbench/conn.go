@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // conn connects, exchanges one message, and closes each direction, again and
@@ -20,13 +18,14 @@ import (
 func (s *Source) conn(ctx context.Context, load Load) (*Outcome, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var c clock
+	c := clock{base: time.Now()}
 	var begun atomic.Int64 // connections, warm-up included
-	histograms := make([]*hdrhistogram.Histogram, load.Streams)
+	results := make([]exchange, load.Streams)
 	broken := make(chan struct{}, load.Streams)
 	var wg sync.WaitGroup
-	for i := range histograms {
-		histograms[i] = newHistogram()
+	for i := range results {
+		x := &results[i]
+		x.latency = newHistogram()
 		wg.Go(func() {
 			for !c.stop.Load() {
 				n := begun.Add(1)
@@ -34,28 +33,25 @@ func (s *Source) conn(ctx context.Context, load Load) (*Outcome, error) {
 					broken <- struct{}{}
 					return
 				}
-				measured := c.measure.Load()
+				start := time.Now()
 				took, err := s.once(ctx, load, int(n))
 				if err != nil {
 					cancel(fmt.Errorf("connection %d: %w", n, err))
 					broken <- struct{}{}
 					return
 				}
-				if measured {
-					record(histograms[i], took)
-				}
+				x.count(&c, start, time.Now(), took)
 				s.Moved.Add(1)
 			}
 		})
 	}
-	var began, ended time.Time
+	var took time.Duration
 	if wait(ctx, load.Warmup, broken) {
 		s.OnPhase(PhaseMeasure)
-		began = time.Now()
-		c.measure.Store(true)
+		began := time.Now()
+		c.begin(load.Duration)
 		wait(ctx, load.Duration, broken)
-		c.measure.Store(false)
-		ended = time.Now()
+		took = time.Since(began)
 		s.OnPhase(PhaseStop)
 	}
 	c.stop.Store(true)
@@ -64,16 +60,18 @@ func (s *Source) conn(ctx context.Context, load Load) (*Outcome, error) {
 		return nil, err
 	}
 	latency := newHistogram()
-	for _, h := range histograms {
-		latency.Merge(h)
+	out := &Outcome{}
+	for i := range results {
+		x := &results[i]
+		latency.Merge(x.latency)
+		out.OpsPerS += x.rate()
 	}
 	if latency.TotalCount() == 0 {
 		return nil, errors.New("no connection was completed within the measured time")
 	}
-	out := &Outcome{OpsPerS: float64(latency.TotalCount()) / ended.Sub(began).Seconds()}
 	if load.MaxConns > 0 && begun.Load() > int64(load.MaxConns) {
 		out.Notes = append(out.Notes, fmt.Sprintf(
-			"stopped after %d connections, %.2f s: more would measure exhausted ports", load.MaxConns, ended.Sub(began).Seconds()))
+			"stopped after %d connections, %.2f s: more would measure exhausted ports", load.MaxConns, took.Seconds()))
 	}
 	var err error
 	out.Latency, err = encode(latency)

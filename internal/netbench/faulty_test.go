@@ -336,6 +336,86 @@ func TestStreamsThatTakeTurns(t *testing.T) {
 	if counted := outcome.BytesPerS * load.Duration.Seconds(); counted > float64(outcome.Received) {
 		t.Errorf("%.0f bytes within the window, of %d received in all", counted, outcome.Received)
 	}
+	if want := "2 of 3 streams had moved nothing yet when the load's time began"; len(outcome.Notes) != 1 || outcome.Notes[0] != want {
+		t.Errorf("notes %q, want %q", outcome.Notes, want)
+	}
+}
+
+// TestSlowConnect has a relay take its time before the first byte: the load
+// goes on for all of its time after that.
+func TestSlowConnect(t *testing.T) {
+	const slow = 400 * time.Millisecond
+	for _, workload := range []string{netbench.WorkloadBulk, netbench.WorkloadBulkBoth, netbench.WorkloadMixed} {
+		t.Run(workload, func(t *testing.T) {
+			testnet.Leaks(t)
+			load := testLoad(workload, "")
+			var flowed atomic.Int64
+			dither := func(dst, src *net.TCPConn) {
+				time.Sleep(slow) // far more than the load's own time
+				began := time.Now()
+				faithful(dst, src)
+				flowed.Store(max(flowed.Load(), int64(time.Since(began))))
+			}
+			load.Target = startRelay(t, startSink(t), dither, faithful)
+			load.Streams = 1
+			if workload == netbench.WorkloadMixed {
+				load.Duration *= 2 // each half
+			}
+			outcome, err := runLoad(t, load, 10*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			least := load.Warmup + load.Duration
+			if workload == netbench.WorkloadMixed {
+				least = load.Warmup + load.Duration/2
+			}
+			if got := time.Duration(flowed.Load()); got < least {
+				t.Errorf("bytes flowed for %v, want %v or more: %+v", got, least, outcome)
+			}
+		})
+	}
+}
+
+// TestExchangeUnderWayCounts has a relay hold back what is under way when the
+// measured time begins: everybody waits for it, so it must not be left out.
+func TestExchangeUnderWayCounts(t *testing.T) {
+	const held = 60 * time.Millisecond
+	for _, workload := range []string{netbench.WorkloadRR, netbench.WorkloadConn} {
+		t.Run(workload, func(t *testing.T) {
+			testnet.Leaks(t)
+			const first = 64 + 64 // the header and one message
+			var passed atomic.Int64
+			open := make(chan struct{})
+			hold := changed(func(_ int64, block []byte) ([]byte, bool) {
+				if len(block) > 0 && passed.Add(int64(len(block))) > first {
+					select {
+					case <-open:
+					case <-t.Context().Done():
+					}
+				}
+				return block, true
+			})
+			load := testLoad(workload, startRelay(t, startSink(t), hold, faithful))
+			load.Streams = 1
+			source := netbench.NewSource(func(p netbench.Phase) {
+				if p == netbench.PhaseMeasure {
+					time.AfterFunc(held, func() { close(open) })
+				}
+			})
+			outcome, err := source.Run(t.Context(), load)
+			if err != nil {
+				t.Fatal(err)
+			}
+			latency, err := hdrhistogram.Decode([]byte(outcome.Latency))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The histogram rounds to three digits.
+			if slowest := time.Duration(latency.Max()); slowest < held*99/100 {
+				t.Errorf("the slowest exchange took %v, and none was answered for %v", slowest, held)
+			}
+		})
+	}
 }
 
 // TestLateResponsesCount has a relay answer only when the measured time is
@@ -346,9 +426,16 @@ func TestLateResponsesCount(t *testing.T) {
 	load := testLoad(netbench.WorkloadRROpen, "")
 	stopped := make(chan time.Time, 1)
 	answer := func(dst, src *net.TCPConn) {
-		end := <-stopped
-		stopped <- end
-		time.Sleep(time.Until(end.Add(late)))
+		if _, err := io.CopyN(dst, src, int64(load.Size)); err != nil { // the first is not measured
+			dst.Close()
+			return
+		}
+		select {
+		case end := <-stopped:
+			stopped <- end
+			time.Sleep(time.Until(end.Add(late)))
+		case <-t.Context().Done():
+		}
 		faithful(dst, src)
 	}
 	load.Target = startRelay(t, startSink(t), faithful, answer)
@@ -383,7 +470,15 @@ func TestOpenLoopKeepsToItsPlan(t *testing.T) {
 	load.Size, load.Rate, load.Streams = 1<<20, 200, 1 // more than buffers take
 	stopped := make(chan struct{})
 	take := func(dst, src *net.TCPConn) {
-		<-stopped
+		const header = 64
+		if _, err := io.CopyN(dst, src, header+int64(load.Size)); err != nil { // the first is not measured
+			dst.Close()
+			return
+		}
+		select {
+		case <-stopped:
+		case <-t.Context().Done():
+		}
 		faithful(dst, src)
 	}
 	load.Target = startRelay(t, startSink(t), take, faithful)

@@ -29,7 +29,7 @@ func (s *Source) idle(ctx context.Context, load Load) (*Outcome, error) {
 			return err
 		}
 		s.Moved.Add(1)
-		return s.exchangeOnce(streams[i], load.Size)
+		return s.join(streams[i], load.Size)
 	})
 	if err != nil {
 		return nil, err
@@ -50,22 +50,31 @@ func (s *Source) idle(ctx context.Context, load Load) (*Outcome, error) {
 	return &Outcome{}, nil
 }
 
-func (s *Source) exchangeOnce(st *stream, size int) error {
+func (s *Source) join(st *stream, size int) error {
 	if err := st.SetDeadline(time.Now().Add(s.patience)); err != nil {
 		return err
 	}
-	if _, err := st.Write(s.pattern.at(st.header.stream, st.sent, size)); err != nil {
+	if err := s.exchange(st, st, size); err != nil {
+		return err
+	}
+	return st.SetDeadline(time.Time{})
+}
+
+// exchange sends one message through rw, which is the stream or a view of it,
+// and wants the answer.
+func (s *Source) exchange(st *stream, rw io.ReadWriter, size int) error {
+	if _, err := rw.Write(s.pattern.at(st.header.stream, st.sent, size)); err != nil {
 		return err
 	}
 	buf := make([]byte, size)
-	if _, err := io.ReadFull(st, buf); err != nil {
+	if _, err := io.ReadFull(rw, buf); err != nil {
 		return cut(err)
 	}
-	if err := s.checkResponse(st, st, st.sent, buf); err != nil {
+	if err := s.checkResponse(rw, st, st.sent, buf); err != nil {
 		return err
 	}
 	st.sent += int64(size)
-	return st.SetDeadline(time.Time{})
+	return nil
 }
 
 // inParallel calls f for 0 to n-1, joiners at a time, until one fails.

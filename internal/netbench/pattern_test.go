@@ -52,6 +52,7 @@ func TestHeaderThereAndBack(t *testing.T) {
 	want := header{
 		kind: kindStall, both: true, word: true, size: 4096, stream: 1<<63 - 1, load: 1<<64 - 1,
 		window: windowTimes{250 * time.Millisecond, time.Hour}, stall: time.Minute,
+		streams: 1<<16 - 1, settle: 1234 * time.Millisecond,
 	}
 	got, err := readHeader(bytes.NewReader(want.marshal()))
 	if err != nil || got != want {

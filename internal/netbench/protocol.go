@@ -13,7 +13,9 @@ import (
 // A connection from the source begins with a header that tells the sink what
 // to do. Then the two exchange pattern bytes. At the source's FIN the sink
 // answers with its verdict and a FIN of its own: so every connection also
-// proves that the path keeps the two directions apart. Only kindOnce has no
+// proves that the path keeps the two directions apart. Where the source only
+// sends, the sink says with one byte of its own stream that the first have come:
+// from then on the load's time runs at both ends. Only kindOnce has no
 // verdict, which would weigh more than what is measured: its end is a FIN each
 // way, and a last word of one byte where the header asks for it.
 
@@ -31,12 +33,12 @@ const (
 
 const (
 	headerSize  = 64
-	headerMagic = "splbnch2"
+	headerMagic = "splbnch3"
 	flagBoth    = 1 // the sink sends too
 	flagWord    = 2 // the sink of a kindOnce has a last word
 
 	verdictSize  = 1024
-	verdictMagic = "splvrdt2"
+	verdictMagic = "splvrdt3"
 	verdictHead  = 16
 )
 
@@ -54,8 +56,12 @@ type header struct {
 	size   int    // of a message, or of the sink's writes
 	stream uint64 // below responseBit
 	load   uint64 // the streams of one load share it, and so a window
-	window windowTimes
-	stall  time.Duration // the longest that a kindStall waits for its release
+	// streams is how many those are, and settle how long the window waits for
+	// the last of them after the first.
+	streams int
+	settle  time.Duration
+	window  windowTimes
+	stall   time.Duration // the longest that a kindStall waits for its release
 }
 
 var errNoHeader = errors.New("the connection does not begin with a valid header")
@@ -70,12 +76,14 @@ func (h header) marshal() []byte {
 	if h.word {
 		b[9] |= flagWord
 	}
+	binary.BigEndian.PutUint16(b[10:], uint16(h.streams))
 	binary.BigEndian.PutUint32(b[12:], uint32(h.size))
 	binary.BigEndian.PutUint64(b[16:], h.stream)
 	binary.BigEndian.PutUint64(b[24:], uint64(h.window.warmup))
 	binary.BigEndian.PutUint64(b[32:], uint64(h.window.duration))
 	binary.BigEndian.PutUint64(b[40:], uint64(h.stall))
 	binary.BigEndian.PutUint64(b[48:], h.load)
+	binary.BigEndian.PutUint32(b[56:], uint32(h.settle.Milliseconds()))
 	binary.BigEndian.PutUint32(b[headerSize-4:], crc32.ChecksumIEEE(b[:headerSize-4]))
 	return b
 }
@@ -100,12 +108,15 @@ func readHeader(r io.Reader) (header, error) {
 		},
 		stall: time.Duration(binary.BigEndian.Uint64(b[40:])),
 		load:  binary.BigEndian.Uint64(b[48:]),
+
+		streams: int(binary.BigEndian.Uint16(b[10:])),
+		settle:  time.Duration(binary.BigEndian.Uint32(b[56:])) * time.Millisecond,
 	}
 	if h.kind < kindBulk || h.kind > kindRelease || h.size < 1 || h.size > maxChunk {
 		return header{}, errNoHeader
 	}
 	const longest = 4 * time.Hour // three of them are an hour at most, see [Options.Validate]
-	for _, d := range []time.Duration{h.window.warmup, h.window.duration, h.stall} {
+	for _, d := range []time.Duration{h.window.warmup, h.window.duration, h.stall, h.settle} {
 		if d < 0 || d > longest {
 			return header{}, errNoHeader
 		}

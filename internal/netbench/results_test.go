@@ -228,11 +228,17 @@ func TestErrorsAreSaidOnce(t *testing.T) {
 	}
 }
 
+func begunWindow(times windowTimes) *window {
+	w := newWindow(times, newStart(1, 0))
+	w.begin()
+	return w
+}
+
 func TestWindowIsShared(t *testing.T) {
-	if w := newWindow(windowTimes{warmup: 0, duration: time.Hour}); !w.open() {
+	if w := begunWindow(windowTimes{warmup: 0, duration: time.Hour}); !w.open() {
 		t.Error("without a warm-up the window is not open")
 	}
-	w := newWindow(windowTimes{warmup: time.Hour, duration: time.Hour})
+	w := begunWindow(windowTimes{warmup: time.Hour, duration: time.Hour})
 	if w.open() {
 		t.Error("within the warm-up the window is open")
 	}

@@ -16,12 +16,12 @@ import (
 
 // clock is shared by the streams of one load.
 type clock struct {
-	measure atomic.Bool // the warm-up is over
-	stop    atomic.Bool
-	abort   atomic.Bool // also what is planned is off
+	stop  atomic.Bool
+	abort atomic.Bool // also what is planned is off
 
-	// An open loop measures what is planned for a time between these two, in
-	// ns after base; both are 0 until that is known.
+	// The measured time is between these two, in ns after base; both are 0
+	// until that is known. An open loop measures what is planned for it, a
+	// closed one each exchange that has a part in it.
 	base     time.Time
 	from, to atomic.Int64
 }
@@ -33,13 +33,20 @@ func (c *clock) begin(d time.Duration) {
 	from := time.Since(c.base) + moment
 	c.to.Store(int64(from + d))
 	c.from.Store(int64(from))
-	c.measure.Store(true)
 }
 
 // planned tells whether what is due then is measured.
 func (c *clock) planned(due time.Time) bool {
 	at, from := int64(due.Sub(c.base)), c.from.Load()
 	return from != 0 && at >= from && at < c.to.Load()
+}
+
+// touches tells whether an exchange had a part in the measured time. One that
+// was under way when it began counts too: it may be the one that everybody
+// waited for.
+func (c *clock) touches(start, end time.Time) bool {
+	from := c.from.Load()
+	return from != 0 && int64(end.Sub(c.base)) >= from && int64(start.Sub(c.base)) < c.to.Load()
 }
 
 // over is when the last planned time that is measured is over; false while
@@ -59,7 +66,31 @@ type exchange struct {
 	verdict  verdict
 	tcp      transport
 	measured int64
-	last     time.Time // when the last measured response of an open loop came
+	first    time.Time // when the first measured request of a closed loop was sent
+	last     time.Time // when the last measured response came
+}
+
+// count records one exchange of a closed loop if it had a part in the measured
+// time.
+func (x *exchange) count(c *clock, start, end time.Time, latency time.Duration) {
+	if !c.touches(start, end) {
+		return
+	}
+	record(x.latency, latency)
+	if x.measured == 0 {
+		x.first = start
+	}
+	x.measured++
+	x.last = end
+}
+
+// rate is per second of the time that the exchanges of a closed loop took,
+// which begins a little before the measured time and ends a little after it.
+func (x *exchange) rate() float64 {
+	if x.measured == 0 {
+		return 0
+	}
+	return float64(x.measured) / x.last.Sub(x.first).Seconds()
 }
 
 // rr sends a request, waits for the response, and sends the next.
@@ -72,6 +103,8 @@ func (s *Source) rrOpen(ctx context.Context, load Load) (*Outcome, error) {
 	return s.exchanges(ctx, load, s.openLoop)
 }
 
+// loop exchanges messages until the clock says stop. The stream's first
+// exchange is behind it.
 type loop func(st *stream, b *blocking, load Load, c *clock, x *exchange) error
 
 func (s *Source) exchanges(ctx context.Context, load Load, run loop) (*Outcome, error) {
@@ -91,22 +124,21 @@ func (s *Source) exchanges(ctx context.Context, load Load, run loop) (*Outcome, 
 	c := clock{base: time.Now()}
 	var wg sync.WaitGroup
 	broken := make(chan struct{}, len(streams))
+	started := newStart(len(streams), s.settle())
 	for i, st := range streams {
 		wg.Go(func() {
-			results[i].err = s.converse(st, load, &c, &results[i], run)
+			results[i].err = s.converse(st, load, &c, &results[i], run, started)
 			if results[i].err != nil {
 				broken <- struct{}{}
 			}
 		})
 	}
-	var began, ended time.Time
-	if wait(ctx, load.Warmup, broken) {
+	awaited := started.await(ctx, broken, s.patience)
+	late := started.late()
+	if awaited && wait(ctx, load.Warmup, broken) {
 		s.OnPhase(PhaseMeasure)
-		began = time.Now()
 		c.begin(load.Duration)
 		c.abort.Store(!wait(ctx, load.Duration, broken))
-		c.measure.Store(false)
-		ended = time.Now()
 		s.OnPhase(PhaseStop)
 	} else {
 		c.abort.Store(true)
@@ -116,13 +148,11 @@ func (s *Source) exchanges(ctx context.Context, load Load, run loop) (*Outcome, 
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	for i := range results {
-		// A late response belongs to the time that it took.
-		if results[i].last.After(ended) {
-			ended = results[i].last
-		}
+	out, err := sumExchanges(streams, results, &c)
+	if err == nil {
+		out.noteLate(late, len(streams))
 	}
-	return sumExchanges(streams, results, ended.Sub(began))
+	return out, err
 }
 
 // hangUp has a blocked read or write of the stream return.
@@ -132,7 +162,7 @@ func hangUp(st *stream) {
 	_ = st.CloseWrite()
 }
 
-func (s *Source) converse(st *stream, load Load, c *clock, x *exchange, run loop) error {
+func (s *Source) converse(st *stream, load Load, c *clock, x *exchange, run loop, started *start) error {
 	b, err := newBlocking(st.TCPConn)
 	if err != nil {
 		return err
@@ -142,7 +172,12 @@ func (s *Source) converse(st *stream, load Load, c *clock, x *exchange, run loop
 		return err
 	}
 	x.latency = newHistogram()
-	if err := run(st, b, load, c, x); err != nil {
+	err = s.exchange(st, b, load.Size)
+	if err == nil {
+		started.begin()
+		err = run(st, b, load, c, x)
+	}
+	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("no response for %v", s.patience)
 		}
@@ -156,7 +191,6 @@ func (s *Source) converse(st *stream, load Load, c *clock, x *exchange, run loop
 func (s *Source) closedLoop(st *stream, b *blocking, load Load, c *clock, x *exchange) error {
 	buf := make([]byte, load.Size)
 	for !c.stop.Load() {
-		measured := c.measure.Load()
 		start := time.Now()
 		if _, err := b.Write(s.pattern.at(st.header.stream, st.sent, load.Size)); err != nil {
 			return err
@@ -164,10 +198,8 @@ func (s *Source) closedLoop(st *stream, b *blocking, load Load, c *clock, x *exc
 		if _, err := io.ReadFull(b, buf); err != nil {
 			return cut(err)
 		}
-		if measured {
-			record(x.latency, time.Since(start))
-			x.measured++
-		}
+		end := time.Now()
+		x.count(c, start, end, end.Sub(start))
 		if err := s.checkResponse(b, st, st.sent, buf); err != nil {
 			return err
 		}
@@ -206,7 +238,7 @@ func (s *Source) openLoop(st *stream, b *blocking, load Load, c *clock, x *excha
 		hangUp(st)
 	}
 	sendErr := <-sender
-	st.sent = p.total.Load() * int64(load.Size)
+	st.sent += p.total.Load() * int64(load.Size)
 	if readErr != nil {
 		return readErr // the sender's failed for the same reason, or because of this one
 	}
@@ -237,7 +269,7 @@ func (s *Source) requests(st *stream, b *blocking, load Load, c *clock, lag *hdr
 		if over, known := c.over(); known && !due.Before(over) || c.abort.Load() {
 			p.total.Store(n + 1)
 		}
-		if _, err := b.Write(s.pattern.at(st.header.stream, n*int64(load.Size), load.Size)); err != nil {
+		if _, err := b.Write(s.pattern.at(st.header.stream, st.sent+n*int64(load.Size), load.Size)); err != nil {
 			return err
 		}
 	}
@@ -260,7 +292,7 @@ func (s *Source) responses(st *stream, b *blocking, load Load, c *clock, x *exch
 			x.measured++
 			x.last = now
 		}
-		if err := s.checkResponse(b, st, n*int64(load.Size), buf); err != nil {
+		if err := s.checkResponse(b, st, st.sent+n*int64(load.Size), buf); err != nil {
 			return err
 		}
 		s.Moved.Add(1)
@@ -282,30 +314,39 @@ func cut(err error) error {
 	return err
 }
 
-func sumExchanges(streams []*stream, results []exchange, took time.Duration) (*Outcome, error) {
+func sumExchanges(streams []*stream, results []exchange, c *clock) (*Outcome, error) {
 	latency, lag := newHistogram(), newHistogram()
 	var out Outcome
-	var measured int64
+	var planned int64 // of open loops
+	ended, _ := c.over()
 	for i := range results {
 		x := &results[i]
 		if x.err != nil {
 			return nil, fmt.Errorf("stream %d of %d: %w", i+1, len(results), x.err)
 		}
 		latency.Merge(x.latency)
-		if x.lag != nil {
+		switch {
+		case x.lag != nil:
 			lag.Merge(x.lag)
+			planned += x.measured
+			if x.last.After(ended) {
+				ended = x.last // a late response belongs to the time that it took
+			}
+		default:
+			out.OpsPerS += x.rate()
 		}
-		measured += x.measured
 		out.Sent += streams[i].sent
 		out.Received += x.verdict.Received
 		out.TCP.Retransmits += x.tcp.Retransmits + x.verdict.TCP.Retransmits
 		out.TCP.RTTUs += x.tcp.RTTUs / float64(len(results))
 		out.TCP.Cwnd += x.tcp.Cwnd
 	}
-	if measured == 0 {
+	if planned > 0 {
+		out.OpsPerS = float64(planned) / ended.Sub(c.base.Add(time.Duration(c.from.Load()))).Seconds()
+	}
+	if latency.TotalCount() == 0 {
 		return nil, errors.New("no exchange was completed within the measured time")
 	}
-	out.OpsPerS = float64(measured) / took.Seconds()
 	var err error
 	if out.Latency, err = encode(latency); err != nil {
 		return nil, err

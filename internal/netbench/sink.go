@@ -150,18 +150,25 @@ func (s *Sink) stall(h header) error {
 	return nil
 }
 
-// bulk reads to the end, sends pattern bytes meanwhile if it is asked to, and
-// answers.
+// bulk reads to the end, and answers. With the first bytes it sends one of its
+// own stream, and more of it meanwhile if it is asked to.
 func (s *Sink) bulk(conn *net.TCPConn, h header) error {
 	ended := make(chan struct{})
 	sent := make(chan sendResult, 1)
-	if h.both {
-		s.wg.Go(func() { sent <- s.send(conn, h, ended) })
-	} else {
+	begun := false
+	v := s.receive(conn, h, func() {
+		begun = true
+		n, err := conn.Write(s.pattern.at(h.stream|responseBit, 0, 1))
+		if first := (sendResult{int64(n), err}); h.both && err == nil {
+			s.wg.Go(func() { sent <- s.send(conn, h, first, ended) })
+		} else {
+			sent <- first
+		}
+	})
+	close(ended)
+	if !begun {
 		sent <- sendResult{}
 	}
-	v := s.receive(conn, h)
-	close(ended)
 	if v.Error != "" {
 		// The source may be waiting for a reader: take the rest.
 		_, _ = io.Copy(io.Discard, conn)
@@ -180,8 +187,8 @@ type sendResult struct {
 	err error
 }
 
-// send writes the sink's own stream until ended.
-func (s *Sink) send(conn net.Conn, h header, ended <-chan struct{}) (r sendResult) {
+// send goes on with the sink's own stream until ended.
+func (s *Sink) send(conn net.Conn, h header, r sendResult, ended <-chan struct{}) sendResult {
 	for {
 		select {
 		case <-ended:
@@ -197,11 +204,17 @@ func (s *Sink) send(conn net.Conn, h header, ended <-chan struct{}) (r sendResul
 	}
 }
 
-func (s *Sink) receive(conn net.Conn, h header) (v verdict) {
+// receive calls begin when the first bytes have come.
+func (s *Sink) receive(conn net.Conn, h header, begin func()) (v verdict) {
 	buf := make([]byte, readSize)
 	window := s.loads.of(h).window
-	for {
+	for begun := false; ; {
 		n, err := conn.Read(buf)
+		if n > 0 && !begun {
+			begun = true
+			window.begin()
+			begin()
+		}
 		if mismatch := s.pattern.check(h.stream, v.Received, buf[:n]); mismatch != nil {
 			v.Error = mismatch.Error()
 			return v

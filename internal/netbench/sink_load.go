@@ -31,7 +31,7 @@ func (l *sinkLoads) of(h header) *sinkLoad {
 		delete(l.byID, l.oldest[0])
 		l.oldest = l.oldest[1:]
 	}
-	load := &sinkLoad{window: newWindow(h.window), released: make(chan struct{})}
+	load := &sinkLoad{window: newWindow(h.window, newStart(h.streams, h.settle)), released: make(chan struct{})}
 	l.byID[h.load] = load
 	l.oldest = append(l.oldest, h.load)
 	return load

@@ -80,6 +80,20 @@ func NewSource(onPhase func(Phase)) *Source {
 	return &Source{OnPhase: onPhase, pattern: newPattern(), patience: answerTimeout}
 }
 
+// settle is how long a load waits for the last of its streams to begin, after
+// the first.
+func (s *Source) settle() time.Duration { return min(longestSettle, s.patience) }
+
+// noteLate says that a load was measured with less streams than it has.
+func (o *Outcome) noteLate(late, streams int) {
+	if late > 0 {
+		o.Notes = append(o.Notes, fmt.Sprintf("%d of %d streams had moved nothing yet when the load's time began", late, streams))
+	}
+}
+
+// longestSettle is the usual settling time.
+const longestSettle = 2 * time.Second
+
 // answerTimeout is the usual patience.
 const answerTimeout = 10 * time.Second
 

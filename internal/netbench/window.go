@@ -1,11 +1,8 @@
 package netbench
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "time"
 
-// windowTimes say when a window opens after the load's first byte, and for how
+// windowTimes say when a window opens after the load's start, and for how
 // long.
 type windowTimes struct{ warmup, duration time.Duration }
 
@@ -14,19 +11,13 @@ type windowTimes struct{ warmup, duration time.Duration }
 // streams took turns.
 type window struct {
 	windowTimes
-	base  time.Time
-	first atomic.Int64 // when the load's first byte came, in ns after base; 0 before
+	*start
 }
 
-func newWindow(times windowTimes) *window {
-	return &window{windowTimes: times, base: time.Now()}
-}
+func newWindow(times windowTimes, start *start) *window { return &window{times, start} }
 
-// open tells whether what has just arrived counts. The load's first call
-// starts its clock.
+// open tells whether what has just arrived counts.
 func (w *window) open() bool {
-	now := max(time.Since(w.base), 1)
-	w.first.CompareAndSwap(0, int64(now))
-	at := now - time.Duration(w.first.Load())
-	return at >= w.warmup && at < w.warmup+w.duration
+	at, started := w.since()
+	return started && at >= w.warmup && at < w.warmup+w.duration
 }
