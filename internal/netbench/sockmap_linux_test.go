@@ -3,11 +3,13 @@ package netbench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/spliced-io/spliced/internal/probe"
 	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
@@ -64,9 +66,30 @@ func TestSockmapModes(t *testing.T) {
 			t.Errorf("%s: ratio to read %+v", name, r.RatioToRead)
 		}
 	}
+	// The probe, which is another way to find that out, agrees.
+	blind, err := probeBlind(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range file.Results {
+		if r := &file.Results[i]; r.Path == "rx-pass" && r.Workload == WorkloadSockmapSplice && (r.Missing != "") != blind {
+			t.Errorf("%s, %s: missing %q; splice(2) is blind: %v", r.Path, r.Workload, r.Missing, blind)
+		}
+	}
 	if last := shown[len(shown)-1]; last.Done != last.Total || !last.Finished {
 		t.Errorf("progress ended at %+v", last)
 	}
+}
+
+// probeBlind tells whether splice(2) sees nothing of a socket in a sockmap.
+func probeBlind(t *testing.T) (bool, error) {
+	t.Helper()
+	report := probe.Run(t.Context())
+	c, ok := report.Find("sockmap.splice-read")
+	if !ok || c.Answer == probe.Inconclusive {
+		return false, fmt.Errorf("probe: %+v", c)
+	}
+	return c.Answer == probe.No, nil
 }
 
 // A consumer that is late finds all bytes, however many are queued.

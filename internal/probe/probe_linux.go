@@ -33,6 +33,17 @@ func run(ctx context.Context, r *Report) {
 		pipeDefault, pipeGrant, pipeCount, pipeCliff,
 		mptcp, tcpRepair, kernelTLS,
 	)
+	for _, p := range bpfPrograms {
+		probes = append(probes, func() Capability { return bpfProgram(p.name, p.typ) })
+	}
+	for _, m := range bpfMaps {
+		probes = append(probes, func() Capability { return bpfMap(m.name, m.spec) })
+	}
+	probes = append(probes,
+		sockmapRedirect, sockmapSplice,
+		func() Capability { return sockmapUnread("member", nil) },
+		func() Capability { return sockmapUnread("program", passes) },
+	)
 	for _, p := range probes {
 		if ctx.Err() != nil {
 			return

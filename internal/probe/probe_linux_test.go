@@ -147,6 +147,12 @@ func TestUnprivileged(t *testing.T) {
 	if c, _ := r.Find("splice-from.tcp4"); c.Answer != probe.Yes {
 		t.Errorf("splice-from.tcp4: %+v", c)
 	}
+	// Maps and programs of some types may be allowed to everybody; these never.
+	for _, name := range []string{"bpf.program.sk_skb", "bpf.map.sockmap", "sockmap.redirect", "sockmap.splice-read", "sockmap.fionread.member"} {
+		if c, _ := r.Find(name); c.Answer != probe.No || !strings.Contains(c.Reason, "CAP_") {
+			t.Errorf("%s: %+v, want no for want of a capability", name, c)
+		}
+	}
 	soft, err := os.ReadFile("/proc/sys/fs/pipe-user-pages-soft")
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +208,37 @@ func TestShortageIsInconclusive(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: was.Max}); err != nil {
 		t.Fatal(err)
 	}
+	report := probe.Run(t.Context())
+	for _, name := range []string{"bpf.map.sockmap", "bpf.program.sk_skb", "sockmap.redirect"} {
+		if c, ok := report.Find(name); !ok || c.Answer == probe.Yes || os.Getuid() == 0 && c.Answer != probe.Inconclusive {
+			t.Errorf("%s: %+v, %v; want inconclusive", name, c, ok)
+		}
+	}
 	if c := probe.SocketPages(); c.Answer != probe.Inconclusive || !strings.Contains(c.Reason, "too many open files") {
 		t.Errorf("%+v, want inconclusive for want of descriptors", c)
+	}
+}
+
+// What root may do with BPF on a kernel that has it; whether splice(2) and
+// FIONREAD see what is in a sockmap, kernels differ in.
+func TestSockmapProbes(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	testnet.Leaks(t)
+	r := probe.Run(t.Context())
+	for _, name := range []string{
+		"bpf.program.sk_skb", "bpf.program.sk_msg", "bpf.program.sched_cls",
+		"bpf.map.array", "bpf.map.hash", "bpf.map.ringbuf", "bpf.map.sockmap", "bpf.map.sockhash",
+		"sockmap.redirect",
+	} {
+		if c, ok := r.Find(name); !ok || c.Answer != probe.Yes {
+			t.Errorf("%s: %+v, %v; want yes", name, c, ok)
+		}
+	}
+	for _, name := range []string{"sockmap.splice-read", "sockmap.fionread.member", "sockmap.fionread.program"} {
+		c, ok := r.Find(name)
+		if !ok || c.Answer == probe.Inconclusive || !strings.Contains(c.Reason, "bytes") {
+			t.Errorf("%s: %+v, %v; want a measurement", name, c, ok)
+		}
+		t.Logf("%s: %v: %s", name, c.Answer, c.Reason)
 	}
 }
