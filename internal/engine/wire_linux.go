@@ -11,6 +11,11 @@ import (
 )
 
 const (
+	// A session that was asked for this engine is handed over once it has moved so
+	// much, or is so old. Others are mostly an exchange and its end: entries, probes
+	// and windows for them cost a third of their rate, and come too late.
+	wireSoonBytes = 64 << 10
+	wireSoonAge   = 3 * time.Millisecond
 	// wireSettle is how long the sockets stay after they have become needless: a
 	// packet that was past the program by then has reached its socket (an RCU
 	// grace period, with room to spare).
@@ -64,6 +69,7 @@ const (
 // A wiring is a session's way to the engine wire. Its loop owns it.
 type wiring struct {
 	policy WirePolicy
+	asked  bool      // for this engine, by name
 	from   *Acceptor // nil: the connections are the caller's
 	pair   *wire.Pair
 	phase  wirePhase
@@ -87,7 +93,10 @@ type wiring struct {
 func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
 	switch {
 	case k == Wire:
-		policy = WirePolicy{Upgrade: true, AfterBytes: 0, AfterAge: 0, Instance: policy.Instance, Root: policy.Root}
+		policy = WirePolicy{
+			Upgrade: true, AfterBytes: wireSoonBytes, AfterAge: wireSoonAge,
+			Instance: policy.Instance, Root: policy.Root,
+		}
 	case k != Auto || !policy.Upgrade:
 		return nil
 	default:
@@ -98,7 +107,7 @@ func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
 			policy.AfterAge = WireAfterAge
 		}
 	}
-	w := &wiring{policy: policy, most: wireMost, pause: wirePause}
+	w := &wiring{policy: policy, asked: k == Wire, most: wireMost, pause: wirePause}
 	if limits.braked() {
 		w.refuse(wire.Braked)
 	}
@@ -190,7 +199,7 @@ func (w *wiring) step(l *loop, s *Session) {
 		return
 	}
 	if w.phase < wireDraining && (s.stopping || s.dirs[0].ended() || s.dirs[1].ended() || s.ends[0].hangup || s.ends[1].hangup) {
-		if w.phase == wireWaiting && w.policy.AfterBytes > 0 {
+		if w.phase == wireWaiting && !w.asked {
 			w.phase, w.at = wireOff, 0 // over before it was worth it: nothing was refused
 			return
 		}

@@ -181,10 +181,7 @@ func (pair *Pair) Look() (v View, err error) {
 	}
 	for i := range v.Flows {
 		f, back := &v.Flows[i], &v.Flows[1-i]
-		v.Delivered[i] = int64(back.AckedBytes)
-		if v.FIN[i] = f.Fin != 0 && back.FinAcked != 0; v.FIN[i] {
-			v.Delivered[i]--
-		}
+		v.Delivered[i], v.FIN[i] = delivered(back)
 		v.Crossed[i] = v.Delivered[i] + int64(int32(f.End-acked(&v, i)))
 		if f.Fin != 0 && !v.FIN[i] {
 			v.Crossed[i]--
@@ -194,6 +191,18 @@ func (pair *Pair) Look() (v View, err error) {
 		v.LastMoved = max(v.LastMoved, int64(f.LastMoved))
 	}
 	return v, nil
+}
+
+// delivered is how many bytes a flow's sender has acknowledged since the switch, and
+// whether the FIN behind them too. The program counts after it has noted the number,
+// and one can look in between: the number decides, for both.
+func delivered(back *bpf.WireFlow) (n int64, fin bool) {
+	n = int64(back.AckedBytes)
+	n += int64(int32(back.Acked - back.From - uint32(n)))
+	if fin = back.PeerFinned != 0 && !before(back.Acked, back.PeerFin); fin {
+		n--
+	}
+	return n, fin
 }
 
 // Abort sends both sides a RST and takes the entries out. A side whose numbers

@@ -1,0 +1,39 @@
+package wire
+
+import (
+	"testing"
+
+	"github.com/spliced-io/spliced/internal/bpf"
+)
+
+// The program notes what is acknowledged in steps: whoever looks in between must not
+// count a FIN as a byte, nor bytes twice.
+func TestDelivered(t *testing.T) {
+	const from = 1<<32 - 50 // numbers wrap
+	whole := bpf.WireFlow{From: from}
+	for _, tc := range []struct {
+		name   string
+		change func(f *bpf.WireFlow)
+		bytes  int64
+		fin    bool
+	}{
+		{"nothing", func(*bpf.WireFlow) {}, 0, false},
+		{"100 bytes", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes = 50, 100 }, 100, false},
+		{"noted, not counted", func(f *bpf.WireFlow) { f.Acked = 50 }, 100, false},
+		{"counted, the note read before", func(f *bpf.WireFlow) { f.AckedBytes = 100 }, 0, false},
+		{"6 GiB", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes = f.From+1<<31, 6<<30 }, 6 << 30, false},
+		{"FIN under way", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFinned, f.PeerFin = 50, 100, 1, 51 }, 100, false},
+		{"FIN noted", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFinned, f.PeerFin = 51, 100, 1, 51 }, 100, true},
+		{"FIN counted, not yet flagged", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFinned, f.PeerFin = 51, 101, 1, 51 }, 100, true},
+		{"FIN flagged", func(f *bpf.WireFlow) {
+			f.Acked, f.AckedBytes, f.PeerFinned, f.PeerFin, f.FinAcked = 51, 101, 1, 51, 1
+		}, 100, true},
+	} {
+		f := whole
+		f.Acked = from
+		tc.change(&f)
+		if n, fin := delivered(&f); n != tc.bytes || fin != tc.fin {
+			t.Errorf("%s: %d bytes, FIN %v, want %d, %v", tc.name, n, fin, tc.bytes, tc.fin)
+		}
+	}
+}
