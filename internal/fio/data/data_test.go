@@ -116,3 +116,25 @@ func TestFillsDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations a block", n)
 	}
 }
+
+// fio's SHA-512 covers the ends of a block only. What this program has written
+// is compared with its seed, by a job that did not write it too.
+func TestSHA512OfABlockThatIsWrongInTheMiddle(t *testing.T) {
+	v, err := NewVerifier(&job.Options{Verify: "sha512", VerifySequence: true, VerifyHeaderSeed: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 4096)
+	k := Block{Offset: 4096, Seed: 7, Number: 1}
+	v.Fill(b, k)
+	if err := v.Check(bytes.Clone(b), k, Known{}); err != nil {
+		t.Fatal(err)
+	}
+	for i := 500; i < 3900; i++ {
+		b[i] ^= 0xff
+	}
+	var m *Mismatch
+	if err := v.Check(b, k, Known{}); !errors.As(err, &m) || m.At != 500 {
+		t.Errorf("%v, want the byte at 500", err)
+	}
+}

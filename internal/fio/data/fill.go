@@ -90,13 +90,19 @@ func (f *Filler) Next(b []byte, offset, now uint64) {
 	case f.o.RefillBuffers || f.o.Dedupe > 0 || f.o.Compress >= 0 && f.o.Scramble && f.o.RefillBuffers:
 		f.refill(b)
 	case f.o.Scramble:
+		draw := f.r.Uint64() // 16 draws of a place at a time
 		for i := 0; i+16 <= len(b); i += 512 {
-			at := i + int(f.r.Uint64()>>60)*30
+			if i&(512*16-1) == 0 && i > 0 {
+				draw = f.r.Uint64()
+			}
+			at := i + int(draw&15)*30
+			draw >>= 4
 			if at+16 > len(b) {
 				at = i
 			}
-			binary.LittleEndian.PutUint64(b[at:], offset+uint64(i))
-			binary.LittleEndian.PutUint64(b[at+8:], now)
+			p := b[at : at+16 : at+16]
+			binary.LittleEndian.PutUint64(p, offset+uint64(i))
+			binary.LittleEndian.PutUint64(p[8:], now)
 		}
 	}
 }

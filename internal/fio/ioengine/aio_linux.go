@@ -70,14 +70,15 @@ func (e *aioEngine) Commit() error {
 	return nil
 }
 
-func (e *aioEngine) Wait(least int, done []*Unit) ([]*Unit, error) {
-	done = append(done, e.ready...)
-	least -= len(e.ready)
-	e.ready = e.ready[:0]
+func (e *aioEngine) Wait(least, most int, done []*Unit) ([]*Unit, error) {
+	n := min(len(e.ready), most)
+	done = append(done, e.ready[:n]...)
+	e.ready = append(e.ready[:0], e.ready[n:]...)
+	least, most = least-n, most-n
 	if err := e.Commit(); err != nil {
 		return done, err
 	}
-	if e.out == 0 {
+	if e.out == 0 || most == 0 {
 		return done, nil
 	}
 	timeout := time.Duration(-1)
@@ -85,7 +86,7 @@ func (e *aioEngine) Wait(least int, done []*Unit) ([]*Unit, error) {
 		least, timeout = 0, 0
 	}
 	for {
-		n, err := sys.AioEvents(e.ctx, min(least, e.out), e.events, timeout)
+		n, err := sys.AioEvents(e.ctx, min(least, e.out), e.events[:min(most, len(e.events))], timeout)
 		if err == syscall.EINTR {
 			continue
 		}

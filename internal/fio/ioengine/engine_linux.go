@@ -77,9 +77,9 @@ type Async interface {
 	Queue(u *Unit) bool
 	// Commit hands all queued units to the kernel.
 	Commit() error
-	// Wait appends finished units, at least as many as said (0: those that
-	// are there).
-	Wait(least int, done []*Unit) ([]*Unit, error)
+	// Wait appends finished units: at least as many as said (0: those that
+	// are there), and no more than most.
+	Wait(least, most int, done []*Unit) ([]*Unit, error)
 }
 
 // Evidence says what is known about a splice-family engine's copies.
@@ -103,6 +103,7 @@ type Config struct {
 	Align   int          // of each buffer
 	Dir     string       // where temporary files may be made
 	Stop    *atomic.Bool // the job is to end: no engine waits for ever
+	Late    func() bool  // the job's runtime is over: what waits for a peer gives up
 }
 
 // Traits of an engine, by name.
@@ -112,6 +113,7 @@ type Traits struct {
 	Network  bool // one connection, one direction
 	Bits     bool // rates are shown in bits
 	Memory   bool // brings its own buffers: engine implements Buffers
+	Mapped   bool // a file has its whole size before it is written to
 }
 
 // Buffers are an engine's own buffers.
@@ -128,8 +130,10 @@ func Names() []string {
 // TraitsOf describes an engine. False: there is none of this name.
 func TraitsOf(name string) (Traits, bool) {
 	switch name {
-	case "sync", "psync", "pvsync", "mmap", "splice":
+	case "sync", "psync", "pvsync", "splice":
 		return Traits{}, true
+	case "mmap":
+		return Traits{Mapped: true}, true
 	case "null":
 		return Traits{Async: true, Diskless: true}, true
 	case "sendfile", "copy_file_range":

@@ -134,7 +134,7 @@ func TestUringOutOfFullRing(t *testing.T) {
 	if a.Queue(&Unit{Buf: make([]byte, 4096), File: f, Len: 4096, Index: 0}) {
 		t.Fatal("a full ring took one more")
 	}
-	done, err := a.Wait(1, nil)
+	done, err := a.Wait(1, 1, nil)
 	if err != nil || len(done) != 1 || done[0] != one || one.N != 4096 {
 		t.Errorf("%d done, %v, moved %d", len(done), err, one.N)
 	}

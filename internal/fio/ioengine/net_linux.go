@@ -1,6 +1,7 @@
 package ioengine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,7 +19,35 @@ import (
 type peer struct {
 	fd   int
 	stop *atomic.Bool
+	late func() bool
 	file *os.File // owns fd
+}
+
+// over says whether the job is to end, and why.
+func over(stop *atomic.Bool, late func() bool) error {
+	switch {
+	case stop.Load():
+		return syscall.EINTR
+	case late != nil && late():
+		return errLate
+	}
+	return nil
+}
+
+// errLate ends a wait for a peer when the job's runtime is over.
+var errLate = fmt.Errorf("the job's runtime is over: %w", syscall.ETIMEDOUT)
+
+// wait waits until the socket is ready, or the job has to end.
+func (p *peer) wait(ready func(fd, msec int) (bool, error)) error {
+	for {
+		ok, err := ready(p.fd, int(tick.Milliseconds()))
+		if ok || err != nil {
+			return err
+		}
+		if err := over(p.stop, p.late); err != nil {
+			return err
+		}
+	}
 }
 
 // dialPeer accepts one connection (listen) or makes one, for which it tries
@@ -31,15 +60,15 @@ func dialPeer(c Config) (*peer, error) {
 	}
 	var conn net.Conn
 	if o.Listen {
-		conn, err = acceptOne(network, address, c.Stop)
+		conn, err = acceptOne(network, address, c)
 	} else {
-		conn, err = dialRetrying(o, network, address, c.Stop)
+		conn, err = dialRetrying(network, address, c)
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	return newPeer(conn, o, c.Stop)
+	return newPeer(conn, c)
 }
 
 func target(o *job.Options) (network, address string, err error) {
@@ -62,7 +91,7 @@ func target(o *job.Options) (network, address string, err error) {
 	return network, net.JoinHostPort(o.Hostname, strconv.Itoa(o.Port)), nil
 }
 
-func acceptOne(network, address string, stop *atomic.Bool) (net.Conn, error) {
+func acceptOne(network, address string, c Config) (net.Conn, error) {
 	ln, err := net.Listen(network, address)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
@@ -74,40 +103,86 @@ func acceptOne(network, address string, stop *atomic.Bool) (net.Conn, error) {
 			return nil, err
 		}
 		conn, err := ln.Accept()
-		if !errors.Is(err, os.ErrDeadlineExceeded) || stop.Load() {
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return conn, err
+		}
+		if err := over(c.Stop, c.Late); err != nil {
+			return nil, fmt.Errorf("listen on %s: nobody has connected: %w", address, err)
 		}
 	}
 }
 
-func dialRetrying(o *job.Options, network, address string, stop *atomic.Bool) (net.Conn, error) {
-	d := net.Dialer{Timeout: 10 * time.Second}
+func dialRetrying(network, address string, c Config) (net.Conn, error) {
+	o := c.Options
+	ctx, cancel := context.WithTimeoutCause(context.Background(), dialPatience, syscall.ETIMEDOUT)
+	defer cancel()
+	ctx, end := context.WithCancelCause(ctx)
+	defer watchOver(end, c)()
+	var d net.Dialer
 	if o.Interface != "" {
 		d.Control = func(_, _ string, c syscall.RawConn) (err error) {
 			e := c.Control(func(fd uintptr) { err = syscall.BindToDevice(int(fd), o.Interface) })
 			return errors.Join(e, err)
 		}
 	}
-	for end := time.Now().Add(10 * time.Second); ; {
-		conn, err := d.Dial(network, address)
+	for {
+		conn, err := d.DialContext(ctx, network, address)
 		nobody := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
-		if !nobody || stop.Load() || time.Now().After(end) {
-			if err != nil {
-				err = fmt.Errorf("connect: %w", err)
-			}
-			return conn, err
+		switch {
+		case err == nil:
+			return conn, nil
+		case ctx.Err() != nil && !nobody:
+			return nil, fmt.Errorf("connect to %s: %w", address, context.Cause(ctx))
+		case !nobody:
+			return nil, fmt.Errorf("connect: %w", err)
 		}
-		time.Sleep(10 * time.Millisecond) // nothing tells when somebody listens
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("connect: %w", err)
+		case <-time.After(10 * time.Millisecond): // nothing tells when somebody listens
+		}
+	}
+}
+
+// dialPatience is how long a job waits for somebody to listen, if its runtime
+// is not shorter.
+const dialPatience = 10 * time.Second
+
+// watchOver calls end when the job has to end. The watch lasts until the
+// function returned is called.
+func watchOver(end context.CancelCauseFunc, c Config) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTicker(tick)
+		defer t.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-t.C:
+				if err := over(c.Stop, c.Late); err != nil {
+					end(err)
+					return
+				}
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+		end(nil)
 	}
 }
 
 // newPeer takes a blocking duplicate of the connection's descriptor.
-func newPeer(conn net.Conn, o *job.Options, stop *atomic.Bool) (*peer, error) {
+func newPeer(conn net.Conn, c Config) (*peer, error) {
+	o := c.Options
 	f, err := conn.(interface{ File() (*os.File, error) }).File()
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{fd: int(f.Fd()), stop: stop, file: f} // Fd makes it blocking
+	p := &peer{fd: int(f.Fd()), stop: c.Stop, late: c.Late, file: f} // Fd makes it blocking
 	set := func(level, opt, v int) {
 		if err == nil && v != 0 {
 			err = os.NewSyscallError("setsockopt", syscall.SetsockoptInt(p.fd, level, opt, v))
@@ -138,7 +213,7 @@ func newPeer(conn net.Conn, o *job.Options, stop *atomic.Bool) (*peer, error) {
 func (p *peer) finish() {
 	_ = sys.Shutdown(p.fd, syscall.SHUT_WR)
 	var b [4096]byte
-	for waitReady(sys.WaitReadable, p.fd, p.stop) == nil {
+	for p.wait(sys.WaitReadable) == nil {
 		if n, err := sys.Readn(p.fd, ptr(b[:]), len(b)); n == 0 || err != nil {
 			break
 		}
@@ -236,7 +311,7 @@ func (e *netEngine) answer(u *Unit, do func(*Unit)) {
 
 func (e *netEngine) send(u *Unit) {
 	for u.N < u.Len && u.Err == nil {
-		if u.Err = waitReady(sys.WaitWritable, e.peer.fd, e.peer.stop); u.Err != nil {
+		if u.Err = e.peer.wait(sys.WaitWritable); u.Err != nil {
 			return
 		}
 		if e.pipe == nil {
@@ -266,7 +341,7 @@ func (e *netEngine) sendPages(u *Unit) {
 		}
 		n, err = sys.SpliceAt(e.pipe.r, nil, e.peer.fd, nil, held, flags)
 		if err == syscall.EAGAIN {
-			err = waitReady(sys.WaitWritable, e.peer.fd, e.peer.stop)
+			err = e.peer.wait(sys.WaitWritable)
 			continue
 		}
 		held -= n
@@ -289,7 +364,7 @@ func (e *netEngine) freshPages(b []byte) error {
 
 func (e *netEngine) receive(u *Unit) {
 	for u.N < u.Len && u.Err == nil {
-		if u.Err = waitReady(sys.WaitReadable, e.peer.fd, e.peer.stop); u.Err != nil {
+		if u.Err = e.peer.wait(sys.WaitReadable); u.Err != nil {
 			return
 		}
 		var n int

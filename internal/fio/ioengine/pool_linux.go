@@ -59,18 +59,19 @@ func (p *Pool) Commit() error {
 	return nil
 }
 
-func (p *Pool) Wait(least int, done []*Unit) ([]*Unit, error) {
+func (p *Pool) Wait(least, most int, done []*Unit) ([]*Unit, error) {
 	_ = p.Commit()
-	for p.out > 0 && least > 0 {
+	for ; p.out > 0 && least > 0; least-- {
 		done = append(done, <-p.done)
 		p.out--
-		least--
+		most--
 	}
-	for p.out > 0 {
+	for p.out > 0 && most > 0 {
 		select {
 		case u := <-p.done:
 			done = append(done, u)
 			p.out--
+			most--
 		default:
 			return done, nil
 		}

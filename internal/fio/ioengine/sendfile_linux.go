@@ -91,7 +91,7 @@ func (e *sendfileEngine) send(u *Unit) {
 	for u.N < u.Len {
 		n, err := sys.SendfileAt(e.peer.fd, u.File.FD, &off, u.Len-u.N)
 		if err == syscall.EAGAIN {
-			if err = waitReady(sys.WaitWritable, e.peer.fd, e.peer.stop); err == nil {
+			if err = e.peer.wait(sys.WaitWritable); err == nil {
 				continue
 			}
 		}

@@ -104,8 +104,9 @@ func (e *nullEngine) Queue(u *Unit) bool {
 
 func (e *nullEngine) Commit() error { return nil }
 
-func (e *nullEngine) Wait(_ int, done []*Unit) ([]*Unit, error) {
-	done = append(done, e.queued...)
-	e.queued = e.queued[:0]
+func (e *nullEngine) Wait(_, most int, done []*Unit) ([]*Unit, error) {
+	n := min(len(e.queued), most)
+	done = append(done, e.queued[:n]...)
+	e.queued = append(e.queued[:0], e.queued[n:]...)
 	return done, nil
 }

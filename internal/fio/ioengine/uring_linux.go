@@ -70,16 +70,16 @@ func (e *uringEngine) enter(wait int) error {
 	}
 }
 
-func (e *uringEngine) Wait(least int, done []*Unit) ([]*Unit, error) {
+func (e *uringEngine) Wait(least, most int, done []*Unit) ([]*Unit, error) {
 	if least = min(least, e.out); e.ring.Ready() < least || e.ring.Pending() > 0 {
 		if err := e.enter(least); err != nil {
 			return done, fmt.Errorf("io_uring_enter: %w", err)
 		}
 	}
-	for {
+	for ; most > 0; most-- {
 		c, ok := e.ring.Reap()
 		if !ok {
-			return done, nil
+			break
 		}
 		e.out--
 		u := e.slots[c.UserData]
@@ -94,13 +94,14 @@ func (e *uringEngine) Wait(least int, done []*Unit) ([]*Unit, error) {
 		}
 		done = append(done, u)
 	}
+	return done, nil
 }
 
 func (e *uringEngine) Do(u *Unit) { doOne(e, u) }
 
 func (e *uringEngine) Shutdown() {
 	for e.out > 0 {
-		if _, err := e.Wait(e.out, nil); err != nil {
+		if _, err := e.Wait(e.out, e.out, nil); err != nil {
 			break
 		}
 	}
@@ -119,7 +120,7 @@ func doOne(e Async, u *Unit) {
 		return
 	}
 	var room [1]*Unit
-	_, err := e.Wait(1, room[:0])
+	_, err := e.Wait(1, 1, room[:0])
 	if err != nil {
 		u.Err = err
 	}

@@ -135,12 +135,12 @@ func setting(text string) Setting {
 	return Setting{Name: strings.TrimSpace(name), Value: strings.TrimSpace(value), Bare: !has}
 }
 
-// uncommented cuts a comment that follows a value after a blank.
+// uncommented cuts what follows the first ; or #, which fio does anywhere in a
+// line, whatever its manual says: a file that has one in its name is named on
+// the command line.
 func uncommented(text string) string {
-	for i := 1; i < len(text); i++ {
-		if (text[i] == ';' || text[i] == '#') && (text[i-1] == ' ' || text[i-1] == '\t') {
-			return text[:i]
-		}
+	if i := strings.IndexAny(text, ";#"); i >= 0 {
+		return text[:i]
 	}
 	return text
 }
@@ -164,8 +164,8 @@ func (p *Parser) lines(name string, r io.Reader, depth int, fn func(file string,
 		if strings.IndexByte(text, 0) >= 0 {
 			return &Error{File: name, Line: n, Err: errors.New("not a text file")}
 		}
-		if rest, ok := strings.CutPrefix(text, "include"); ok && strings.HasPrefix(rest, " ") {
-			included := strings.TrimSpace(rest)
+		if rest, ok := strings.CutPrefix(text, "include"); ok && rest != "" && strings.IndexByte(" \t=", rest[0]) >= 0 {
+			included := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(uncommented(rest)), "="))
 			if !filepath.IsAbs(included) {
 				included = filepath.Join(filepath.Dir(name), included)
 			}

@@ -213,6 +213,25 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
+// What fio 3.33 takes, its manual aside.
+func TestOddLines(t *testing.T) {
+	set, err := parse(t, map[string]string{
+		"main": "[global]\ninclude=inc\ninclude\tinc2 # why\n[a]\nsize=64k;tail\ndescription=a#b\n",
+		"inc":  "bs=8k#x\n", "inc2": "numjobs=3\n",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := set.Jobs[0]; o.Size.Bytes != 64<<10 || o.Description != "a" || o.BS[Read].Max != 8<<10 || o.NumJobs != 3 {
+		t.Errorf("%+v", o)
+	}
+	for _, text := range []string{"direct=2", "invalidate=-1"} {
+		if _, err := parse(t, map[string]string{"main": "[a]\nsize=4k\n" + text + "\n"}); err == nil {
+			t.Errorf("%s was taken", text)
+		}
+	}
+}
+
 func TestOnlySections(t *testing.T) {
 	p := NewParser()
 	p.Only("b")
@@ -277,6 +296,63 @@ func FuzzParse(f *testing.F) {
 		// What is printed as a command line says the same again.
 		if got := set.Command(); !strings.HasPrefix(got, "fio") || strings.Contains(got, "\n") {
 			t.Errorf("a command of several lines: %q", got)
+		}
+	})
+}
+
+// Each option with any value: an error, or options that validate has accepted.
+func FuzzOption(f *testing.F) {
+	for _, s := range [][2]string{
+		{"bssplit", "4k/10:64k/50:32k/40,8k"},
+		{"random_distribution", "zoned:50/5:30/15:20/"},
+		{"random_distribution", "sequence:1,2"},
+		{"buffer_pattern", "\"abcd\"-120xdeadface"},
+		{"verify_pattern", "0xff%o\"x\"-12"},
+		{"startdelay", "1:2:3-5m"},
+		{"size", "(1k*(2+3)^2%7)m"},
+		{"file_service_type", "zipf:1.2"},
+		{"ignore_error", "EIO:5,ENOSPC"},
+		{"cpumask", "0x5"},
+		{"steadystate", "iops_slope:0.3%"},
+		{"rw", "randrw:8"},
+		{"offset_increment", "10%"},
+		{"rate", ",,1m"},
+		{"percentile_list", "1:99.9"},
+		{"runtime", "1d2h"},
+		{"iodepth", "0x10"},
+	} {
+		f.Add(s[0], s[1])
+	}
+	f.Fuzz(func(t *testing.T, name, value string) {
+		p := NewParser()
+		p.getenv = func(string) string { return "1" }
+		if p.Add(Setting{Name: "rw", Value: "randrw"}) != nil || p.Add(Setting{Name: "size", Value: "1m"}) != nil {
+			t.Fatal("the fuzz test's own options are refused")
+		}
+		if p.Begin("j") != nil || p.Add(Setting{Name: name, Value: value}) != nil {
+			return
+		}
+		set, err := p.Set()
+		if err != nil {
+			var e *Error
+			if !errors.As(err, &e) || e.Job != "j" && e.Job != value {
+				t.Errorf("an error that does not name its job: %v", err)
+			}
+			return
+		}
+		o := set.Jobs[0]
+		if o.DepthCompleteMax < 1 || o.DepthCompleteMax > o.IODepth || o.DepthLow < 1 || o.OpenFiles < 1 || o.StartDelay[0] > o.StartDelay[1] ||
+			o.Size.Percent < 0 || o.FileSize.Min > o.FileSize.Max || o.Runtime < 0 || o.RampTime < 0 || o.ThinkTime < 0 {
+			t.Errorf("%s=%s: impossible options %+v", name, value, o)
+		}
+		for dir, shares := range o.BSSplit {
+			sum := 0
+			for _, s := range shares {
+				sum += s.Percent
+			}
+			if len(shares) > 0 && sum != 100 {
+				t.Errorf("direction %d: shares of %d %%", dir, sum)
+			}
 		}
 	})
 }

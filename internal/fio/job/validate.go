@@ -31,14 +31,12 @@ func (o *Options) validate() error {
 	if o.GtodReduce {
 		o.NoLat, o.NoClat, o.NoSlat, o.NoBW = true, true, true, true
 	}
-	if o.DepthCompleteMax == 0 {
-		o.DepthCompleteMax = o.IODepth
-	}
 	if o.DepthLow == 0 || o.DepthLow > o.IODepth {
 		o.DepthLow = o.IODepth
 	}
 	o.DepthBatch = min(o.DepthBatch, o.IODepth)
 	o.DepthCompleteMin = min(o.DepthCompleteMin, o.IODepth)
+	o.DepthCompleteMax = min(max(o.DepthCompleteMax, o.DepthCompleteMin, 1), o.IODepth)
 	if o.OpenFiles == 0 || o.OpenFiles > o.NrFiles {
 		o.OpenFiles = o.NrFiles
 	}

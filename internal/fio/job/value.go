@@ -36,8 +36,11 @@ func flag(at func(*Options) *bool) setter {
 				n = 1
 			case "false", "no", "off":
 			default:
-				return fmt.Errorf("%q is neither 0 nor 1", v)
+				n = -1
 			}
+		}
+		if n != 0 && n != 1 {
+			return fmt.Errorf("%q is neither 0 nor 1", v)
 		}
 		*at(o) = n != 0
 		return nil

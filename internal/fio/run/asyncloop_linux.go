@@ -178,7 +178,7 @@ func (w *worker) collect(least int, end func(u *ioengine.Unit, now int64) error)
 		return err
 	}
 	var err error
-	w.finished, err = w.async.Wait(least, w.finished[:0])
+	w.finished, err = w.async.Wait(least, max(least, w.o.DepthCompleteMax), w.finished[:0])
 	w.st.Fetches++
 	w.st.Complete[stat.BatchClass(len(w.finished))]++
 	now := w.now()
@@ -219,7 +219,7 @@ func (w *worker) release(u *ioengine.Unit) {
 func (w *worker) abort(cause error) error {
 	_ = w.commit()
 	for w.inflight > 0 {
-		done, err := w.async.Wait(w.inflight, w.finished[:0])
+		done, err := w.async.Wait(w.inflight, w.inflight, w.finished[:0])
 		if err != nil || len(done) == 0 {
 			break
 		}

@@ -29,8 +29,8 @@ func (p *piecemeal) Queue(u *ioengine.Unit) bool {
 	return p.Async.Queue(u)
 }
 
-func (p *piecemeal) Wait(least int, done []*ioengine.Unit) ([]*ioengine.Unit, error) {
-	done, err := p.Async.Wait(least, done)
+func (p *piecemeal) Wait(least, most int, done []*ioengine.Unit) ([]*ioengine.Unit, error) {
+	done, err := p.Async.Wait(least, most, done)
 	for _, u := range done {
 		u.Len = p.wanted[u]
 	}

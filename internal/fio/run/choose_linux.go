@@ -47,6 +47,9 @@ func (w *worker) next(u *ioengine.Unit) (bool, error) {
 		for _, c := range w.cursors {
 			if c.length >= c.least {
 				c.reset()
+				if !w.o.Direct {
+					w.drop(c.file)
+				}
 				again = true
 			}
 		}
@@ -96,10 +99,14 @@ func (w *worker) direction() int {
 		}
 		return Trim
 	}
+	dir := Write
 	if int(w.r.Below(100)) < w.o.MixRead {
-		return Read
+		dir = Read
 	}
-	return Write
+	if w.throttle.active && w.o.MixRead > 0 && w.o.MixRead < 100 {
+		dir = w.throttle.turn(dir, w.now())
+	}
+	return dir
 }
 
 // size of the next block.

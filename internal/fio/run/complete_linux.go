@@ -1,6 +1,8 @@
 package run
 
 import (
+	"errors"
+	"fmt"
 	"syscall"
 
 	"github.com/spliced-io/spliced/internal/fio/data"
@@ -21,6 +23,36 @@ func (w *worker) fill(u *ioengine.Unit, now int64) {
 	})
 }
 
+// cutOff says whether a unit ended because the job had to. What a peer got, or
+// sent, until then counts.
+func (w *worker) cutOff(u *ioengine.Unit, now int64) bool {
+	if !(errors.Is(u.Err, syscall.EINTR) && w.stopped() || errors.Is(u.Err, syscall.ETIMEDOUT) && w.timedOut(now)) {
+		return false
+	}
+	w.accountPart(u, now)
+	return true
+}
+
+// accountPart counts what was moved of a block that a network job did not end.
+func (w *worker) accountPart(u *ioengine.Unit, now int64) {
+	if moved := int(u.Offset-u.Block) + u.N; w.traits.Network && moved > 0 {
+		w.st.Dirs[u.Dir].Short++
+		w.account(u, moved, now)
+	}
+}
+
+// endedEarly is the error of a peer that has sent less than the job was told to
+// receive: as far as anybody here can know, it has died.
+func (w *worker) endedEarly(u *ioengine.Unit) error {
+	o := w.o
+	told := o.Size.Bytes > 0 || o.IOSize.Bytes > 0
+	got := w.st.Dirs[Read].Bytes
+	if !told || o.TimeBased || got >= w.target {
+		return nil
+	}
+	return w.fail(Read, u.File, u.Offset, fmt.Errorf("the peer ended after %d of %d bytes: %w", got, w.target, syscall.EIO))
+}
+
 // complete counts a finished unit, and checks it if it has to.
 func (w *worker) complete(u *ioengine.Unit, now int64) error {
 	dir := u.Dir
@@ -29,18 +61,13 @@ func (w *worker) complete(u *ioengine.Unit, now int64) error {
 		if dir == Write && w.verifier != nil {
 			w.unwritten(u.Number)
 		}
-		if u.Err == syscall.EINTR && w.stopped() {
+		if w.cutOff(u, now) {
 			return nil
 		}
 		if u.Err == nil && w.traits.Network && dir == Read {
 			w.eof = true
-			moved = int(u.Offset - u.Block)
-			if moved == 0 {
-				return nil
-			}
-			w.st.Dirs[dir].Short++
-			w.account(u, moved, now)
-			return nil
+			w.accountPart(u, now)
+			return w.endedEarly(u)
 		}
 		err := u.Err
 		if err == nil {

@@ -124,10 +124,12 @@ func (c *cursor) next(dir int, size int64) (off, n int64, ok bool) {
 	if c.finished {
 		return 0, 0, false
 	}
-	if c.o.Random() && (c.o.PercentRandom[dir] == 100 || int(c.r.Below(100)) < c.o.PercentRandom[dir]) {
-		off, n, ok = c.random(dir, size)
-	} else {
+	random := c.o.Random()
+	if !random || c.o.PercentRandom[dir] < 100 && int(c.r.Below(100)) >= c.o.PercentRandom[dir] {
 		off, n, ok = c.sequential(dir, size)
+	}
+	if random && !ok { // also where the sequence has come to the end of the region
+		off, n, ok = c.random(dir, size)
 	}
 	if !ok {
 		c.finished = true
@@ -147,8 +149,15 @@ func (c *cursor) sequential(dir int, size int64) (int64, int64, bool) {
 	switch skip := c.o.RWSkip; {
 	case skip >= 0:
 		c.last[dir] = off + n + skip
+		// Where only the hole reaches beyond the end, fio goes on at the
+		// beginning, until as much as the size has been moved.
+		if skip > 0 && off+n < c.length && c.last[dir] >= c.length {
+			c.last[dir] = 0
+		}
 	case -skip > n:
-		c.last[dir] = off + skip
+		if c.last[dir] = off + skip; c.last[dir] < 0 && off > 0 {
+			c.last[dir] = c.length - c.least
+		}
 	default:
 		c.last[dir] = off - n // backwards, block by block
 	}

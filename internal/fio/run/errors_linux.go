@@ -33,10 +33,28 @@ func (w *worker) fail(dir int, f *ioengine.File, offset int64, err error) error 
 		w.st.FirstError = int(errno)
 	}
 	if w.goesOn(dir, verify) {
-		w.run.say("%v", full)
+		w.complain(full)
 		return nil
 	}
 	return full
+}
+
+// mostComplaints is how many errors a job that goes on describes: a file of
+// another job has one in every block.
+const mostComplaints = 20
+
+// complain says what went wrong in a job that goes on.
+func (w *worker) complain(err error) {
+	if w.complaints++; w.complaints <= mostComplaints {
+		w.run.say("%v", err)
+	}
+}
+
+// complainLast says how many errors were not described.
+func (w *worker) complainLast() {
+	if more := w.complaints - mostComplaints; more > 0 {
+		w.run.say("%v", w.named(fmt.Errorf("%d more errors, %d in all", more, w.complaints)))
+	}
 }
 
 // named says whose error it is, once.

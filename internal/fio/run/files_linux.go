@@ -145,6 +145,10 @@ func (l *layout) one(w *worker, f *ioengine.File, i int, size int64, todo *[]int
 	if exists && info.IsDir() {
 		return &fs.PathError{Op: "open", Path: f.Name, Err: syscall.EISDIR}
 	}
+	if exists && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0 {
+		// open(2) of a FIFO would wait for its other end, and no signal ends that.
+		return fmt.Errorf("%s is a pipe or socket, which has no offsets: %w", f.Name, syscall.ESPIPE)
+	}
 	var have int64
 	if exists {
 		if have, err = l.existing(f, info, o); err != nil {
@@ -274,6 +278,9 @@ func (l *layout) extend(w *worker, f *ioengine.File, i int, have, want int64, to
 			err = nil
 		}
 	}
+	if err == nil && w.traits.Mapped {
+		err = fd.Truncate(want)
+	}
 	if err != nil {
 		return fmt.Errorf("make %s of %d bytes: %w", f.Name, want, err)
 	}
@@ -401,8 +408,8 @@ func (w *worker) advise(f *ioengine.File) {
 		if f.Write {
 			_ = sys.Fdatasync(f.FD)
 		}
-		_ = sys.Fadvise(f.FD, 0, 0, sys.AdviseDontNeed)
 		w.invalidated[f] = true
+		w.drop(f)
 	}
 	switch {
 	case w.o.Fadvise == "random" || w.o.Fadvise == "1" && w.o.Random():
@@ -412,6 +419,37 @@ func (w *worker) advise(f *ioengine.File) {
 	case w.o.Fadvise == "noreuse":
 		_ = sys.Fadvise(f.FD, 0, 0, sys.AdviseNoReuse)
 	}
+}
+
+// drop takes a file out of the page cache before it is begun again, as fio
+// does: a second pass over a file that fits into memory would measure nothing
+// but memory.
+func (w *worker) drop(f *ioengine.File) {
+	if f.FD >= 0 && w.o.Invalidate && !w.o.PreRead {
+		_ = sys.Fadvise(f.FD, 0, 0, sys.AdviseDontNeed)
+	}
+}
+
+// settle writes the files back and takes them out of the page cache: what is
+// verified then comes from where it has to last.
+func (w *worker) settle() error {
+	for _, f := range w.files {
+		if f.FD < 0 || !f.Write {
+			continue
+		}
+		// A page that is mapped can't be dropped.
+		if err := w.engine.Close(f); err != nil {
+			return w.fail(ioengine.Fsync, f, 0, err)
+		}
+		if err := sys.Fsync(f.FD); err != nil && !errors.Is(err, syscall.EINVAL) { // not every device has it
+			return w.fail(ioengine.Fsync, f, 0, err)
+		}
+		_ = sys.Fadvise(f.FD, 0, 0, sys.AdviseDontNeed)
+		if err := w.engine.Open(f); err != nil {
+			return w.fail(Read, f, 0, err)
+		}
+	}
+	return nil
 }
 
 func (w *worker) closeFile(f *ioengine.File) {

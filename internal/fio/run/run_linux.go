@@ -224,7 +224,14 @@ func (r *Run) one(w *worker) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // never unlocked: the thread ends here
-		r.body(w)
+		if sys.ThreadID() != os.Getpid() {
+			r.body(w)
+			return
+		}
+		// The first thread never ends, and /proc/self/fd is what it has open:
+		// it is held here while another one does the work.
+		r.one(w)
+		runtime.UnlockOSThread()
 	}()
 	<-done
 }
@@ -279,6 +286,7 @@ func (r *Run) body(w *worker) {
 	if err == nil {
 		err = w.err
 	}
+	w.complainLast()
 	err = w.named(err)
 	if err != nil && !errors.Is(err, errFull) {
 		w.err, w.failed = err, true
@@ -355,7 +363,7 @@ func (r *Run) Results() []Result {
 	var list []Result
 	groups := map[int]int{} // by group: its place in the list
 	for _, w := range r.workers {
-		if !w.o.Stats || w.o.CreateOnly {
+		if !w.o.Stats {
 			continue
 		}
 		if w.o.GroupReporting {

@@ -74,6 +74,17 @@ func (t *throttle) start(now int64) {
 	t.lastPause, t.cycleAt = now, now
 }
 
+// turn is the direction whose turn it is in a mix: that of the draw, unless it
+// would have to wait for its rate and the other for less. A direction without a
+// rate never waits, so one with a rate does not hold it back.
+func (t *throttle) turn(drawn int, now int64) int {
+	other := Read + Write - drawn
+	if due := t.rates[drawn].due; due > float64(now) && t.rates[other].due < due {
+		return other
+	}
+	return drawn
+}
+
 // due says whether the unit would have to wait.
 func (t *throttle) due(w *worker, u *ioengine.Unit) bool {
 	r := &t.rates[u.Dir]

@@ -47,6 +47,9 @@ func (w *worker) verifyAll() error {
 		w.verifying = false
 		w.history = w.history[:0]
 	}()
+	if err := w.settle(); err != nil {
+		return err
+	}
 	pieces, err := w.latest(w.history)
 	if err != nil {
 		return err
@@ -113,7 +116,7 @@ func (w *worker) latest(all []piece) ([]piece, error) {
 
 // unique says whether no block can have been written twice in this pass.
 func (w *worker) unique() bool {
-	if w.wraps() || w.o.RWCount > 1 {
+	if w.wraps() || w.o.RWCount > 1 || w.o.RWSkip != 0 {
 		return false
 	}
 	for _, c := range w.cursors {
@@ -232,7 +235,7 @@ func (w *worker) check(u *ioengine.Unit, known data.Known) error {
 	if err != nil && !w.o.VerifyFatal {
 		// Without verify_fatal fio goes on to the end and fails then.
 		w.noteError(err)
-		w.run.say("%v", err)
+		w.complain(err)
 		return nil
 	}
 	return err

@@ -37,6 +37,9 @@ func (w *worker) saveState() error {
 	if !w.o.VerifyStateSave || w.verifier == nil || !w.o.Writes() || w.o.VerifyOnly {
 		return nil
 	}
+	if w.forgotten {
+		return fmt.Errorf("verify_state_save: more than %d writes failed: no state is saved", mostUnwritten)
+	}
 	b, err := json.Marshal(verifyState{stateVersion, w.o.Name, w.writes, w.unfinished})
 	if err == nil {
 		err = os.WriteFile(w.stateName(), append(b, '\n'), 0o644)
@@ -78,7 +81,10 @@ func (w *worker) loadState() error {
 
 // unwritten notes a write that did not succeed.
 func (w *worker) unwritten(number uint64) {
-	if w.o.VerifyStateSave && len(w.unfinished) < mostUnwritten {
+	if !w.o.VerifyStateSave {
+		return
+	}
+	if w.forgotten = len(w.unfinished) >= mostUnwritten; !w.forgotten {
 		w.unfinished = append(w.unfinished, number)
 	}
 }

@@ -52,6 +52,8 @@ type worker struct {
 	saved      *verifyState // nil: none was loaded
 	looked     uint64       // at writes that it knows of
 	unfinished []uint64     // numbers of writes that failed
+	forgotten  bool         // there were more than fit there
+	complaints int          // errors of a job that goes on
 	steady     *stat.Steady // nil: not asked for
 	pairs      []trimmed    // trimwrite: trims whose write is due
 	skewFiles  *rnd.Skewed
@@ -137,7 +139,11 @@ func (w *worker) start() (err error) {
 	if o.VerifyOnly || w.verifier != nil {
 		block = max(block, int(o.BS[job.Write].Max))
 	}
-	conf := ioengine.Config{Options: o, Depth: depth, Block: block, Stop: &w.ended, Dir: "."}
+	w.begin = w.now() // runtime, as far as a peer is waited for
+	conf := ioengine.Config{
+		Options: o, Depth: depth, Block: block, Dir: ".", Stop: &w.ended,
+		Late: func() bool { return w.timedOut(w.now()) },
+	}
 	if len(w.files) > 0 {
 		conf.Dir = filepath.Dir(w.files[0].Name)
 	}
@@ -288,6 +294,7 @@ func (w *worker) rewind() {
 	w.issued = [job.Directions]uint64{}
 	for _, c := range w.cursors {
 		c.reset()
+		w.drop(c.file)
 	}
 }
 
