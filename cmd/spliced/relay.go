@@ -63,7 +63,7 @@ func (c *relayCmd) wire() splice.WirePolicy {
 }
 
 func (c *relayCmd) Run(ctx context.Context, std streams) error {
-	spareProcessor()
+	defer tune()()
 	log := newLogger(std.err, c.LogFormat)
 	engine, err := c.engine()
 	if err != nil {

@@ -21,7 +21,7 @@ type runCmd struct {
 
 // Run is the daemon: it ends with a signal.
 func (c *runCmd) Run(ctx context.Context, std streams) error {
-	spareProcessor()
+	defer tune()()
 	file, err := loadConfig(c.Config, std)
 	if err != nil {
 		return err

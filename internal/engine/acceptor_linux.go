@@ -46,12 +46,15 @@ type Acceptor struct {
 type ear struct {
 	a     *Acceptor
 	slot  int32
-	deaf  bool // not registered
+	turn  int32  // how many were accepted at most, last
+	waits uint64 // the loop's count then
+	deaf  bool   // not registered
 	timer timer
 	pause time.Duration // the last one after a failure
 }
 
-// acceptTurn is how many connections are accepted before others have a turn.
+// acceptTurn is how many connections are accepted at most before others have a
+// turn.
 const acceptTurn = 16
 
 // Listen starts to accept. On success the descriptor belongs to the acceptor.
@@ -211,13 +214,19 @@ func (e *ear) hold(l *loop, err error) {
 
 func (e *ear) expire(l *loop) { e.open(l) }
 
-// accept takes in what waits.
+// accept takes in one connection, and more each time where others wait: that is
+// told by the next event, and needs no accept(2) that finds nobody.
 func (e *ear) accept(l *loop) {
 	if e.deaf {
 		return // an event from before
 	}
 	spec := &e.a.spec
-	for range acceptTurn {
+	turn := int32(1)
+	if e.waits+1 == l.waits {
+		turn = min(2*e.turn, acceptTurn)
+	}
+	e.turn, e.waits = turn, l.waits
+	for range turn {
 		if e.a.starved.Load() > 0 {
 			e.hold(l, nil)
 			return

@@ -30,6 +30,7 @@ type loop struct {
 	sessions int
 	ready    []*Session // have something to do
 	moved    int        // bytes, since the last wait
+	waits    uint64     // so far
 	spare    []*Session // ready's other array
 	commands []command  // posted's other array
 	timers   timers
@@ -136,6 +137,7 @@ func (l *loop) run() {
 			// EBADF, EFAULT, EINVAL: memory or descriptors were overwritten.
 			panic(fmt.Sprintf("splice: epoll_wait: %v", err))
 		}
+		l.waits++
 		l.now = l.reactor.clock()
 		for i := range events[:n] {
 			l.event(&events[i])
