@@ -42,7 +42,7 @@ func tightHeap() (undo func()) {
 const (
 	heapRoom       = 4 << 20 // bytes of garbage for which no collection is worth it
 	heapPercentMin = 50
-	heapPercentMax = 150
+	heapPercentMax = 100
 )
 
 // heapPercent is GOGC for so many bytes in use.

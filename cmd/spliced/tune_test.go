@@ -9,7 +9,7 @@ import (
 
 func TestHeapPercent(t *testing.T) {
 	for live, want := range map[uint64]int{
-		0: 150, 1: 150, 1 << 20: 150, 4 << 20: 100, 6 << 20: 66, 8 << 20: 50, 64 << 20: 50, 1 << 40: 50,
+		0: 100, 1: 100, 1 << 20: 100, 4 << 20: 100, 6 << 20: 66, 8 << 20: 50, 64 << 20: 50, 1 << 40: 50,
 	} {
 		if got := heapPercent(live); got != want {
 			t.Errorf("%d bytes: %d %%, want %d", live, got, want)
