@@ -81,13 +81,13 @@ struct rewrite {
 	__u8 pad[2];
 };
 
-// Every layout begins like this, up to last_seen: it tells a later version when
-// a flow of this one is over.
+// Every layout begins like this, up to last_seen, under keys of this kind: it tells a
+// later version when a flow of this one is over.
 struct flow {
 	struct bpf_spin_lock lock;
 	__u32 state;
 	__u32 verdict;	   // enum verdict
-	__u32 pad0;
+	__u32 over;	   // enum over
 	__u64 last_seen;   // ns, CLOCK_MONOTONIC; since the switch
 	struct rewrite rewrite;
 
@@ -112,7 +112,6 @@ struct flow {
 	__u32 from;	  // acked at the switch
 	__u8 barred;	  // bar is valid
 	__u8 bar_met;	  // something was dropped for it
-	__u8 over;	  // enum over
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 
 	// Since the switch.
@@ -125,6 +124,8 @@ struct flow {
 	__u64 errors;	   // segments that could not be rewritten: dropped
 	__u64 told;	   // ICMP errors about packets to this sender, passed on to the other
 	__u64 held_back;   // segments beyond the bar: dropped
+
+	__u64 beyond;	   // so much later than bar is the limit: numbers are too short for it
 };
 
 struct {
@@ -397,6 +398,24 @@ static __always_inline enum course drain(struct flow *f, const struct segment *s
 	return !across ? SHOW : show ? BOTH : ACROSS;
 }
 
+#define BAR_NEAR (1U << 29)
+#define BAR_STEP (1U << 29)
+
+// lift puts the bar forward on the way to a limit that is further away than sequence
+// numbers reach. It needs nobody's help: the flow may have no process.
+static __always_inline void lift(struct flow *f, __u32 end)
+{
+	__u64 step;
+
+	bpf_spin_lock(&f->lock);
+	if (f->beyond && before(f->bar, end + BAR_NEAR)) {
+		step = f->beyond < BAR_STEP ? f->beyond : BAR_STEP;
+		f->bar += step;
+		f->beyond -= step;
+	}
+	bpf_spin_unlock(&f->lock);
+}
+
 // account counts a segment of a spliced flow, and tells when the flow is over.
 // It says whether the segment may go on: beyond the bar it may not, but the
 // acknowledgement that it carries counts.
@@ -404,6 +423,9 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 {
 	const struct rewrite *r = &f->rewrite;
 	__u32 end = s->seq + s->len + s->fin;
+
+	if (*(volatile __u64 *)&f->beyond && before(f->bar, end + BAR_NEAR))
+		lift(f, end);
 	int barred = end != s->seq && *(volatile __u8 *)&f->barred && before(f->bar, end);
 	int fin = s->fin && !barred;
 	struct flow *peer;
@@ -873,6 +895,7 @@ enum op {
 	OP_SETTLE = 2, // of those: all does
 	OP_BAR = 3,    // after the switch: bounds what goes across
 	OP_END = 4,    // of spliced entries: nothing goes across from now on
+	OP_ROUTE = 5,  // packets leave by side.rewrite.ifindex from now on; 0 is as before
 };
 
 enum {
@@ -894,6 +917,8 @@ struct command {
 		__u32 received; // what the socket has received: rcv_nxt
 		__u32 edge;	// its peer can be expected to send until there; of OP_BAR: enum bar
 		__u32 promised; // its peer may send until there
+		__u32 pad;
+		__u64 beyond; // of OP_BAR with BAR_AT: the limit is so much later
 		struct rewrite rewrite;
 	} side[2];
 };
@@ -998,9 +1023,16 @@ static __always_inline void set_bar(struct flow *f, const struct side *s)
 {
 	bpf_spin_lock(&f->lock);
 	f->bar = s->edge == BAR_HERE ? f->end : s->received;
+	f->beyond = s->edge == BAR_AT ? s->beyond : 0;
 	f->bar_met = 0;
 	f->barred = s->edge != BAR_NONE;
 	bpf_spin_unlock(&f->lock);
+}
+
+static __always_inline void route(struct flow *f, const struct side *s)
+{
+	if (s->rewrite.ifindex)
+		*(volatile __u32 *)&f->rewrite.ifindex = s->rewrite.ifindex;
 }
 
 static __always_inline int end_by_hand(struct flow *f)
@@ -1047,6 +1079,10 @@ int wire_control(struct __sk_buff *skb)
 	case OP_BAR:
 		set_bar(a, &c->side[0]);
 		set_bar(b, &c->side[1]);
+		return 0;
+	case OP_ROUTE:
+		route(a, &c->side[0]);
+		route(b, &c->side[1]);
 		return 0;
 	case OP_END:
 		err = end_by_hand(a);

@@ -23,7 +23,11 @@ type WireCommand struct {
 		Received uint32
 		Edge     uint32
 		Promised uint32
+		Pad      uint32
+		_        [4]byte
+		Beyond   uint64
 		Rewrite  WireRewrite
+		_        [4]byte
 	}
 }
 
@@ -35,7 +39,7 @@ type WireFlow struct {
 	}
 	State       uint32
 	Verdict     uint32
-	Pad0        uint32
+	Over        uint32
 	LastSeen    uint64
 	Rewrite     WireRewrite
 	Passed      uint32
@@ -57,8 +61,7 @@ type WireFlow struct {
 	From        uint32
 	Barred      uint8
 	BarMet      uint8
-	Over        uint8
-	_           [1]byte
+	_           [2]byte
 	Bar         uint32
 	_           [4]byte
 	Packets     uint64
@@ -70,6 +73,7 @@ type WireFlow struct {
 	Errors      uint64
 	Told        uint64
 	HeldBack    uint64
+	Beyond      uint64
 }
 
 type WireKey struct {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/spliced-io/spliced/internal/bpf"
 )
 
 // tcpSum is what the one's complement sum over a segment of IPv4 is: 0xffff if its
@@ -63,5 +65,48 @@ func TestWireKeepsFINFromSocket(t *testing.T) {
 	}
 	if f, err := o.Flow(&keys[0]); err != nil || f.Fin != 1 || f.FinEnd != 66 {
 		t.Errorf("%+v, %v: the FIN went across", f, err)
+	}
+}
+
+// A limit that is further away than sequence numbers reach is kept by the program alone,
+// to the byte: nobody has to put the bar forward.
+func TestWireKeepsFarLimit(t *testing.T) {
+	o := loadWire(t)
+	a, ba, bc, c := pairOf(0)
+	insertPair(t, o, 0)
+	keys := [2]bpf.WireKey{bpf.WireKeyOf(a, ba), bpf.WireKeyOf(c, bc)}
+	const (
+		limit = 9<<30 + 1000
+		ahead = 1 << 30
+		step  = 300 << 20
+	)
+	err := o.Bar(&keys, &[2]bpf.WireBar{{Set: true, At: ahead, Beyond: limit - ahead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := func(at int64) int32 {
+		segment := frame(a, ba)
+		binary.BigEndian.PutUint32(segment[14+20+4:], uint32(at))
+		ret, err := o.WireIngress.Run(&ebpf.RunOptions{Data: segment})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int32(ret)
+	}
+	const length, redirect, drop = 64, 7, 2
+	at := int64(0)
+	for ; at+length < limit; at += step {
+		if ret := answer(at); ret != redirect {
+			t.Fatalf("at %d of %d the program answers %d, want a redirect", at, int64(limit), ret)
+		}
+	}
+	if ret := answer(limit - length); ret != redirect {
+		t.Errorf("before the limit the program answers %d, want a redirect", ret)
+	}
+	if ret := answer(limit - length + 1); ret != drop {
+		t.Errorf("a byte beyond the limit the program answers %d, want that it is dropped", ret)
+	}
+	if f, err := o.Flow(&keys[0]); err != nil || f.Beyond != 0 || f.BarMet != 1 || f.HeldBack != 1 {
+		t.Errorf("%+v, %v", f, err)
 	}
 }

@@ -31,6 +31,7 @@ const (
 	wireSettle
 	wireBar
 	wireEnd
+	wireRoute
 )
 
 const wireAnyhow = 1 // a flag of wireSwitch
@@ -85,6 +86,7 @@ type WireSide struct {
 	Received uint32 // what the socket has received: rcv_nxt
 	Edge     uint32 // its peer can be expected to send up to there
 	Promised uint32 // its peer may send up to there
+	Beyond   uint64 // see WireBar
 	Rewrite  WireRewrite
 }
 
@@ -110,6 +112,9 @@ type WireBar struct {
 	Set  bool
 	Here bool   // at the end of what has gone across
 	At   uint32 // else at that sequence number of the sender
+	// Beyond is how much later than At the limit is. The program puts the bar forward by
+	// itself: At must be at most 1 GiB ahead of what has gone across.
+	Beyond uint64
 }
 
 // Bar sets the bars of a spliced pair.
@@ -121,10 +126,20 @@ func (p *WirePrograms) Bar(keys *[2]WireKey, bars *[2]WireBar) error {
 		case b.Set && b.Here:
 			sides[i].Edge = wireBarHere
 		case b.Set:
-			sides[i].Edge = wireBarAt
+			sides[i].Edge, sides[i].Beyond = wireBarAt, b.Beyond
 		}
 	}
 	return p.control(wireBar, 0, &sides)
+}
+
+// Route has the packets of each side leave by an interface from now on; 0 leaves it
+// as it is.
+func (p *WirePrograms) Route(keys *[2]WireKey, ifindexes [2]uint32) error {
+	sides := [2]WireSide{{Key: keys[0]}, {Key: keys[1]}}
+	for i := range sides {
+		sides[i].Rewrite.Ifindex = ifindexes[i]
+	}
+	return p.control(wireRoute, 0, &sides)
 }
 
 // End has nothing of a spliced pair go across any more, and tells the process that
@@ -138,7 +153,7 @@ func (p *WirePrograms) control(op, flags uint32, sides *[2]WireSide) error {
 	for i := range sides {
 		c.Side[i].Key = sides[i].Key
 		c.Side[i].Received, c.Side[i].Edge, c.Side[i].Promised = sides[i].Received, sides[i].Edge, sides[i].Promised
-		c.Side[i].Rewrite = sides[i].Rewrite
+		c.Side[i].Beyond, c.Side[i].Rewrite = sides[i].Beyond, sides[i].Rewrite
 	}
 	data := unsafe.Slice((*byte)(unsafe.Pointer(&c)), unsafe.Sizeof(c))
 	ret, err := p.WireControl.Run(&ebpf.RunOptions{Data: data})

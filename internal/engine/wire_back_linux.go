@@ -14,10 +14,6 @@ const (
 	// hand-over to be worth it: the last of them go by sockets again, after a
 	// pause.
 	wireRoom = 4 << 20
-	// wireFurthest is how far ahead the program can be told of a limit;
-	// wireLimitLook is the distance of looks until it is that near.
-	wireFurthest  = 1 << 30
-	wireLimitLook = 50 * time.Millisecond
 	// wireAsk is the distance of questions for what is not acknowledged yet, the
 	// first look comes wireBackFirst after the other, then ever more slowly.
 	wireAsk       = 300 * time.Millisecond
@@ -94,29 +90,13 @@ func (w *wiring) roomLeft(s *Session, v *wire.View) [2]int64 {
 	return room
 }
 
-// watchLimits notes that a limit of bytes is reached but for a rest. Limits that
-// are too far away for the program are put before it again.
-func (w *wiring) watchLimits(l *loop, s *Session, v *wire.View) {
-	room := w.roomLeft(s, v)
-	far, again := false, false
-	for i, left := range room {
+// watchLimits notes that a limit of bytes is reached but for a rest.
+func (w *wiring) watchLimits(s *Session, v *wire.View) {
+	for i, left := range w.roomLeft(s, v) {
 		f := &v.Flows[i]
-		if left < 0 {
-			continue
-		}
-		if left == 0 || f.BarMet != 0 && left < wireFurthest {
+		if left == 0 || left > 0 && f.BarMet != 0 && f.Beyond == 0 {
 			w.back.near = true
-			return
 		}
-		ahead := int64(int32(f.Bar - f.End))
-		far = far || left > ahead
-		again = again || left > ahead && ahead < wireFurthest/2
-	}
-	if again {
-		_ = w.pair.Limit(v, room) // the entries have gone: the next look finds out
-	}
-	if w.at = 0; far {
-		w.at = l.now + wireLimitLook
 	}
 }
 

@@ -512,7 +512,7 @@ func (w *wiring) refresh(l *loop, s *Session) {
 	}
 	w.count(s, &v)
 	if w.phase == wireOn {
-		w.watchLimits(l, s, &v)
+		w.watchLimits(s, &v)
 	}
 	if moved := l.now - time.Duration(sys.Monotonic()-v.LastMoved); v.LastMoved > 0 && moved > s.active {
 		s.active = moved

@@ -24,9 +24,6 @@ const DefaultRoot = "/sys/fs/bpf/spliced"
 
 const (
 	mountPoint = "/sys/fs/bpf"
-	// layout is the version of what is pinned. A program and a map of
-	// different layouts must not meet.
-	layout     = "v2"
 	metaName   = "meta"
 	linkPrefix = "link-"
 )
@@ -117,8 +114,10 @@ func (p *Plane) openPinned(spec *ebpf.CollectionSpec) (_ map[string]*ebpf.Map, e
 			return nil, err
 		}
 	}
-	p.meta, err = p.pinnedMap(metaSpec(flows.MaxEntries / 2))
-	return maps, err
+	if p.meta, err = p.pinnedMap(metaSpec(flows.MaxEntries / 2)); err != nil {
+		return nil, err
+	}
+	return maps, p.openOlder()
 }
 
 // pinnedMap opens a map, or makes it.

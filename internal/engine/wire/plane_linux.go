@@ -58,6 +58,7 @@ type Plane struct {
 	attaching map[int]*attachment
 	pairs     map[bpf.WireKey]*Pair
 	ports     ports
+	older     []*older // layouts of other versions, with flows that go on
 	retired   []retiree
 	users     int // pairs in the table, retired ones too
 	closed    bool
@@ -264,12 +265,17 @@ func (p *Plane) sweep() {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	idle := 0
+	var looked time.Time
 	for {
 		select {
 		case <-p.stop:
 			return
 		case now := <-ticker.C:
 			p.collect(now)
+			if p.kept && now.Sub(looked) >= olderLook {
+				looked = now
+				p.drainOlder(time.Duration(sys.Monotonic()))
+			}
 		}
 		p.mu.Lock()
 		if idle++; p.users > 0 || p.kept {
@@ -374,6 +380,9 @@ func (p *Plane) release() {
 	for i, l := range p.links {
 		_ = l.Close()
 		delete(p.links, i)
+	}
+	for _, o := range p.older {
+		o.close()
 	}
 	_ = p.objects.Close()
 	p.netns.close()

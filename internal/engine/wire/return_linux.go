@@ -29,17 +29,23 @@ func (pair *Pair) Bar() error {
 	return pair.plane.objects.Bar(&pair.keys, &[2]bpf.WireBar{{Set: true, Here: true}, {Set: true, Here: true}})
 }
 
-// furthest is how far ahead a bar can be: sequence numbers wrap.
+// furthest is how far ahead a bar can be: sequence numbers wrap. The program puts it
+// forward by itself.
 const furthest = 1 << 30
 
+// barAt is a bar that is n bytes after a number.
+func barAt(number uint32, n int64) bpf.WireBar {
+	ahead := min(n, furthest)
+	return bpf.WireBar{Set: true, At: number + uint32(ahead), Beyond: uint64(n - ahead)}
+}
+
 // Limit lets at most so many more bytes of each side go across than had at v,
-// what has since among them; negative: any number. A limit that is further away
-// than 1 GiB has to be set again before that many have crossed, or they wait.
+// what has since among them; negative: any number.
 func (pair *Pair) Limit(v *View, room [2]int64) error {
 	var bars [2]bpf.WireBar
 	for i, n := range room {
 		if n >= 0 {
-			bars[i] = bpf.WireBar{Set: true, At: v.Flows[i].End + uint32(min(n, furthest))}
+			bars[i] = barAt(v.Flows[i].End, n)
 		}
 	}
 	return pair.plane.objects.Bar(&pair.keys, &bars)
@@ -67,7 +73,7 @@ func (pair *Pair) limit() error {
 		if int64(pair.legs[i].received-read)+roomAhead > n {
 			return syscall.EAGAIN
 		}
-		bars[i] = bpf.WireBar{Set: true, At: read + uint32(min(n, furthest))}
+		bars[i] = barAt(read, n)
 	}
 	return pair.plane.objects.Bar(&pair.keys, &bars)
 }
