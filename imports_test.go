@@ -27,6 +27,7 @@ var layers = [][]string{
 	{"internal/engine"},
 	{"internal/engine/copy", "internal/engine/splice", "internal/engine/sockmap", "internal/engine/wire", "internal/transfer"},
 	{"internal/engine/flow"},
+	{"internal/sockmaps"},
 	{"internal/bpf"},
 	{"internal/pipe"},
 	{"internal/probe", "internal/privilege"},

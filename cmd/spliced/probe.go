@@ -11,10 +11,15 @@ import (
 )
 
 type probeCmd struct {
-	JSON bool `name:"json" help:"Print a JSON object. See docs/relay.md."`
+	JSON bool   `name:"json" help:"Print a JSON object. See docs/relay.md."`
+	PID  *int   `name:"pid" xor:"subject" placeholder:"N" help:"Say which sockets of this process are in somebody's sockmap instead."`
+	Conn string `xor:"subject" placeholder:"A-B" help:"Say which ends of this connection are, given by its two addresses with ports."`
 }
 
 func (c *probeCmd) Run(ctx context.Context, std streams) error {
+	if c.PID != nil || c.Conn != "" {
+		return c.membership(std)
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	report := probe.Run(ctx)

@@ -48,6 +48,10 @@ func TestUsageErrors(t *testing.T) {
 		{"relay --metrics 80 :0", []string{"--metrics", `"80"`, "host:port"}},
 		{"relay --metrics unix:/x :0", []string{"--metrics", "unix:/x", "host:port"}},
 		{"probe --xml", []string{"--xml"}},
+		{"probe --pid 0", []string{"--pid 0", "number of a process"}},
+		{"probe --pid x", []string{"--pid"}},
+		{"probe --conn 127.0.0.1:1", []string{`"127.0.0.1:1"`, "two addresses with ports"}},
+		{"probe --pid 1 --conn 127.0.0.1:1-127.0.0.1:2", []string{"--pid", "--conn"}},
 		{"version now", []string{"now"}},
 	} {
 		t.Run(tc.args, func(t *testing.T) {

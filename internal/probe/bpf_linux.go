@@ -37,7 +37,7 @@ var bpfMaps = []struct {
 // bpfProgram loads a program of a type that does nothing, and attaches it to
 // nothing.
 func bpfProgram(kind string, typ ebpf.ProgramType) Capability {
-	name := "bpf.program." + kind
+	name := "bpf-program." + kind
 	p, err := loadProgram(typ, asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()})
 	if err != nil {
 		return failed(name, err)
@@ -48,7 +48,7 @@ func bpfProgram(kind string, typ ebpf.ProgramType) Capability {
 
 // bpfMap makes a map of a type.
 func bpfMap(kind string, spec ebpf.MapSpec) Capability {
-	name := "bpf.map." + kind
+	name := "bpf-map." + kind
 	m, err := makeMap(spec)
 	if err != nil {
 		return failed(name, err)

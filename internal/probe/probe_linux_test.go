@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -106,28 +105,10 @@ func TestSocketPages(t *testing.T) {
 func TestUnprivileged(t *testing.T) {
 	testnet.Need(t, "root")
 	testnet.Leaks(t)
-	dir, err := os.MkdirTemp("", "spliced-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	exe := dir + "/probe"
-	if err := os.WriteFile(exe, self, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = []string{asNobody + "=1"}
-	cmd.Dir = "/"
 	// An id that nobody else has: its allowance is whole.
 	const user = 3<<16 + 4711
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+	cmd := testnet.AsUser(t, user)
+	cmd.Env = []string{asNobody + "=1"}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -148,7 +129,7 @@ func TestUnprivileged(t *testing.T) {
 		t.Errorf("splice-from.tcp4: %+v", c)
 	}
 	// Maps and programs of some types may be allowed to everybody; these never.
-	for _, name := range []string{"bpf.program.sk_skb", "bpf.map.sockmap", "sockmap.redirect", "sockmap.splice-read", "sockmap.fionread.member"} {
+	for _, name := range []string{"bpf-program.sk_skb", "bpf-map.sockmap", "sockmap.redirect", "sockmap.splice-read", "sockmap.fionread-member"} {
 		if c, _ := r.Find(name); c.Answer != probe.No || !strings.Contains(c.Reason, "CAP_") {
 			t.Errorf("%s: %+v, want no for want of a capability", name, c)
 		}
@@ -209,7 +190,7 @@ func TestShortageIsInconclusive(t *testing.T) {
 		t.Fatal(err)
 	}
 	report := probe.Run(t.Context())
-	for _, name := range []string{"bpf.map.sockmap", "bpf.program.sk_skb", "sockmap.redirect"} {
+	for _, name := range []string{"bpf-map.sockmap", "bpf-program.sk_skb", "sockmap.redirect"} {
 		if c, ok := report.Find(name); !ok || c.Answer == probe.Yes || os.Getuid() == 0 && c.Answer != probe.Inconclusive {
 			t.Errorf("%s: %+v, %v; want inconclusive", name, c, ok)
 		}
@@ -226,15 +207,15 @@ func TestSockmapProbes(t *testing.T) {
 	testnet.Leaks(t)
 	r := probe.Run(t.Context())
 	for _, name := range []string{
-		"bpf.program.sk_skb", "bpf.program.sk_msg", "bpf.program.sched_cls",
-		"bpf.map.array", "bpf.map.hash", "bpf.map.ringbuf", "bpf.map.sockmap", "bpf.map.sockhash",
+		"bpf-program.sk_skb", "bpf-program.sk_msg", "bpf-program.sched_cls",
+		"bpf-map.array", "bpf-map.hash", "bpf-map.ringbuf", "bpf-map.sockmap", "bpf-map.sockhash",
 		"sockmap.redirect",
 	} {
 		if c, ok := r.Find(name); !ok || c.Answer != probe.Yes {
 			t.Errorf("%s: %+v, %v; want yes", name, c, ok)
 		}
 	}
-	for _, name := range []string{"sockmap.splice-read", "sockmap.fionread.member", "sockmap.fionread.program"} {
+	for _, name := range []string{"sockmap.splice-read", "sockmap.fionread-member", "sockmap.fionread-program"} {
 		c, ok := r.Find(name)
 		if !ok || c.Answer == probe.Inconclusive || !strings.Contains(c.Reason, "bytes") {
 			t.Errorf("%s: %+v, %v; want a measurement", name, c, ok)

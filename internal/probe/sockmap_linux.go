@@ -149,7 +149,7 @@ func sockmapSplice() Capability {
 // Some kernels say 0: commit 929e30f93125 and those that it was taken back to.
 // Who asks before reading then waits for ever.
 func sockmapUnread(kind string, code func(*ebpf.Map) asm.Instructions) Capability {
-	name := "sockmap.fionread." + kind
+	name := "sockmap.fionread-" + kind
 	var c closers
 	defer c.close()
 	m, err := sockmap(&c, code)

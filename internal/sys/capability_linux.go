@@ -22,6 +22,7 @@ var (
 	CapPerfmon  = Capability{"CAP_PERFMON", unix.CAP_PERFMON, true}
 	CapNetAdmin = Capability{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN, false}
 	CapNetRaw   = Capability{"CAP_NET_RAW", unix.CAP_NET_RAW, false}
+	CapSysAdmin = Capability{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN, false}
 )
 
 // Because puts those of the needed capabilities that the calling thread lacks
