@@ -53,6 +53,7 @@ const (
 	fieldPgrp   = 5 - 3
 	fieldUtime  = 14 - 3
 	fieldCstime = 17 - 3
+	fieldStart  = 22 - 3
 )
 
 func readStat(pid int) (procStat, error) {
@@ -62,7 +63,7 @@ func readStat(pid int) (procStat, error) {
 	}
 	// The command's name may contain anything; its last parenthesis ends it.
 	stat := procStat{strings.Fields(string(line[bytes.LastIndexByte(line, ')')+1:]))}
-	if len(stat.fields) <= fieldCstime {
+	if len(stat.fields) <= fieldStart {
 		return procStat{}, fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(stat.fields))
 	}
 	return stat, nil

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -87,7 +89,7 @@ func (f *family) pids() ([]int, error) {
 }
 
 func (f *family) marked(pid int) bool {
-	const tries, pause = 3, time.Millisecond
+	const tries, pause = 20, time.Millisecond
 	var environment []byte
 	for range tries {
 		var err error
@@ -134,16 +136,37 @@ func (f *family) end() error {
 		return f.cgroup.end()
 	}
 	const pause = 2 * time.Millisecond
+	// Who is about to end has no environment any more, and is not found by it.
+	killed := map[int]string{} // to when it was started
 	for deadline := time.Now().Add(killGrace); ; time.Sleep(pause) {
 		pids, err := f.pids()
-		if err != nil || len(pids) == 0 {
+		if err != nil {
 			return err
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("processes %s do not end", strings.Trim(fmt.Sprint(pids), "[]"))
-		}
 		for _, pid := range pids {
+			killed[pid] = startOf(pid)
 			_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as good
 		}
+		for pid, started := range killed {
+			if startOf(pid) != started || started == "" {
+				delete(killed, pid)
+			}
+		}
+		if len(pids) == 0 && len(killed) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("processes %s do not end", strings.Trim(fmt.Sprint(slices.Sorted(maps.Keys(killed))), "[]"))
+		}
 	}
+}
+
+// startOf tells when a process was started, so that its number is not taken
+// for another's; "" if it has ended.
+func startOf(pid int) string {
+	stat, err := readStat(pid)
+	if err != nil || stat.fields[fieldState] == "Z" {
+		return ""
+	}
+	return stat.fields[fieldStart]
 }
