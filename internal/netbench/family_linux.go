@@ -89,18 +89,9 @@ func (f *family) pids() ([]int, error) {
 }
 
 func (f *family) marked(pid int) bool {
-	const tries, pause = 20, time.Millisecond
-	var environment []byte
-	for range tries {
-		var err error
-		environment, err = os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if err != nil {
-			return false // somebody else's
-		}
-		if len(environment) > 0 {
-			break
-		}
-		time.Sleep(pause) // in the middle of exec(2) there is none
+	environment, ok := environmentOf(pid)
+	if !ok {
+		return false
 	}
 	for variable := range bytes.SplitSeq(environment, []byte{0}) {
 		if string(variable) == f.mark {
@@ -108,6 +99,26 @@ func (f *family) marked(pid int) bool {
 		}
 	}
 	return false
+}
+
+// environmentOf is false for who has ended, and for somebody else's process. In
+// the middle of exec(2) a process has neither environment nor command line: it
+// is waited for, however long a busy machine lets it stand there.
+func environmentOf(pid int) (environment []byte, ok bool) {
+	const longest, pause = time.Second, time.Millisecond
+	read := func(name string) ([]byte, bool) {
+		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
+		return content, err == nil
+	}
+	for deadline := time.Now().Add(longest); ; time.Sleep(pause) {
+		environment, ok := read("environ")
+		if !ok || len(environment) > 0 {
+			return environment, ok
+		}
+		if command, ok := read("cmdline"); !ok || len(command) > 0 || startOf(pid) == "" || time.Now().After(deadline) {
+			return nil, false
+		}
+	}
 }
 
 // usage is what the family has used.
