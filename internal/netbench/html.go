@@ -44,6 +44,7 @@ type htmlOverviewRow struct {
 type htmlOverviewCell struct {
 	figureCell
 	Ratio, Absent string
+	Partial       string // of how many rounds the figure is, if some failed
 }
 
 type htmlGroup struct {
@@ -223,6 +224,9 @@ func (g *reportGroup) overviewCell(path string) htmlOverviewCell {
 			return htmlOverviewCell{Absent: "–"}
 		}
 		cell := htmlOverviewCell{figureCell: s.cell(fig)}
+		if g.partial(r) {
+			cell.Partial = fmt.Sprintf("failed, but for %d of %d rounds", r.Rounds, g.asked)
+		}
 		if r.RatioToDirect != nil && path != PathDirect {
 			cell.Ratio = strconv.FormatFloat(r.RatioToDirect.Median, 'f', 2, 64) + " × direct"
 		}

@@ -70,6 +70,7 @@ func TestPageSaysWhatWasRun(t *testing.T) {
 		"maxconn 20000\n```\n<defaults> & more",
 		"nginx: not found in $PATH",
 		"failed: round 1: byte 4096 differs: got 0x00, want 0x17",
+		"failed, but for 3 of 5 rounds",
 		"haproxy FAILED: rounds 2 and 4: read: connection reset by peer",
 		"the hypervisor stole 3 % of the processor time",
 		`my<"proxy">&`,

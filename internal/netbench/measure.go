@@ -102,7 +102,7 @@ func (r *runner) load(c cell, target string) Load {
 	case WorkloadRROpen:
 		load.Rate = r.o.Rate
 	case WorkloadConn:
-		load.MaxConns = r.topology.maxConns()
+		load.MaxConns = r.topology.maxConns(r.o.connRounds())
 	}
 	return load
 }

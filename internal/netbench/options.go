@@ -183,6 +183,17 @@ func (o *Options) cells() (cells []cell) {
 	return cells
 }
 
+// connRounds is how many rounds of the workload conn there are.
+func (o *Options) connRounds() int {
+	n := 0
+	for _, c := range o.cells() {
+		if c.workload == WorkloadConn {
+			n += o.Rounds
+		}
+	}
+	return n
+}
+
 func (o *Options) config(topology string) Config {
 	return Config{
 		Topology:  topology,

@@ -213,10 +213,15 @@ func (g *reportGroup) remarks() []string {
 
 // rowName is the path, with what its figures are of if that is not all rounds.
 func (g *reportGroup) rowName(r *Result) string {
-	if r.Error == "" || absence(r) != "" || r.Rounds >= g.asked {
+	if !g.partial(r) {
 		return r.Path
 	}
 	return fmt.Sprintf("%s (%d of %d)", r.Path, r.Rounds, g.asked)
+}
+
+// partial tells whether some rounds of r failed and others gave figures.
+func (g *reportGroup) partial(r *Result) bool {
+	return r.Error != "" && absence(r) == "" && r.Rounds < g.asked
 }
 
 // absence tells why r has no figures, "" if it has some.

@@ -221,6 +221,22 @@ func TestPathsTakeTurnsInBeingFirst(t *testing.T) {
 	}
 }
 
+// From one address to one other there are ports for so many connections a
+// minute, whatever the number of rounds.
+func TestRemoteConnectionsFitThePorts(t *testing.T) {
+	o := DefaultOptions()
+	o.Workloads, o.Streams, o.Rounds = []string{WorkloadBulk, WorkloadConn}, []int{1, 8}, 5
+	r := &runner{o: &o, topology: &topology{name: TopologyRemote}}
+	all := 0
+	for _, c := range o.cells() {
+		all += r.load(c, "").MaxConns * o.Rounds
+	}
+	const least, most = 20000, 28000
+	if all < least || all > most {
+		t.Errorf("%d connections in all, want %d to %d", all, least, most)
+	}
+}
+
 func TestErrorsAreSaidOnce(t *testing.T) {
 	s := &series{errs: []roundError{{0, "cut"}, {1, "late"}, {2, "cut"}}}
 	if got, want := s.errors(), "rounds 1, 3: cut; round 2: late"; got != want {

@@ -129,14 +129,19 @@ func (t *topology) sources() string {
 	}
 }
 
-// maxConns is how many connections a round may make before B has no source
-// port left, or 0 if it can't come to that: closed ones can be used again.
-func (t *topology) maxConns() int {
+// maxConns is how many connections each of so many rounds may make before A or
+// B has no source port left, or 0 if it can't come to that: closed ones can be
+// used again.
+func (t *topology) maxConns(rounds int) int {
+	const ports = 24000 // of the 28,232 that Linux gives out
 	switch {
 	case t.chain != nil, t.name == TopologyLoopback && reusesTimeWait():
 		return 0
+	case t.name == TopologyRemote:
+		// All rounds have the same two addresses.
+		return max(ports/rounds, 1)
 	default:
-		return 12000
+		return ports / 2
 	}
 }
 
