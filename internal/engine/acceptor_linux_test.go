@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/spliced-io/spliced/internal/sys"
+	"github.com/spliced-io/spliced/internal/testnet"
 )
 
 // recorder is a Handler that tells a test.
@@ -292,4 +293,70 @@ func TestStatsKeepUpWithDelivery(t *testing.T) {
 	}
 	c.Close()
 	<-h.ended
+}
+
+// One connection is accepted an event, and twice as many each time that the next
+// wait finds more at once: nobody waits for long, and accept(2) seldom finds
+// nobody.
+func TestAcceptTurnsGrowWithTheQueue(t *testing.T) {
+	testnet.Leaks(t)
+	const clients = 40
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	dial := func() {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	for range clients {
+		dial()
+	}
+	raw, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, accepted := 0, 0
+	a := &Acceptor{spec: AcceptSpec{
+		Admit: func() bool { asked++; return true },
+		Accepted: func(*Session, netip.AddrPort) Way {
+			return Way{Hand: func(fd int, _ netip.AddrPort) { accepted++; _ = sys.Close(fd) }}
+		},
+		Held: func(err error) { t.Errorf("held: %v", err) },
+	}}
+	var e *ear
+	turn := func(l *loop, want int) {
+		t.Helper()
+		before := accepted
+		e.accept(l)
+		if got := accepted - before; got != want {
+			t.Errorf("%d accepted, want %d", got, want)
+		}
+	}
+	err = raw.Control(func(fd uintptr) {
+		a.spec.FD = int(fd)
+		e = &ear{a: a}
+		l := &loop{reactor: new(Reactor), waits: 10}
+		for _, want := range []int{1, 2, 4, 8, 16} {
+			turn(l, want)
+			l.waits++
+		}
+		if asked != accepted {
+			t.Errorf("accept(2) was called %d times for %d clients", asked, accepted)
+		}
+		turn(l, clients-31)
+		l.waits += 2 // one without clients
+		dial()
+		dial()
+		turn(l, 1)
+		l.waits++
+		turn(l, 1)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
