@@ -5,7 +5,6 @@ package splice_test
 import (
 	"bytes"
 	"io"
-	"os"
 	"testing"
 	"time"
 
@@ -14,12 +13,7 @@ import (
 	"github.com/spliced-io/spliced/splice/conformance"
 )
 
-// The whole suite is opt-in (SPLICED_SOCKMAP_CONFORMANCE=1): one of its 600
-// cases, another each time, may stall while a dozen run at once: docs/engines.md.
 func TestSockmapConformance(t *testing.T) {
-	if os.Getenv("SPLICED_SOCKMAP_CONFORMANCE") == "" {
-		t.Skip("opt-in: SPLICED_SOCKMAP_CONFORMANCE=1")
-	}
 	testnet.Need(t, "root", "bpf")
 	conformance.Run(t, conformance.Sockmap())
 }

@@ -16,6 +16,14 @@
 // Order is kept because nothing is redirected before user space has forwarded
 // all that it was passed.
 //
+// The kernel's worker may be kept from sending what was redirected all the same,
+// by a shortage of memory for one. What is passed to that socket queues behind
+// it, charged to nobody and with the window open. So a source has a filter too,
+// sockmap_filter, which drops data beyond BEHIND_MAX of these as if it had been
+// lost on its way. User space has it drop everything for the moment in which a
+// source leaves: a segment between the receive queue and the verdict would be
+// dropped by the kernel then, for good, though it is acknowledged.
+//
 // The program runs with its source's socket locked: a lane has one writer here
 // and one, for the fields below the line, in user space.
 
@@ -27,6 +35,7 @@
 #define PAIRS_MAX 8192		// default size; the loader may change it
 #define LANES_MAX (2 * PAIRS_MAX)
 #define QUEUE_MAX (1U << 20)	// bytes in front of a drain's send buffer, whatever its size
+#define BEHIND_MAX (1U << 20) // bytes passed behind what the worker has to send to their own socket
 #define SEGMENT_OVERHEAD 4096	// bytes of kernel memory beside a segment's data
 #define TRIM_STEP 4095		// what bpf_skb_adjust_room cuts off at once
 #define TRIM_STEPS 64
@@ -46,6 +55,15 @@ struct sock {
 	int sk_sndbuf;
 	int sk_err;
 	__u8 sk_shutdown;
+	void *sk_user_data;
+} __attribute__((preserve_access_index));
+
+struct sk_buff_head {
+	__u32 qlen;
+} __attribute__((preserve_access_index));
+
+struct sk_psock {
+	struct sk_buff_head ingress_skb; // redirected to the socket, and not sent yet
 } __attribute__((preserve_access_index));
 
 struct inet_sock {
@@ -83,13 +101,18 @@ struct lane {
 	__u32 started;
 	__u32 fault;	  // enum fault
 	__u32 written;	  // the drain's write_seq, as sockmap_look has seen it
+	__u32 queued;	  // segments in front of the drain's send queue, likewise
+	__u32 behind;	  // bytes passed since the worker last had nothing to send to the source
+	__u64 pad0;
 
 	// User space's.
 	__u64 forwarded;  // of what was passed, bytes in the drain's send queue
 	__u64 budget;	  // of redirected and passed together
 	__u32 base;	  // the drain's write_seq when nothing was redirected or forwarded yet
 	__u32 open;	  // redirect
-	__u64 pad[7];	  // lanes share no cache line
+	__u32 still;	  // drop what comes
+	__u32 pad1;
+	__u64 pad[4];	  // lanes share no cache line
 };
 
 struct route {
@@ -127,6 +150,17 @@ struct {
 	__type(key, __u64);
 	__type(value, __u64);
 } sources SEC(".maps");
+
+// queued counts the segments that wait in front of a socket's send queue. Since
+// Linux 6.5 one that is being sent is among them until all of it is.
+static __always_inline __u32 queued(struct tcp_sock *tp)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	// The lowest bits are flags (SK_USER_DATA_PTRMASK).
+	struct sk_psock *psock = (void *)((unsigned long)sk->sk_user_data & ~7UL);
+
+	return psock ? BPF_CORE_READ(psock, ingress_skb.qlen) : 0;
+}
 
 // room says whether the drain's send buffer takes len bytes behind what is
 // queued for it.
@@ -195,6 +229,16 @@ static __always_inline int trim(struct __sk_buff *skb, struct lane *lane)
 	return -1;
 }
 
+// worker_busy says whether something waits to be sent to the socket that skb
+// has come to.
+static __always_inline int worker_busy(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : 0;
+
+	return tp && queued(tp);
+}
+
 SEC("sk_skb/verdict")
 int sockmap_verdict(struct __sk_buff *skb)
 {
@@ -228,12 +272,14 @@ int sockmap_verdict(struct __sk_buff *skb)
 		lane->last = bpf_ktime_get_ns();
 		return bpf_sk_redirect_hash(skb, &members, &route->drain, 0);
 	}
+	lane->behind = worker_busy(skb) ? lane->behind + len : 0;
 	lane->passed += len;
 	return SK_PASS;
 }
 
-// sockmap_look writes down a drain's write_seq in the lane. It is run by
-// BPF_PROG_TEST_RUN, with a route as its packet.
+// sockmap_look writes down in the lane what the drain's write_seq is and how
+// much waits in front of it. It is run by BPF_PROG_TEST_RUN, with a route as its
+// packet.
 SEC("tc")
 int sockmap_look(struct __sk_buff *skb)
 {
@@ -253,11 +299,36 @@ int sockmap_look(struct __sk_buff *skb)
 		return error;
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	if (tp) {
+		lane->queued = queued(tp); // first: what leaves meanwhile is written
 		lane->written = tp->write_seq;
 		error = 0;
 	}
 	bpf_sk_release(sk);
 	return error;
+}
+
+// sockmap_filter is the filter of each source's socket: it sees a TCP header and
+// what follows. Its result is how much of that is taken.
+SEC("socket")
+int sockmap_filter(struct __sk_buff *skb)
+{
+	__u8 offset; // of the data, in words, in the upper half of its byte
+
+	if (bpf_skb_load_bytes(skb, 12, &offset, sizeof(offset)))
+		return 0;
+	if (skb->len <= (offset >> 4) * 4)
+		return skb->len; // no data
+	__u64 cookie = bpf_get_socket_cookie(skb);
+	struct route *route = bpf_map_lookup_elem(&routes, &cookie);
+	if (!route)
+		return skb->len;
+	__u32 index = route->lane;
+	struct lane *lane = bpf_map_lookup_elem(&lanes, &index);
+	if (!lane)
+		return skb->len;
+	if (lane->still || (lane->behind > BEHIND_MAX && worker_busy(skb)))
+		return 0;
+	return skb->len;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

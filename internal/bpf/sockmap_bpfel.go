@@ -23,11 +23,16 @@ type SockmapLane struct {
 	Started    uint32
 	Fault      uint32
 	Written    uint32
+	Queued     uint32
+	Behind     uint32
+	Pad0       uint64
 	Forwarded  uint64
 	Budget     uint64
 	Base       uint32
 	Open       uint32
-	Pad        [7]uint64
+	Still      uint32
+	Pad1       uint32
+	Pad        [4]uint64
 }
 
 type SockmapRoute struct {
@@ -45,6 +50,7 @@ const (
 	SockmapMapMembers         = "members"
 	SockmapMapRoutes          = "routes"
 	SockmapMapSources         = "sources"
+	SockmapProgSockmapFilter  = "sockmap_filter"
 	SockmapProgSockmapLook    = "sockmap_look"
 	SockmapProgSockmapVerdict = "sockmap_verdict"
 )
@@ -91,6 +97,7 @@ type SockmapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockmapProgramSpecs struct {
+	SockmapFilter  *ebpf.ProgramSpec `ebpf:"sockmap_filter"`
 	SockmapLook    *ebpf.ProgramSpec `ebpf:"sockmap_look"`
 	SockmapVerdict *ebpf.ProgramSpec `ebpf:"sockmap_verdict"`
 }
@@ -156,12 +163,14 @@ type SockmapVariables struct {
 //
 // It can be passed to LoadSockmapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockmapPrograms struct {
+	SockmapFilter  *ebpf.Program `ebpf:"sockmap_filter"`
 	SockmapLook    *ebpf.Program `ebpf:"sockmap_look"`
 	SockmapVerdict *ebpf.Program `ebpf:"sockmap_verdict"`
 }
 
 func (p *SockmapPrograms) Close() error {
 	return _SockmapClose(
+		p.SockmapFilter,
 		p.SockmapLook,
 		p.SockmapVerdict,
 	)

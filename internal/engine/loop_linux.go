@@ -357,9 +357,6 @@ func (l *loop) end(s *Session) {
 		s.wire.cut(l, s)
 	}
 	keep := s.keeps()
-	if s.redirect != nil {
-		s.redirect.end(l, s, keep || !s.own)
-	}
 	for i := range s.ends {
 		e := &s.ends[i]
 		l.drop(e)

@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"fmt"
-	"slices"
-	"sync"
 	"syscall"
 	"time"
 
@@ -20,18 +17,13 @@ const (
 	// enterPause is the first pause after that; they double up to enterMost.
 	enterPause = time.Millisecond
 	enterMost  = 100 * time.Millisecond
-	// enterPatience bounds the wait of a session that ends and gives its sockets
-	// back.
-	enterPatience = time.Second
-	// holdBytes of a source are held back for the moment in which it leaves the
-	// program.
-	holdBytes = 1 << 20
-	// windowClosed and windowOpen are the windows of a source that leaves the
-	// program, and afterwards.
-	windowClosed = 4 << 10
-	windowOpen   = 1 << 30
-	// collectBytes is the most that is read at once of what was passed.
-	collectBytes = 4 << 20
+	// missedPatience is how long bytes that were passed may be missing from a
+	// source that has ended.
+	missedPatience = time.Second
+	// leavePatience bounds each step of a session that leaves the program. The
+	// kernel's worker needs microseconds; a machine without a processor to spare
+	// may need much more.
+	leavePatience = 5 * time.Second
 )
 
 type redirectPhase uint8
@@ -39,6 +31,7 @@ type redirectPhase uint8
 const (
 	redirectBefore  redirectPhase = iota // not tried yet
 	redirectOn                           // in the maps
+	redirectClosing                      // nothing is redirected any more; the sources are to leave
 	redirectLeaving                      // the program sees nothing more; what it has had is delivered
 	redirectOff                          // not in the maps
 )
@@ -53,57 +46,12 @@ type redirection struct {
 	pause time.Duration
 
 	missing time.Duration // loop clock: since when bytes that were passed are missing
+
+	since  time.Duration // loop clock: of the step of leaving
+	broken bool          // bytes are not all accounted for
 	// A moment on two clocks, for anybody.
 	epoch time.Time
 	mono  time.Duration
-}
-
-// sockmapPlane is the reactor's plane: open while sessions hold it, and closed
-// with the last event loop.
-type sockmapPlane struct {
-	mu    sync.Mutex
-	plane *sockmap.Plane
-	users int
-}
-
-// OpenSockmap makes sure that the program is loaded. The error says what is
-// missing.
-func (r *Reactor) OpenSockmap() error {
-	_, err := r.sockmap.hold(r.SockmapPairs)
-	if err == nil {
-		r.sockmap.release()
-	}
-	return err
-}
-
-func (p *sockmapPlane) hold(pairs uint32) (*sockmap.Plane, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.plane == nil {
-		plane, err := sockmap.Open(pairs)
-		if err != nil {
-			return nil, err
-		}
-		p.plane = plane
-	}
-	p.users++
-	return p.plane, nil
-}
-
-func (p *sockmapPlane) release() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.users--
-}
-
-// trim closes a plane that nobody holds.
-func (p *sockmapPlane) trim() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.users == 0 && p.plane != nil {
-		p.plane.Close()
-		p.plane = nil
-	}
 }
 
 func redirectFor(k Kind) *redirection {
@@ -125,6 +73,9 @@ func (r *redirection) refuse(s *Session, why sockmap.Refusal) {
 func (r *redirection) begin(l *loop, s *Session) {
 	switch r.phase {
 	case redirectBefore:
+		if s.stopping {
+			return // a session that is stopped before its first turn never enters
+		}
 		r.enter(l, s)
 	case redirectOn:
 		if s.stopping {
@@ -137,6 +88,8 @@ func (r *redirection) begin(l *loop, s *Session) {
 				return
 			}
 		}
+	case redirectClosing:
+		r.leave(l, s)
 	}
 }
 
@@ -185,163 +138,6 @@ func (r *redirection) enter(l *loop, s *Session) {
 	}
 }
 
-// withdraw leaves for good, for a reason.
-func (r *redirection) withdraw(l *loop, s *Session, why sockmap.Refusal) {
-	r.leave(l, s)
-	if r.phase == redirectLeaving {
-		for i := range s.dirs {
-			s.dirs[i].choice.because = WhySockmapNotTCP + Why(why-sockmap.NotTCP)
-		}
-	}
-}
-
-// leave ends the program's part.
-func (r *redirection) leave(l *loop, s *Session) {
-	r.phase = redirectLeaving
-	if err := r.collect(l, s); err != nil {
-		r.lost(l, s, err)
-	}
-}
-
-// collect takes what was passed and has the sockets leave the program.
-func (r *redirection) collect(l *loop, s *Session) error {
-	r.pair.Close()
-	deadline := time.Now().Add(enterPatience)
-	for i := range s.dirs {
-		// A sender that is faster than the reads below runs out of window.
-		fd := s.ends[i].fd
-		_ = sys.FixReceiveBuffer(fd, true)
-		_ = sys.SetWindowClamp(fd, windowClosed)
-		defer func() {
-			_ = sys.SetWindowClamp(fd, windowOpen)
-			_ = sys.FixReceiveBuffer(fd, false)
-		}()
-		for {
-			left, err := r.out(l, s, i, deadline)
-			if err != nil {
-				return err
-			}
-			if left {
-				break
-			}
-			if time.Now().After(deadline) {
-				return fmt.Errorf("a socket does not leave the program: %w", syscall.EBUSY)
-			}
-		}
-	}
-	return nil
-}
-
-// out takes what was passed in a direction and has its source leave the
-// program, for which the kernel is told to leave segments where they are
-// (SO_RCVLOWAT).
-func (r *redirection) out(l *loop, s *Session, i int, deadline time.Time) (bool, error) {
-	d := &s.dirs[i]
-	if !d.lane.Sourced() {
-		return true, nil
-	}
-	if err := d.collect(l, deadline); err != nil {
-		return false, err
-	}
-	if low, err := sys.ReceiveLow(d.src.fd); err == nil {
-		_ = sys.SetReceiveLow(d.src.fd, holdBytes) // of a dead socket: then it is no matter
-		defer func() { _ = sys.SetReceiveLow(d.src.fd, low) }()
-	}
-	return r.pair.Leave(i)
-}
-
-// collect takes what was passed. It is delivered first, or returned if the
-// direction has ended.
-func (d *direction) collect(l *loop, deadline time.Time) error {
-	if d.lane.Waiting() == 0 {
-		return nil
-	}
-	rest := &d.undelivered
-	if !d.ended() {
-		d.first = slices.Concat(d.first, d.copy.Reclaim(&l.buffers))
-		rest = &d.first
-	}
-	for d.lane.Waiting() > 0 {
-		b := slices.Grow(*rest, min(d.lane.Waiting(), collectBytes))
-		n, err := sys.Recv(d.src.fd, b[len(b):len(b)+min(d.lane.Waiting(), cap(b)-len(b))])
-		if n > 0 {
-			d.lane.Took(n)
-			d.in += int64(n)
-			*rest = b[:len(b)+n]
-			continue
-		}
-		if err != nil && err != syscall.EAGAIN {
-			d.src.fail(err)
-		}
-		if time.Now().After(deadline) {
-			return errPassed(d.lane.Waiting())
-		}
-		time.Sleep(100 * time.Microsecond) // it is behind what the worker has to send
-	}
-	return nil
-}
-
-// errPassed says that bytes are not to be had that the program has passed: a
-// stranger has read from the socket.
-func errPassed(n int) error {
-	return fmt.Errorf("%d bytes that were passed are gone from the socket: %w", n, syscall.EIO)
-}
-
-// left has the sockets leave the maps once what was redirected has entered the
-// drains' send queues.
-func (r *redirection) left(l *loop, s *Session) {
-	if r.phase != redirectLeaving || s.ended() {
-		return
-	}
-	for i := range s.dirs {
-		d := &s.dirs[i]
-		if d.ended() {
-			continue
-		}
-		if !r.entered(l, s, d) {
-			return
-		}
-	}
-	if err := r.forget(l, s, true); err != nil {
-		r.lost(l, s, err)
-		return
-	}
-	for i := range s.ends {
-		s.ends[i].readable = true
-	}
-	l.queue(s)
-}
-
-// forget takes the pair out of the maps. With audit, it says if bytes are lost.
-func (r *redirection) forget(l *loop, s *Session, audit bool) error {
-	for i := range s.dirs {
-		s.dirs[i].take(nil)
-	}
-	err := r.pair.Forget(audit)
-	r.pair, r.plane, r.at, r.phase = nil, nil, 0, redirectOff
-	l.reactor.sockmap.release()
-	return err
-}
-
-// settle waits a while for what was redirected to enter the send queues. Sockets
-// that are given back must not lose it with the maps.
-func (r *redirection) settle(s *Session) {
-	deadline := time.Now().Add(enterPatience)
-	for i := range s.dirs {
-		d := &s.dirs[i]
-		for d.dst.err == nil && d.reason() != ResetByDrain {
-			if ok, err := d.lane.Entered(); ok || err != nil {
-				break
-			}
-			if time.Now().After(deadline) {
-				d.complain(fmt.Errorf("bytes remain in the kernel's redirect queue: %w", syscall.EIO))
-				break
-			}
-			time.Sleep(100 * time.Microsecond)
-		}
-	}
-}
-
 func (s *Session) complain(err error) {
 	for i := range s.dirs {
 		s.dirs[i].complain(err)
@@ -354,27 +150,10 @@ func (d *direction) complain(err error) {
 	d.state.Store(uint32(Failed))
 }
 
-// end is called at the session's end, before its sockets are closed or given
-// back.
-func (r *redirection) end(l *loop, s *Session, kept bool) {
-	if r.pair == nil {
-		return
-	}
-	if !kept {
-		r.pair.Cut() // before the counts are taken for good
-	} else if err := r.collect(l, s); err != nil {
-		s.complain(err)
-	} else {
-		r.settle(s)
-	}
-	if err := r.forget(l, s, kept); err != nil {
-		s.complain(err)
-	}
-}
-
 // lost ends a session whose bytes are not all accounted for: with a reset to
 // both sides, lest it should look whole.
 func (r *redirection) lost(l *loop, s *Session, err error) {
+	r.broken = true
 	for i := range s.ends {
 		s.ends[i].reset()
 	}
@@ -413,7 +192,7 @@ func (r *redirection) missed(l *loop, s *Session, n int) bool {
 	if r.missing == 0 {
 		r.missing = l.now
 	}
-	if l.now-r.missing > enterPatience {
+	if l.now-r.missing > missedPatience {
 		r.lost(l, s, errPassed(n))
 	} else {
 		r.wait(l)
@@ -465,6 +244,9 @@ func (d *direction) take(lane *sockmap.Lane) {
 // that was passed is forwarded.
 func (d *direction) runRedirected(l *loop, s *Session) (again bool) {
 	r := s.redirect
+	if r.phase == redirectClosing {
+		return false // what was passed is being taken, to be delivered then
+	}
 	for budget := quantum; !d.ended(); {
 		if err := d.lane.Fault(); err != nil {
 			r.lost(l, s, err)

@@ -230,8 +230,10 @@ func (s *Session) run(l *loop) {
 	if s.dial != nil && !s.dial.finish(l, s) {
 		return
 	}
-	if s.ended() && s.abortAt != 0 {
-		s.tryAbort(l) // a peer that is gone need not be waited for
+	if s.ended() {
+		if s.abortAt != 0 {
+			s.tryAbort(l) // a peer that is gone need not be waited for
+		}
 		s.settle(l)
 		return
 	}
@@ -450,7 +452,7 @@ func (s *Session) settle(l *loop) {
 	if s.ended() && s.own && !s.keeps() && !s.parted && s.dial == nil {
 		s.part(l)
 	}
-	if s.ended() && s.abortAt == 0 {
+	if s.ended() && s.abortAt == 0 && s.redirect.done(l, s) {
 		l.end(s)
 		return
 	}
@@ -470,6 +472,9 @@ func (s *Session) keeps() bool {
 // due is when the session must be looked at next, 0 for never.
 func (s *Session) due() time.Duration {
 	if s.ended() {
+		if s.abortAt == 0 && s.redirect != nil {
+			return s.redirect.at
+		}
 		return s.abortAt
 	}
 	if s.dial != nil {

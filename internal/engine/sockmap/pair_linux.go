@@ -33,6 +33,8 @@ type Pair struct {
 	sockets [2]Socket
 	lanes   [2]Lane
 	entered [2]bool // in members
+
+	filtered [2]bool // the filter is on the socket
 }
 
 // Enter puts two connected sockets into the maps: from then on the bytes of
@@ -95,6 +97,9 @@ func (p *Plane) suits(fd int) Refusal {
 	if sys.HasULP(fd) {
 		return ULP
 	}
+	if sys.HasFilter(fd) {
+		return Foreign
+	}
 	return 0
 }
 
@@ -115,6 +120,12 @@ func (p *Pair) insert() (Refusal, error) {
 		if err := o.Routes.Put(p.sockets[i].Cookie, l.route); err != nil {
 			return refusalOf(err), fmt.Errorf("enter a route: %w", err)
 		}
+	}
+	for i, s := range p.sockets {
+		if err := sys.AttachFilter(s.FD, o.SockmapFilter.FD()); err != nil {
+			return refusalOf(err), fmt.Errorf("attach the filter: %w", err)
+		}
+		p.filtered[i] = true
 	}
 	// From here on bytes take the new way.
 	for i, s := range p.sockets {
@@ -139,11 +150,9 @@ func (p *Pair) Close() {
 // Leave ends the program's part for the source of lane i, of which all that was
 // passed is taken: what comes from then on stays in the receive queue. What was
 // redirected is still on its way. false: something has been passed meanwhile,
-// which is to be taken first.
-//
-// The caller has seen to it that the kernel calls the program as little as it
-// can (SO_RCVLOWAT): a segment that is between the receive queue and the program
-// at this very moment is dropped by the kernel, which [Pair.Forget] finds out.
+// which is to be taken first. The lane is still: a segment that is between the
+// receive queue and the program at this very moment is dropped by the kernel,
+// which [Pair.Forget] finds out.
 func (p *Pair) Leave(i int) (bool, error) {
 	l, s := &p.lanes[i], p.sockets[i]
 	if !l.sourced {
@@ -190,6 +199,9 @@ func (p *Pair) Forget(audit bool) (err error) {
 	for i, s := range p.sockets {
 		_ = o.Members.Delete(s.Cookie)
 		_ = o.Routes.Delete(s.Cookie)
+		if p.filtered[i] {
+			_ = sys.DetachFilter(s.FD) // it is there, or the socket is closed
+		}
 		if audit && p.entered[i] {
 			err = errors.Join(err, p.lanes[i].audit(s.FD))
 		}
@@ -270,6 +282,17 @@ func (l *Lane) Moved() time.Duration { return time.Duration(atomic.LoadUint64(&l
 // Sourced says whether the program sees what comes.
 func (l *Lane) Sourced() bool { return l.sourced }
 
+// Still has the source take no more data, as if it was lost on its way, until it
+// is called with false: for the moment of [Pair.Leave]. The sender has to send
+// it again.
+func (l *Lane) Still(on bool) {
+	var v uint32
+	if on {
+		v = 1
+	}
+	atomic.StoreUint32(&l.shared.Still, v)
+}
+
 // Waiting counts the bytes that were passed and not taken.
 func (l *Lane) Waiting() int { return int(atomic.LoadUint64(&l.shared.Passed) - l.taken) }
 
@@ -320,9 +343,10 @@ func (l *Lane) Entered() (bool, error) {
 		return false, err
 	}
 	handed := uint32(redirected + atomic.LoadUint64(&l.shared.Forwarded))
-	// More, if a stranger writes to the drain too: he breaks the rule, but nobody
-	// waits for ever.
-	if int32(l.shared.Written-l.shared.Base-handed) < 0 {
+	// Both are asked for: before Linux 6.5 a segment that is being sent is not
+	// among those that wait, and what a stranger writes to the drain counts as
+	// written.
+	if l.shared.Queued > 0 || int32(l.shared.Written-l.shared.Base-handed) < 0 {
 		return false, nil
 	}
 	l.entered = redirected

@@ -152,3 +152,27 @@ func (p *Plane) Sizes() (members, sources, routes int) {
 	}
 	return count(p.objects.Members), count(p.objects.Sources), count(p.objects.Routes)
 }
+
+// IDs are what the kernel calls the maps and programs by.
+func (p *Plane) IDs() (maps []ebpf.MapID, programs []ebpf.ProgramID, err error) {
+	o := &p.objects
+	for _, m := range []*ebpf.Map{o.Lanes, o.Members, o.Routes, o.Sources} {
+		info, err := m.Info()
+		if err != nil {
+			return nil, nil, fmt.Errorf("look at map: %w", err)
+		}
+		if id, ok := info.ID(); ok {
+			maps = append(maps, id)
+		}
+	}
+	for _, prog := range []*ebpf.Program{o.SockmapFilter, o.SockmapLook, o.SockmapVerdict} {
+		info, err := prog.Info()
+		if err != nil {
+			return nil, nil, fmt.Errorf("look at program: %w", err)
+		}
+		if id, ok := info.ID(); ok {
+			programs = append(programs, id)
+		}
+	}
+	return maps, programs, nil
+}
