@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	// enterLooks is how often the loop looks, letting the processor go in
-	// between, whether what was redirected has entered the drain's send queue:
-	// the kernel's worker needs some microseconds.
-	enterLooks = 20
+	// enterLook is how long the loop looks, letting the processor go in between,
+	// whether what was redirected has entered the drain's send queue: the kernel's
+	// worker needs some microseconds. Where others want the processor, letting it
+	// go once may take longer than that.
+	enterLook = 100 * time.Microsecond
 	// enterPause is the first pause after that; they double up to enterMost.
 	enterPause = time.Millisecond
 	enterMost  = 100 * time.Millisecond
@@ -163,7 +164,7 @@ func (r *redirection) lost(l *loop, s *Session, err error) {
 // entered says whether what was redirected in d is in the drain's send queue.
 // If not, the session comes back later.
 func (r *redirection) entered(l *loop, s *Session, d *direction) bool {
-	for i := range enterLooks {
+	for begin := l.reactor.clock(); ; sys.Yield() {
 		ok, err := d.lane.Entered()
 		if err != nil {
 			r.lost(l, s, err)
@@ -173,8 +174,8 @@ func (r *redirection) entered(l *loop, s *Session, d *direction) bool {
 			r.pause = enterPause
 			return true
 		}
-		if i > 0 {
-			sys.Yield()
+		if l.reactor.clock()-begin > enterLook {
+			break
 		}
 	}
 	r.wait(l)

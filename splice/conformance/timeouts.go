@@ -276,7 +276,8 @@ func lifetimeBusy(t *testing.T, p *place) {
 
 func lifetimeBeforeIdle(t *testing.T, p *place) {
 	l := p.link(t)
-	l.Start(splice.MaxLifetime(short), splice.IdleTimeout(2*short), splice.HalfCloseTimeout(2*short))
+	const lifetime = 6 * short // in which a busy machine forwards a FIN
+	l.Start(splice.MaxLifetime(lifetime), splice.IdleTimeout(2*lifetime), splice.HalfCloseTimeout(2*lifetime))
 	l.forward().finish()
 	l.forward().receiveEOF()
 	res := l.Wait()
