@@ -253,6 +253,7 @@ func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
 		p.users++
 		p.own(a.Pair)
 	}
+	p.adopted.Store(true)
 	return all, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -46,6 +47,7 @@ type Plane struct {
 	objects  bpf.WireObjects
 	netlink  *netlink.Handle
 	loopback int // index of lo
+	routes   int // a socket that hears of changes
 	raw      [2]int
 	reader   *ringbuf.Reader
 	kept     bool // pinned: does not end by itself
@@ -66,6 +68,10 @@ type Plane struct {
 	life     sync.RWMutex // of the maps
 	released bool
 
+	adopted    atomic.Bool // pairs whose routes nobody has watched
+	unfollowed int         // sweep's: rounds of follow that are due
+	followAt   time.Time   // sweep's: the next is not before
+
 	stop chan struct{}
 	gone sync.WaitGroup
 }
@@ -79,7 +85,7 @@ type retiree struct {
 // (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW), BPF, or a kernel of 6.6.
 func Open(config Config) (_ *Plane, err error) {
 	p := &Plane{
-		config: config, raw: [2]int{-1, -1},
+		config: config, raw: [2]int{-1, -1}, routes: -1,
 		links: make(map[int]link.Link), attaching: make(map[int]*attachment), pairs: make(map[bpf.WireKey]*Pair),
 		stop: make(chan struct{}),
 	}
@@ -103,6 +109,9 @@ func Open(config Config) (_ *Plane, err error) {
 	}
 	if p.loopback, err = findLoopback(p.netlink); err != nil {
 		return nil, err
+	}
+	if p.routes, err = sys.RouteChanges(); err != nil {
+		return nil, fmt.Errorf("watch routes: %w", err)
 	}
 	if err := p.openRaw(); err != nil {
 		return nil, because(err)
@@ -272,6 +281,7 @@ func (p *Plane) sweep() {
 			return
 		case now := <-ticker.C:
 			p.collect(now)
+			p.watchRoutes()
 			if p.kept && now.Sub(looked) >= olderLook {
 				looked = now
 				p.drainOlder(time.Duration(sys.Monotonic()))
@@ -388,6 +398,9 @@ func (p *Plane) release() {
 	p.netns.close()
 	if p.netlink != nil {
 		p.netlink.Close()
+	}
+	if p.routes >= 0 {
+		_ = sys.Close(p.routes)
 	}
 	p.closeRaw()
 	if p.meta != nil {
