@@ -118,7 +118,8 @@ func haproxy(path string) *peer {
 			// Two descriptors a connection, and two a pipe. More than the limit
 			// allows, and it refuses to start.
 			conns := min(25000, (descriptorLimit()-500)/4)
-			tuning, option := "", ""
+			// Who copies does so in fewer steps: docs/bench.md has the figures.
+			tuning, option := "\ttune.bufsize 262144\n", ""
 			if path == PathHAProxySplice {
 				tuning = fmt.Sprintf("\tmaxpipes %d\n\ttune.pipesize %d\n", conns, pipeSizeLimit())
 				// splice-auto leaves most of a single stream to be copied.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,15 @@ func TestRunInNamespacesWithPeers(t *testing.T) {
 	for _, p := range file.Peers {
 		if p.Path != netbench.PathDirect && (p.Version == "" || len(p.Command) == 0) {
 			t.Errorf("%s is not described: %+v", p.Path, p)
+		}
+	}
+	for path, setting := range map[string]string{
+		netbench.PathHAProxy:       "tune.bufsize 262144",
+		netbench.PathHAProxySplice: "option splice-request",
+	} {
+		i := slices.IndexFunc(file.Peers, func(p netbench.Peer) bool { return p.Path == path })
+		if i < 0 || !strings.Contains(file.Peers[i].Configuration, setting) {
+			t.Errorf("the configuration of %s lacks %q", path, setting)
 		}
 	}
 	for i := range file.Results {
