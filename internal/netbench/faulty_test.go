@@ -379,7 +379,7 @@ func TestSlowConnect(t *testing.T) {
 // TestExchangeUnderWayCounts has a relay hold back what is under way when the
 // measured time begins: everybody waits for it, so it must not be left out.
 func TestExchangeUnderWayCounts(t *testing.T) {
-	const held = 60 * time.Millisecond
+	const held = 500 * time.Millisecond
 	for _, workload := range []string{netbench.WorkloadRR, netbench.WorkloadConn} {
 		t.Run(workload, func(t *testing.T) {
 			testnet.Leaks(t)
