@@ -113,6 +113,7 @@ struct flow {
 	__u8 barred;	  // bar is valid
 	__u8 bar_met;	  // something was dropped for it
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
+	__u32 edge;	  // of the window that this sender has announced: it never retreats
 
 	// Since the switch.
 	__u64 packets;
@@ -348,13 +349,44 @@ static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u3
 	return state;
 }
 
+// The program believes of a segment what its receiver can be expected to believe:
+// anybody may send one with the right addresses. What it does not believe goes
+// across all the same, and is not counted.
+
+// acknowledges says whether an acknowledgement can be true: of something that the
+// other side was allowed to send, or did send.
+static __always_inline int acknowledges(const struct flow *f, const struct segment *s)
+{
+	const struct flow *peer;
+
+	if (!s->acks)
+		return 0;
+	if (!before(f->edge, s->ack))
+		return 1;
+	peer = opposite(f);
+	return peer && !before(peer->end + peer->rewrite.seq_add, s->ack);
+}
+
+// fits says whether the receiver has room for what ends there.
+static __always_inline int fits(const struct flow *f, const struct flow *peer, __u32 end)
+{
+	return peer && !before(peer->edge, end + f->rewrite.seq_add);
+}
+
 // acknowledge counts what a segment acknowledges.
 static __always_inline void acknowledge(struct flow *f, const struct segment *s, __u64 now)
 {
+	__u32 edge = s->ack + (s->window << (f->rewrite.window_in & 15));
+
+	if (before(s->ack, f->acked) || !acknowledges(f, s))
+		return; // an older one, overtaken
+	f->window = s->window;
+	if (before(f->edge, edge))
+		f->edge = edge;
 	// Segments of one sender can come by on several CPUs at a time. Whoever
 	// loses four times in a row was overtaken by higher numbers, or leaves
 	// its own to the next segment.
-	for (int i = 0; s->acks && i < 4; i++) {
+	for (int i = 0; i < 4; i++) {
 		__u32 was = f->acked;
 
 		if (!before(was, s->ack))
@@ -427,12 +459,13 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	if (*(volatile __u64 *)&f->beyond && before(f->bar, end + BAR_NEAR))
 		lift(f, end);
 	int barred = end != s->seq && *(volatile __u8 *)&f->barred && before(f->bar, end);
-	int fin = s->fin && !barred;
-	struct flow *peer;
+	int sends = end != s->seq && !barred;
+	// Behind what was seen; behind a gap it is to be looked at.
+	int fin = s->fin && sends && !before(end, f->end);
+	struct flow *peer = NULL;
 	int news = 0;
 
 	f->last_seen = now;
-	f->window = s->window;
 	if (barred) {
 		__sync_fetch_and_add(&f->held_back, 1);
 		if (!f->bar_met) {
@@ -443,7 +476,12 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		__sync_fetch_and_add(&f->packets, 1);
 		__sync_fetch_and_add(&f->bytes, s->len);
 	}
-	if (end != s->seq && !barred) {
+	if (sends && before(f->end, s->seq)) {
+		peer = opposite(f);
+		sends = fits(f, peer, end);
+		fin = fin && sends;
+	}
+	if (sends) {
 		if (before(s->seq, f->end))
 			__sync_fetch_and_add(&f->retransmits, 1);
 		if (before(f->end, end)) {
@@ -452,14 +490,15 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		}
 	}
 	acknowledge(f, s, now);
-	if (s->acks && f->peer_finned && !f->fin_acked && !before(s->ack, f->peer_fin)) {
+	if (f->peer_finned && !f->fin_acked && !before(f->acked, f->peer_fin)) {
 		f->fin_acked = 1;
 		news = 1;
 	}
 	if (!fin && !s->rst && !news)
 		return !barred;
 
-	peer = opposite(f);
+	if (!peer)
+		peer = opposite(f);
 	if (!peer)
 		return !barred;
 	if (fin && !f->fin) {
@@ -469,10 +508,11 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		peer->peer_fin = end + r->seq_add;
 		peer->peer_finned = 1;
 	}
-	// A RST from before what its receiver has acknowledged is not believed.
+	// A RST is believed if it is where the receiver is, as far as that is
+	// known: it has acknowledged one end of that range, and was sent the other.
 	if (f->over) {
 		// what comes now is late
-	} else if (s->rst && !before(s->seq + r->seq_add, peer->acked)) {
+	} else if (s->rst && !before(s->seq + r->seq_add, peer->acked) && !before(f->end, s->seq)) {
 		f->verdict = ENDED_RST;
 		f->over = peer->over = OVER;
 		news = 1;
@@ -957,6 +997,7 @@ static __always_inline int begin(struct flow *f, const struct side *s, const str
 		f->cut = before(f->passed, s->received) ? s->received : f->passed;
 		f->end = f->cut;
 		f->from = f->shown = f->acked;
+		f->edge = f->acked + (f->window << (s->rewrite.window_in & 15));
 		f->cut_ack = f->acked + (1U << 30);
 		f->owned = other->received;
 		f->promised = other->promised;

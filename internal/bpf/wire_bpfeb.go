@@ -63,7 +63,7 @@ type WireFlow struct {
 	BarMet      uint8
 	_           [2]byte
 	Bar         uint32
-	_           [4]byte
+	Edge        uint32
 	Packets     uint64
 	Bytes       uint64
 	AckedBytes  uint64

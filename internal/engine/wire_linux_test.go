@@ -124,13 +124,18 @@ func wantEOF(t *testing.T, res relayResult, aToB, bToA int64) {
 	}
 }
 
-// spread is the middle and the end of some durations.
+// spread is the middle and the end of some durations. A long list is measured in
+// several runs, whose ends can be put together.
 func spread(d []time.Duration) string {
 	if len(d) == 0 {
 		return "none"
 	}
 	slices.Sort(d)
-	return fmt.Sprintf("median %v, p99 %v, most %v", d[len(d)/2], d[len(d)*99/100], d[len(d)-1])
+	s := fmt.Sprintf("median %v, p99 %v, most %v", d[len(d)/2], d[len(d)*99/100], d[len(d)-1])
+	if len(d) >= 100 {
+		s += fmt.Sprintf(", the last %v", d[len(d)-11:])
+	}
+	return s
 }
 
 // slowestExchange plays ping-pong for 80 ms, in which a hand-over happens.

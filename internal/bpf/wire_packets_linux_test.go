@@ -1,0 +1,465 @@
+package bpf_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/spliced-io/spliced/internal/bpf"
+)
+
+// A crafted packet: an Ethernet frame with TCP in it, or something else.
+type crafted struct {
+	from, to   netip.AddrPort
+	tos        byte
+	flowLabel  uint32
+	fragment   uint16 // IPv4: flags and offset
+	ipOptions  []byte // IPv4
+	extensions []byte // IPv6; the first byte is the type of the first
+	protocol   byte   // 0: TCP
+	seq, ack   uint32
+	reserved   byte // beside the header's length
+	flags      byte
+	window     uint16
+	urgent     uint16
+	options    []byte // a multiple of four
+	data       []byte
+}
+
+const (
+	fin = 1 << iota
+	syn
+	rst
+	psh
+	ack
+	urg
+	ece
+	cwr
+)
+
+func sum16(sum uint32, parts ...[]byte) uint32 {
+	for _, b := range parts {
+		for i := 0; i < len(b); i++ {
+			sum += uint32(b[i]) << (8 * (1 - i%2))
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return sum
+}
+
+// frame makes the packet, with right checksums.
+func (c crafted) frame() []byte {
+	if c.protocol == 0 {
+		c.protocol = 6
+	}
+	tcp := make([]byte, 20, 20+len(c.options)+len(c.data))
+	binary.BigEndian.PutUint16(tcp, c.from.Port())
+	binary.BigEndian.PutUint16(tcp[2:], c.to.Port())
+	binary.BigEndian.PutUint32(tcp[4:], c.seq)
+	binary.BigEndian.PutUint32(tcp[8:], c.ack)
+	tcp[12], tcp[13] = byte(20+len(c.options))<<2|c.reserved, c.flags
+	binary.BigEndian.PutUint16(tcp[14:], c.window)
+	binary.BigEndian.PutUint16(tcp[18:], c.urgent)
+	tcp = append(append(tcp, c.options...), c.data...)
+	src, dst := c.from.Addr().AsSlice(), c.to.Addr().AsSlice()
+	sum := sum16(uint32(c.protocol)+uint32(len(tcp)), src, dst, tcp)
+	binary.BigEndian.PutUint16(tcp[16:], ^uint16(sum))
+	return append(c.network(len(tcp)), tcp...)
+}
+
+// network makes the headers before so many bytes of payload.
+func (c crafted) network(size int) []byte {
+	b := make([]byte, 14, 14+40+len(c.extensions)+size)
+	b[0], b[6] = 2, 2 // some addresses
+	src, dst := c.from.Addr().AsSlice(), c.to.Addr().AsSlice()
+	if c.from.Addr().Is6() {
+		binary.BigEndian.PutUint16(b[12:], 0x86dd)
+		ip := make([]byte, 40)
+		binary.BigEndian.PutUint32(ip, 6<<28|uint32(c.tos)<<20|c.flowLabel)
+		ip[6], ip[7] = c.protocol, 61
+		extensions := c.extensions
+		if len(extensions) > 0 {
+			ip[6], extensions = extensions[0], extensions[1:]
+		}
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(extensions)+size))
+		copy(ip[8:], src)
+		copy(ip[24:], dst)
+		return append(append(b, ip...), extensions...)
+	}
+	binary.BigEndian.PutUint16(b[12:], 0x0800)
+	ip := append(make([]byte, 20), c.ipOptions...)
+	ip[0], ip[1], ip[8], ip[9] = 0x40|byte(len(ip)/4), c.tos, 61, c.protocol
+	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)+size))
+	binary.BigEndian.PutUint16(ip[6:], c.fragment)
+	copy(ip[12:], src)
+	copy(ip[16:], dst)
+	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum16(0, ip)))
+	return append(b, ip...)
+}
+
+// A way of an address family: what comes in by it, and what becomes of that.
+type way struct {
+	name         string
+	a, ba, bc, c netip.AddrPort
+	icmp         byte // protocol
+	unreachable  [2]byte
+	tooBig       [2]byte
+}
+
+var ways = []way{
+	{
+		"v4", netip.MustParseAddrPort("10.1.0.1:1025"), netip.MustParseAddrPort("10.2.0.1:80"),
+		netip.MustParseAddrPort("10.3.0.1:1026"), netip.MustParseAddrPort("10.4.0.1:81"), 1,
+		[2]byte{3, 1},
+		[2]byte{3, 4},
+	},
+	{
+		"v6", netip.MustParseAddrPort("[fd01::1]:1025"), netip.MustParseAddrPort("[fd02::1]:80"),
+		netip.MustParseAddrPort("[fd03::1]:1026"), netip.MustParseAddrPort("[fd04::1]:81"), 58,
+		[2]byte{1, 3},
+		[2]byte{2, 0},
+	},
+}
+
+// What the entries of the tests add, and where the streams are: 1,000 bytes of each
+// side have crossed and are acknowledged, and each has room for 1 MiB.
+const (
+	addSeq, addAck, addTS, addEcho = 1000, 2000, 3000, 4000
+	shiftIn, shiftOut              = 7, 5
+	sentByA, sentByC               = 5000, 9000 // the next numbers of A, and of C
+	room                           = 1 << 20
+)
+
+// spliced enters a pair.
+func (w *way) spliced(t *testing.T, o *bpf.WireObjects) (keys [2]bpf.WireKey) {
+	t.Helper()
+	keys = [2]bpf.WireKey{bpf.WireKeyOf(w.a, w.ba), bpf.WireKeyOf(w.c, w.bc)}
+	flows := [2]bpf.WireFlow{
+		{End: sentByA, Acked: sentByC - addAck, Edge: sentByC - addAck + room},
+		{End: sentByC, Acked: sentByA + addSeq, Edge: sentByA + addSeq + room},
+	}
+	flows[0].Rewrite = bpf.WireRewrite{
+		SeqAdd: addSeq, AckAdd: addAck, TsvalAdd: addTS, TsecrAdd: addEcho, WindowIn: shiftIn, WindowOut: shiftOut,
+	}
+	flows[1].Rewrite = bpf.WireRewrite{
+		SeqAdd: -addAck & 0xffffffff, AckAdd: -addSeq & 0xffffffff, WindowIn: shiftOut, WindowOut: shiftIn,
+	}
+	for i := range flows {
+		flows[i].State, flows[i].Seen = bpf.WireSpliced, 1
+		flows[i].Rewrite.To, flows[i].Rewrite.Ifindex = keys[1-i].Reverse(), 1
+		o.Delete(&keys[i])
+		if err := o.Insert(&keys[i], &flows[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return keys
+}
+
+// run has the program see a frame.
+func runWire(t *testing.T, o *bpf.WireObjects, frame []byte) (ret int32, out []byte) {
+	t.Helper()
+	out = make([]byte, len(frame))
+	answer, err := o.WireIngress.Run(&ebpf.RunOptions{Data: frame, DataOut: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int32(answer), out
+}
+
+const (
+	wireNext     = -1
+	wireRedirect = 7
+)
+
+func be32(v ...uint32) (b []byte) {
+	for _, v := range v {
+		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	return b
+}
+
+func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+
+// Each kind of packet of a spliced connection: it is passed on with what has to be
+// changed, and nothing else, or left to the stack as it is.
+func TestWirePackets(t *testing.T) {
+	o := loadWire(t)
+	stamps := []byte{1, 1, 8, 10}
+	data := []byte("sixteen bytes...")
+	v4, v6 := "v4", "v6"
+	for _, tc := range []struct {
+		name   string
+		only   string              // the address family, empty for both
+		change func(*crafted)      // makes it of a segment with data
+		across func(is *crafted)   // what is special about what becomes of it; nil is that it passes as it is
+		raw    func([]byte) []byte // changes the frame
+	}{
+		{"data", "", func(*crafted) {}, func(*crafted) {}, nil},
+		{"data of odd length", "", func(c *crafted) { c.data = data[:7] }, func(*crafted) {}, nil},
+		{"acknowledgement", "", func(c *crafted) { c.data = nil }, func(*crafted) {}, nil},
+		{"timestamps", "", func(c *crafted) { c.options = join(stamps, be32(7, 8)) }, func(c *crafted) {
+			c.options = join(stamps, be32(7+addTS, 8+addEcho))
+		}, nil},
+		{"timestamps in another place", "", func(c *crafted) { c.options = join([]byte{8, 10}, be32(7, 8), []byte{1, 0}) }, func(c *crafted) {
+			c.options = join([]byte{8, 10}, be32(7+addTS, 8+addEcho), []byte{1, 0})
+		}, nil},
+		{"numbers that wrap", "", func(c *crafted) {
+			c.seq, c.ack = ^uint32(0)-10, ^uint32(0)-20
+			c.options = join(stamps, be32(^uint32(0), ^uint32(0)-1))
+		}, func(c *crafted) { c.options = join(stamps, be32(addTS-1, addEcho-2)) }, nil},
+		{"SACK of one block", "", func(c *crafted) { c.options = join(stamps, be32(7, 8), []byte{1, 1, 5, 10}, be32(100, 200)) }, func(c *crafted) {
+			c.options = join(stamps, be32(7+addTS, 8+addEcho), []byte{1, 1, 5, 10}, be32(100+addAck, 200+addAck))
+		}, nil},
+		{"SACK of three blocks", "", func(c *crafted) { c.options = join(stamps, be32(7, 8), []byte{1, 1, 5, 26}, be32(1, 2, 3, 4, 5, 6)) }, func(c *crafted) {
+			c.options = join(stamps, be32(7+addTS, 8+addEcho), []byte{1, 1, 5, 26},
+				be32(1+addAck, 2+addAck, 3+addAck, 4+addAck, 5+addAck, 6+addAck))
+		}, nil},
+		{"SACK of four blocks, no timestamps", "", func(c *crafted) { c.options = join([]byte{1, 1, 5, 34}, be32(1, 2, 3, 4, 5, 6, 7, 8)) }, func(c *crafted) {
+			c.options = join([]byte{1, 1, 5, 34},
+				be32(1+addAck, 2+addAck, 3+addAck, 4+addAck, 5+addAck, 6+addAck, 7+addAck, 8+addAck))
+		}, nil},
+		{"an option of nobody", "", func(c *crafted) { c.options = []byte{253, 8, 1, 2, 3, 4, 5, 6} }, func(*crafted) {}, nil},
+		{"an option of length 0", "", func(c *crafted) { c.options = []byte{1, 1, 8, 0, 1, 2, 3, 4} }, func(*crafted) {}, nil},
+		{"an option that is too long", "", func(c *crafted) { c.options = []byte{1, 1, 8, 10, 1, 2, 3, 4} }, func(*crafted) {}, nil},
+		{"SACK cut off", "", func(c *crafted) { c.options = []byte{1, 1, 5, 6, 0, 0, 0, 9} }, func(c *crafted) {
+			c.options = join([]byte{1, 1, 5, 6}, be32(9+addAck))
+		}, nil},
+		{"the end of options before others", "", func(c *crafted) { c.options = join([]byte{0, 0, 8, 10}, be32(7, 8)) }, func(*crafted) {}, nil},
+		{"a window that is too large", "", func(c *crafted) { c.window = 65535 }, func(c *crafted) { c.window = 65535 }, nil},
+		{"no window", "", func(c *crafted) { c.window = 0 }, func(c *crafted) { c.window = 0 }, nil},
+		{"a window probe", "", func(c *crafted) { c.seq, c.data = sentByA-1, nil }, func(*crafted) {}, nil},
+		{"a keep-alive with a byte", "", func(c *crafted) { c.seq, c.data = sentByA-1, data[:1] }, func(*crafted) {}, nil},
+		{"urgent data", "", func(c *crafted) { c.flags, c.urgent = ack|psh|urg, 3 }, func(c *crafted) { c.flags, c.urgent = ack|psh, 0 }, nil},
+		{"ECE and CWR", "", func(c *crafted) { c.flags |= ece | cwr }, func(*crafted) {}, nil},
+		{"reserved bits", "", func(c *crafted) { c.reserved = 1 }, func(*crafted) {}, nil},
+		{"congestion experienced", "", func(c *crafted) { c.tos = 3 }, func(*crafted) {}, nil},
+		{"a class of traffic", "", func(c *crafted) { c.tos, c.flowLabel = 0xb9, 0x12345 }, func(*crafted) {}, nil},
+		{"FIN", "", func(c *crafted) { c.flags |= fin }, func(*crafted) {}, nil},
+		{"RST with an acknowledgement", "", func(c *crafted) { c.flags, c.data = rst|ack, nil }, func(*crafted) {}, nil},
+		{"RST without", "", func(c *crafted) { c.flags, c.data, c.ack = rst, nil, 0 }, func(c *crafted) { c.ack = 0 }, nil},
+		{"SYN of a live connection", "", func(c *crafted) {
+			c.flags, c.data, c.ack, c.options = syn, nil, 0, join([]byte{2, 4, 5, 180, 4, 2, 8, 10}, be32(7, 0), []byte{1, 3, 3, 7})
+		}, func(c *crafted) {
+			c.ack, c.options = 0, join([]byte{2, 4, 5, 180, 4, 2, 8, 10}, be32(7+addTS, 0), []byte{1, 3, 3, 7})
+		}, nil},
+		{"don't fragment", v4, func(c *crafted) { c.fragment = 0x4000 }, func(*crafted) {}, nil},
+		{"IP options", v4, func(c *crafted) { c.ipOptions = []byte{148, 4, 0, 0, 1, 1, 1, 0} }, func(*crafted) {}, nil},
+		{"as many IP options as there can be", v4, func(c *crafted) {
+			c.ipOptions = bytes.Repeat([]byte{1}, 40)
+			c.options = join(stamps, be32(7, 8), []byte{1, 1, 5, 26}, be32(1, 2, 3, 4, 5, 6))
+		}, func(c *crafted) {
+			c.options = join(stamps, be32(7+addTS, 8+addEcho), []byte{1, 1, 5, 26},
+				be32(1+addAck, 2+addAck, 3+addAck, 4+addAck, 5+addAck, 6+addAck))
+		}, nil},
+
+		{"the first fragment", v4, func(c *crafted) { c.fragment = 0x2000 }, nil, nil},
+		{"a later fragment", v4, func(c *crafted) { c.fragment = 0x00b9 }, nil, nil},
+		{"a fragment", v6, func(c *crafted) { c.extensions = []byte{44, 6, 0, 0, 1, 0, 0, 0, 9} }, nil, nil},
+		{"hop-by-hop options", v6, func(c *crafted) { c.extensions = []byte{0, 6, 0, 1, 4, 0, 0, 0, 0} }, nil, nil},
+		{"destination options", v6, func(c *crafted) { c.extensions = []byte{60, 6, 0, 1, 4, 0, 0, 0, 0} }, nil, nil},
+		{"another protocol", "", func(c *crafted) { c.protocol = 17 }, nil, nil},
+		{"another port", "", func(c *crafted) { c.to = netip.AddrPortFrom(c.to.Addr(), 82) }, nil, nil},
+		{"another address", "", func(c *crafted) { c.from = netip.AddrPortFrom(c.from.Addr().Next(), c.from.Port()) }, nil, nil},
+		{"a header that is too short", "", func(*crafted) {}, nil, func(b []byte) []byte { b[len(b)-4-len(data)-20+4+12] = 4 << 4; return b }},
+		{"a header that is longer than the segment", "", func(c *crafted) { c.data = nil }, nil, func(b []byte) []byte {
+			b[len(b)-20+12] = 15 << 4
+			return b
+		}},
+		{"half a header", "", func(c *crafted) { c.data = nil }, nil, func(b []byte) []byte { return b[:len(b)-10] }},
+		{"a VLAN", "", func(*crafted) {}, nil, func(b []byte) []byte {
+			return join(b[:12], []byte{0x81, 0, 0, 7}, b[12:])
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for i := range ways {
+				w := &ways[i]
+				if tc.only != "" && tc.only != w.name {
+					continue
+				}
+				keys := w.spliced(t, o)
+				was := crafted{
+					from: w.a, to: w.ba, seq: sentByA, ack: sentByC - addAck, flags: ack | psh, window: 100, data: data,
+				}
+				tc.change(&was)
+				in := was.frame()
+				want, answer := in, int32(wireNext)
+				if tc.across != nil {
+					is := was
+					is.from, is.to, is.seq, is.ack = w.bc, w.c, was.seq+addSeq, was.ack+addAck
+					is.window = was.window << (shiftIn - shiftOut)
+					tc.across(&is)
+					want, answer = is.frame(), wireRedirect
+				}
+				if tc.raw != nil {
+					in = tc.raw(in)
+					want = in
+				}
+				ret, out := runWire(t, o, bytes.Clone(in))
+				if ret != answer {
+					t.Errorf("%s: the program answers %d, want %d", w.name, ret, answer)
+				}
+				if !bytes.Equal(out[14:], want[14:]) {
+					t.Errorf("%s: %x became\n%x, want\n%x", w.name, in, out, want)
+				}
+				f, err := o.Flow(&keys[0])
+				if err != nil || f.Errors > 0 || (f.Packets > 0) != (tc.across != nil) {
+					t.Errorf("%s: %+v, %v", w.name, f, err)
+				}
+			}
+		})
+	}
+}
+
+// Anybody can send a segment with the right addresses. What its receiver would not
+// believe goes across and is not counted: it neither ends a flow nor moves a number.
+func TestWireBelief(t *testing.T) {
+	o := loadWire(t)
+	data := make([]byte, 100)
+	const heardByA = sentByC - addAck // what A acknowledges
+	type numbers struct {
+		End, Acked, Verdict uint32
+		Fin, FinAcked       uint8
+	}
+	still := numbers{End: sentByA, Acked: heardByA}
+	for _, tc := range []struct {
+		name   string
+		change func(*crafted) // of the next segment in line, without data
+		want   numbers
+	}{
+		{"in line", func(c *crafted) { c.data = data }, numbers{End: sentByA + 100, Acked: heardByA}},
+		{"behind a gap", func(c *crafted) { c.seq, c.data = sentByA+room-100, data }, numbers{End: sentByA + room, Acked: heardByA}},
+		{"beyond the window", func(c *crafted) { c.seq, c.data = sentByA+room-99, data }, still},
+		{"far beyond", func(c *crafted) { c.seq, c.data = sentByA+1<<30, data }, still},
+		{"of the past", func(c *crafted) { c.seq, c.data = sentByA-1000, data }, still},
+		{"of the far past", func(c *crafted) { c.seq, c.data = (sentByA+1000)^1<<31, data }, still},
+		{"a probe into a closed window", func(c *crafted) { c.seq, c.data = sentByA, data[:1] }, numbers{End: sentByA + 1, Acked: heardByA}},
+		{"an acknowledgement of what was not sent", func(c *crafted) { c.ack += room + 1 }, still},
+		{"a far one", func(c *crafted) { c.ack += 1 << 30 }, still},
+		{"an old one", func(c *crafted) { c.ack -= 1 << 20 }, still},
+		{"a FIN", func(c *crafted) { c.flags |= fin }, numbers{End: sentByA + 1, Acked: heardByA, Fin: 1}},
+		{"a FIN behind a gap", func(c *crafted) { c.seq, c.flags = sentByA+1000, fin|ack }, numbers{End: sentByA + 1001, Acked: heardByA, Fin: 1}},
+		{"a FIN beyond the window", func(c *crafted) { c.seq, c.flags = sentByA+room, fin|ack }, still},
+		{"a FIN of the past", func(c *crafted) { c.seq, c.flags = sentByA-10, fin|ack }, still},
+		{"a RST", func(c *crafted) { c.flags = rst | ack }, numbers{End: sentByA, Acked: heardByA, Verdict: bpf.WireEndedRST}},
+		{"a RST without acknowledgement", func(c *crafted) { c.flags, c.ack = rst, 0 }, numbers{End: sentByA, Acked: heardByA, Verdict: bpf.WireEndedRST}},
+		{"a RST one too far", func(c *crafted) { c.seq, c.flags = sentByA+1, rst }, still},
+		{"a RST one too early", func(c *crafted) { c.seq, c.flags = sentByA-1, rst }, still},
+		{"a RST within the window", func(c *crafted) { c.seq, c.flags = sentByA+1000, rst|ack }, still},
+		{"a SYN", func(c *crafted) { c.seq, c.ack, c.flags = 77, 0, syn }, still},
+		{"a SYN with an acknowledgement", func(c *crafted) { c.seq, c.flags, c.ack = 77, syn|ack, c.ack+1<<29 }, still},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for i := range ways {
+				w := &ways[i]
+				keys := w.spliced(t, o)
+				c := crafted{from: w.a, to: w.ba, seq: sentByA, ack: heardByA, flags: ack, window: room >> shiftIn}
+				tc.change(&c)
+				if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
+					t.Errorf("%s: the program answers %d, want that it goes across", w.name, ret)
+				}
+				f, err := o.Flow(&keys[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if is := (numbers{f.End, f.Acked, f.Verdict, f.Fin, f.FinAcked}); is != tc.want {
+					t.Errorf("%s: %+v, want %+v", w.name, is, tc.want)
+				}
+				if back, err := o.Flow(&keys[1]); err != nil || back.PeerFinned != tc.want.Fin {
+					t.Errorf("%s: %+v, %v", w.name, back, err)
+				}
+			}
+		})
+	}
+}
+
+// A window that shrinks takes nothing back: what was sent into it may still be
+// acknowledged. An acknowledgement of what has crossed is believed in any case.
+func TestWireBeliefOfWindows(t *testing.T) {
+	o := loadWire(t)
+	w := &ways[0]
+	keys := w.spliced(t, o)
+	const heardByA = sentByC - addAck
+	says := func(ackOf, window uint32, believed bool) {
+		t.Helper()
+		c := crafted{from: w.a, to: w.ba, seq: sentByA, ack: ackOf, flags: ack, window: uint16(window >> shiftIn)}
+		runWire(t, o, c.frame())
+		if f, err := o.Flow(&keys[0]); err != nil || (f.Acked == ackOf) != believed {
+			t.Errorf("%+v, %v; believed: want %v", f, err, believed)
+		}
+	}
+	says(heardByA, 0, true)
+	says(heardByA+room, 0, true) // as was announced before
+	says(heardByA+room+1, 0, false)
+	probe := crafted{from: w.c, to: w.bc, seq: sentByC + room, ack: sentByA + addSeq, flags: ack, window: 1, data: []byte{1}}
+	f, err := o.Flow(&keys[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.End = sentByC + room // what A has acknowledged
+	if err := o.Flows.Put(&keys[1], &f); err != nil {
+		t.Fatal(err)
+	}
+	runWire(t, o, probe.frame())
+	says(heardByA+room+1, room, true)
+	says(heardByA+2*room+1, 0, true)
+}
+
+// "Unreachable" and "too big" about what has gone across are told to its true sender,
+// the packet in question as that one has sent it.
+func TestWireErrorsOfRouters(t *testing.T) {
+	o := loadWire(t)
+	for i := range ways {
+		w := &ways[i]
+		router := netip.AddrPortFrom(w.c.Addr().Next(), 0)
+		quoting := func(kind [2]byte, rest uint32, from, to netip.AddrPort, outer crafted, seq uint32) []byte {
+			quoted := crafted{from: from, to: to, seq: seq, flags: ack, data: make([]byte, 500)}.frame()[14:]
+			if w.icmp == 1 {
+				quoted = quoted[:28] // RFC 792: 8 bytes of what is in it
+			} else {
+				copy(quoted[40+16:], "??") // the segment's checksum: it stays, right or wrong
+			}
+			message := join(kind[:], []byte{0, 0}, be32(rest), quoted)
+			sum := uint32(0)
+			if w.icmp == 58 {
+				sum = sum16(uint32(w.icmp)+uint32(len(message)), outer.from.Addr().AsSlice(), outer.to.Addr().AsSlice())
+			}
+			binary.BigEndian.PutUint16(message[2:], ^uint16(sum16(sum, message)))
+			outer.protocol = w.icmp
+			return append(outer.network(len(message)), message...)
+		}
+		for _, tc := range []struct {
+			name   string
+			kind   [2]byte
+			rest   uint32
+			from   netip.AddrPort // of the quoted packet
+			across bool
+		}{
+			{"too big", w.tooBig, 1300, w.bc, true},
+			{"unreachable", w.unreachable, 0, w.bc, true},
+			{"about another connection", w.unreachable, 0, netip.AddrPortFrom(w.bc.Addr(), 999), false},
+			{"an echo", [2]byte{8, 0}, 0, w.bc, false},
+		} {
+			t.Run(w.name+" "+tc.name, func(t *testing.T) {
+				keys := w.spliced(t, o)
+				in := quoting(tc.kind, tc.rest, tc.from, w.c, crafted{from: router, to: w.bc}, sentByA+addSeq)
+				want, answer := in, int32(wireNext)
+				if tc.across {
+					want = quoting(tc.kind, tc.rest, w.a, w.ba, crafted{from: w.ba, to: w.a}, sentByA)
+					answer = wireRedirect
+				}
+				ret, out := runWire(t, o, bytes.Clone(in))
+				if ret != answer || !bytes.Equal(out[14:], want[14:]) {
+					t.Errorf("%d, %x\nwant %d, %x", ret, out, answer, want)
+				}
+				if f, err := o.Flow(&keys[1]); err != nil || (f.Told > 0) != tc.across {
+					t.Errorf("%+v, %v", f, err)
+				}
+			})
+		}
+	}
+}
