@@ -83,6 +83,9 @@ type CopyResult struct {
 // with poll(2), which ctx ends too; a mere [io.Reader] or [io.Writer] is waited
 // for as long as it takes.
 //
+// A file that is copied to its own end, behind where it is read, grows for as
+// long as nothing stops it: use MaxBytes.
+//
 // Copy closes nothing, and half-closes nothing: the FIN that ended src is the
 // caller's to forward. It holds one pipe while it splices between ends that are
 // none, taken with the first byte.

@@ -140,7 +140,7 @@ func (r *Report) normalDir(b *strings.Builder, res *run.Result, dir int) {
 		if d.BW.Mean > 1<<20 {
 			unit, div = "MiB/s", 1024
 		}
-		fmt.Fprintf(b, "   bw (%6s): min=%5.0f, max=%5.0f, per=%3.2f%%, avg=%5.2f, stdev=%5.2f, samples=%d\n", unit,
+		fmt.Fprintf(b, "   bw (%7s): min=%5.0f, max=%5.0f, per=%3.2f%%, avg=%5.2f, stdev=%5.2f, samples=%d\n", unit,
 			float64(d.BW.Min)/div, float64(d.BW.Max)/div, share(d.BW, r.aggregate(res, dir)), d.BW.Mean/div, d.BW.Deviation()/div, d.BW.N)
 	}
 	if d.IOPS.N > 0 {
@@ -149,12 +149,12 @@ func (r *Report) normalDir(b *strings.Builder, res *run.Result, dir int) {
 	}
 }
 
-// unitFor chooses ns, us or ms so that the numbers stay short.
+// unitFor chooses ns, us or ms as fio does: by the least, which must not become 0.
 func unitFor(least, most, mean, dev float64) (string, float64) {
 	switch {
 	case least > 2000_000 && most > 99_999_000 && dev > 1000_000:
 		return "msec", 1e6
-	case least > 2000 && most > 99_999 && dev > 1000 || most > 999_999:
+	case least > 2000 && most > 99_999 && dev > 1000:
 		return "usec", 1e3
 	}
 	return "nsec", 1
@@ -167,7 +167,7 @@ func moments(b *strings.Builder, name string, l *stat.Latency) {
 	unit, div := unitFor(float64(l.Min), float64(l.Max), l.Mean, l.Deviation())
 	whole := func(v uint64) string {
 		n := uint64(float64(v) / div)
-		if n > 99999 {
+		if n > 999_999 { // fio has room for 6 characters
 			return amount(n, 5, false, "")
 		}
 		return fmt.Sprint(n)
