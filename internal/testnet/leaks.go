@@ -22,7 +22,7 @@ func Leaks(t TB) {
 	before := inventory()
 	t.Cleanup(func() {
 		t.Helper()
-		if left := leftSince(before, 5*time.Second); len(left) > 0 {
+		if left := leftSince(before, 10*time.Second); len(left) > 0 {
 			t.Errorf("left behind by the test:\n%s", strings.Join(left, "\n"))
 		}
 	})
@@ -42,6 +42,8 @@ func leftSince(before map[string]string, patience time.Duration) (left []string)
 		if len(left) == 0 || time.Now().After(deadline) {
 			return left
 		}
+		// Go keeps the pipes of its splices until they are collected.
+		runtime.GC()
 	}
 }
 
