@@ -26,6 +26,7 @@ type options struct {
 	own              bool
 	onEnd            func(Result)
 	wire             engine.WirePolicy
+	past             *Past
 }
 
 // Engine names a way of moving bytes between two connections.

@@ -24,6 +24,9 @@ func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
 		if o.engine == EngineSplice || o.engine == EngineSockmap || o.engine == EngineWire {
 			return nil, fmt.Errorf("%s: %w: a connection without a descriptor can only be copied", o.engine, ErrEngine)
 		}
+		if o.past != nil {
+			return nil, fmt.Errorf("continue a connection without a descriptor: %w", errors.ErrUnsupported)
+		}
 		return startPortable(a, b, o, whyPortable(a, b, engine.WhyNoDescriptor))
 	}
 	if err := o.openEngine(); err != nil {
@@ -40,7 +43,7 @@ func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
 	}
 	s, err := reactor.Start(engine.Spec{
 		Kind: o.engine, A: fa, B: fb, Limits: o.limits(),
-		FromA: o.fromA, FromB: o.fromB, Own: o.own, OnEnd: o.onEnd, Wire: o.wire,
+		FromA: o.fromA, FromB: o.fromB, Own: o.own, OnEnd: o.onEnd, Wire: o.wire, Past: o.past,
 	})
 	if err != nil {
 		_ = sys.Close(fa)

@@ -3,6 +3,7 @@
 package splice
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -10,6 +11,9 @@ import (
 )
 
 func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
+	if o.past != nil {
+		return nil, fmt.Errorf("continue: it needs Linux: %w", errors.ErrUnsupported)
+	}
 	if o.engine == EngineSplice || o.engine == EngineSockmap || o.engine == EngineWire {
 		return nil, fmt.Errorf("%s: %w: it needs Linux", o.engine, ErrEngine)
 	}

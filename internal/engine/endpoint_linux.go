@@ -25,6 +25,7 @@ type endpoint struct {
 	parting            bool // it is to be closed once the peer has all bytes
 	hup, failed        bool // EPOLLHUP, EPOLLERR were seen, and not looked into yet
 
+	continued        bool  // of a session before this one
 	blocking, inline bool  // what to restore when the session gives the socket back
 	err              error // the error that broke the connection; sticky
 }
@@ -41,8 +42,12 @@ func (e *endpoint) prepare() error {
 	family, err := sys.PeerFamily(e.fd)
 	if err == syscall.ENOTCONN {
 		// Never connected; or connected, and reset since: then what it has
-		// received is delivered, and the reset after it.
-		if e.err = sys.SocketError(e.fd); e.err == nil || !broken(e.err) {
+		// received is delivered, and the reset after it. One that is continued may
+		// have sent its FIN and had the peer's.
+		if e.err == nil {
+			e.err = sys.SocketError(e.fd)
+		}
+		if e.err == nil && !e.continued || e.err != nil && !broken(e.err) {
 			return err
 		}
 		family, err = sys.LocalFamily(e.fd)

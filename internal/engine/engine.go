@@ -146,6 +146,17 @@ func (r Reason) String() string { return reasonNames[r] }
 // MarshalText makes a Reason readable in JSON.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// UnmarshalText is the inverse.
+func (r *Reason) UnmarshalText(text []byte) error {
+	for i, name := range reasonNames {
+		if name == string(text) {
+			*r = Reason(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown reason %q", text)
+}
+
 // End is the outcome of one direction.
 type End struct {
 	Bytes       int64  // delivered to the drain's socket

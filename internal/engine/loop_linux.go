@@ -63,6 +63,7 @@ const (
 	stopNow              // give back what is on the way
 	abortNow             // end with a RST to both sides
 	leaveNow             // end, if it is spliced for good, and leave the flow
+	handOver             // end at once, unless the end is near
 	listen               // accept from a
 	resume               // accept from a again
 	deaf                 // accept from a no more
@@ -284,6 +285,8 @@ func (l *loop) obey() {
 			}
 		case c.what == abortNow:
 			c.s.abortNow(l)
+		case c.what == handOver:
+			c.s.handOver(l)
 		case c.what == leaveNow:
 			if c.s.wire.carried() {
 				c.s.wire.back.leave = true
@@ -298,7 +301,7 @@ func (l *loop) obey() {
 // already.
 func (l *loop) join(s *Session) {
 	l.sessions++
-	s.active = l.now
+	s.active = l.now - s.quiet
 	s.dirs[0].brake, s.dirs[1].brake = s.limits.Brakes()
 	if s.dial != nil {
 		s.dial.begin(l, s)

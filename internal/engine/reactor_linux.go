@@ -60,6 +60,11 @@ func (r *Reactor) Start(spec Spec) (*Session, error) {
 	for i := range s.dirs {
 		s.dirs[i].choice.init(kind, why)
 	}
+	if spec.Past != nil {
+		if err := s.goOn(spec.Past); err != nil {
+			return nil, err
+		}
+	}
 	for i := range s.ends {
 		e := &s.ends[i]
 		e.session, e.slot = s, -1
@@ -81,6 +86,9 @@ func (r *Reactor) Start(spec Spec) (*Session, error) {
 			return nil, err
 		}
 		s.loop, s.startedAt = l, r.clock()
+		if spec.Past != nil {
+			s.age(spec.Past, s.startedAt)
+		}
 		if l.post(command{what: join, s: s}) {
 			return s, nil
 		}

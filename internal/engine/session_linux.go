@@ -20,6 +20,7 @@ type Spec struct {
 	Own          bool   // nobody else holds the sockets: after a stop they stay open for Take
 	OnEnd        func(Result)
 	Wire         WirePolicy
+	Past         *Past // nil: a new session. Limits has its limits too
 }
 
 // A Session is a joined pair. Its loop owns every field but those said to be
@@ -40,6 +41,7 @@ type Session struct {
 	parted                bool // its own sockets were prepared for their end
 	timer                 timer
 	active                time.Duration // loop clock: the last byte or FIN
+	quiet                 time.Duration // since the last byte or FIN, at the start
 	abortWait             time.Duration // the next look at an unacknowledged queue comes after that
 	abortAt, abortBy      time.Duration // loop clock: the next look, and the last if nothing changes; 0 is none
 	unacked               [2]int        // at the last look
