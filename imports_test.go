@@ -19,7 +19,7 @@ const module = "github.com/spliced-io/spliced"
 var layers = [][]string{
 	{"cmd/spliced"},
 	{"proxy"},
-	{"proxy/internal/access", "proxy/internal/clienthello", "proxy/internal/detect", "proxy/internal/peek", "proxy/internal/proxyproto", "proxy/internal/testcert", "proxy/internal/tlsfiles"},
+	{"proxy/internal/access", "proxy/internal/clienthello", "proxy/internal/detect", "proxy/internal/parcel", "proxy/internal/peek", "proxy/internal/proxyproto", "proxy/internal/testcert", "proxy/internal/tlsfiles"},
 	{"internal/netbench", "internal/fio"},
 	{"splice/conformance"},
 	{"internal/testnet"},

@@ -33,6 +33,7 @@ type conn struct {
 	behind     bool                 // a proxy: its PROXY header names the client
 	header     *proxyproto.Header
 	counted    bool // among the connections of its client
+	parting    bool // it is being handed over to another process
 
 	client, target, local netip.AddrPort // invalid for unix sockets
 }
@@ -70,6 +71,27 @@ var errUnreached = errors.New("can't be connected to")
 // onEnd runs on the goroutine that moves the bytes of others: it only takes
 // note.
 func (c *conn) onEnd(r splice.Result) {
+	s := c.listener.server
+	s.mu.Lock()
+	if c.parting && s.parting && (r.AToB.Reason == splice.Stopped || r.BToA.Reason == splice.Stopped) {
+		s.live.remove(c)
+		s.parted = append(s.parted, parted{c, r})
+		s.change()
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	c.conclude(r)
+}
+
+// A parted connection is one whose session has ended to be handed over.
+type parted struct {
+	conn   *conn
+	result splice.Result
+}
+
+// conclude notes that c has ended with r.
+func (c *conn) conclude(r splice.Result) {
 	s := c.listener.server
 	s.mu.Lock()
 	s.live.remove(c)

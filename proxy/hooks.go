@@ -31,6 +31,8 @@ type Hooks struct {
 	// Changed reports that a server went up or down, or that a name resolves to
 	// something else.
 	Changed func(Change)
+	// Inherited reports that the connections of another process are here.
+	Inherited func(Inherited)
 }
 
 // Accepted is a client that was accepted.

@@ -64,12 +64,17 @@ func (l *listener) enter(c *conn, p *policy) error {
 	if l.clients[client] >= l.perClient {
 		return errTooMany
 	}
+	l.count(c)
+	return nil
+}
+
+// count notes that a client has a connection more. The server's lock is held.
+func (l *listener) count(c *conn) {
 	c.counted = true
 	if l.clients == nil {
 		l.clients = make(map[netip.Addr]int)
 	}
-	l.clients[client]++
-	return nil
+	l.clients[access.Client(c.client.Addr())]++
 }
 
 // release forgets a connection that has ended. The server's lock is held.
@@ -98,6 +103,8 @@ type socket struct {
 	addr     net.Addr
 	listener atomic.Pointer[listener] // changes if an address does
 	served   bool
+
+	inherited string // the path of a unix socket's file that came with it
 
 	// The server's lock is held for these.
 	closed    bool
@@ -200,6 +207,9 @@ func (k *socket) forward() (*splice.Forwarder, error) {
 		if path := ln.Addr().String(); !strings.HasPrefix(path, "@") {
 			k.path = path
 		}
+	}
+	if k.inherited != "" {
+		k.path = k.inherited
 	}
 	s := k.listener.Load().server
 	return splice.Forward(ln, splice.Forwarding{

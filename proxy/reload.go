@@ -30,7 +30,11 @@ func (s *Server) Reload(ctx context.Context, c Config) error {
 	case closing:
 		return ErrServerClosed
 	}
-	return s.apply(ctx, c)
+	opened, err := s.apply(ctx, c)
+	if err != nil {
+		return err
+	}
+	return s.serveSockets(opened)
 }
 
 // CurrentConfig returns the configuration in force, defaults filled in.
@@ -40,10 +44,11 @@ func (s *Server) CurrentConfig() Config {
 	return s.config
 }
 
-// apply brings c into force. s.configuring is held.
-func (s *Server) apply(ctx context.Context, c Config) error {
+// apply brings c into force, but for serving the sockets that it returns.
+// s.configuring is held.
+func (s *Server) apply(ctx context.Context, c Config) (opened map[string][]*socket, err error) {
 	if problems := c.Check(); problems != nil {
-		return problems
+		return nil, problems
 	}
 	setting.Fill(&c)
 
@@ -63,7 +68,7 @@ func (s *Server) apply(ctx context.Context, c Config) error {
 		}
 		t, err := tlsfiles.NewClient(u.TLS.files())
 		if err != nil {
-			return fmt.Errorf("upstream %s: tls: %w", name, err)
+			return nil, fmt.Errorf("upstream %s: tls: %w", name, err)
 		}
 		sessions[name] = t
 	}
@@ -75,13 +80,12 @@ func (s *Server) apply(ctx context.Context, c Config) error {
 		}
 		p, err := newPolicy(&l, before, c.Upstreams, upstreams, s.Wire)
 		if err != nil {
-			return fmt.Errorf("listener %s: %w", name, err)
+			return nil, fmt.Errorf("listener %s: %w", name, err)
 		}
 		policies[name] = p
 	}
-	opened, err := s.openSockets(ctx, &c)
-	if err != nil {
-		return err
+	if opened, err = s.openSockets(ctx, &c); err != nil {
+		return nil, err
 	}
 
 	// From here on nothing fails. The new upstreams come first, so that nobody is
@@ -135,7 +139,7 @@ func (s *Server) apply(ctx context.Context, c Config) error {
 		u.close()
 	}
 	s.config = c
-	return s.serveSockets(opened)
+	return opened, nil
 }
 
 func difference[V any](old, new map[string]V) []V {
@@ -166,6 +170,9 @@ func (s *Server) openSockets(ctx context.Context, c *Config) (map[string][]*sock
 		for _, text := range conf.Address {
 			key := socketKey{text, conf.Socket}
 			have, err := s.find(name, key)
+			if err == nil && have == nil {
+				have, err = s.Inheritance.claim(name, key)
+			}
 			if err != nil {
 				discard()
 				return nil, fmt.Errorf("listener %s: %w", name, err)
@@ -215,11 +222,15 @@ func (s *Server) find(name string, key socketKey) ([]*socket, error) {
 			continue
 		}
 		if k.key != key {
-			return nil, fmt.Errorf("the socket options of %s can't change while it is open: want another address, or a restart", key.address)
+			return nil, errOptions(key.address)
 		}
 		found = append(found, k)
 	}
 	return found, nil
+}
+
+func errOptions(address string) error {
+	return fmt.Errorf("the socket options of %s can't change while it is open: want another address, or a restart", address)
 }
 
 // serveSockets begins to accept from those that were opened.

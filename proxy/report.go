@@ -73,7 +73,10 @@ func (s *Server) say(u unsaid) {
 	case u.came != nil:
 		s.Hooks.Accepted(*u.came)
 	case u.joined != nil:
-		s.Hooks.Joined(u.joined.view(u.joined.session.Stats()))
+		s.mu.Lock()
+		session := u.joined.session
+		s.mu.Unlock()
+		s.Hooks.Joined(u.joined.view(session.Stats()))
 	case u.change != nil:
 		if s.Hooks.Changed != nil {
 			s.Hooks.Changed(*u.change)

@@ -33,6 +33,12 @@ type Server struct {
 	// Listen opens the sockets of a listener's address, one as a rule. Nil is
 	// [Listen]. They are closed by the server.
 	Listen func(ctx context.Context, addr Addr, o SocketOptions) ([]net.Listener, error)
+	// BeforeAccept is called by Start once the sockets are open, before the first
+	// connection is accepted. Its error ends the start.
+	BeforeAccept func() error
+	// Inheritance is what another process hands over. Start takes its sockets where
+	// the configuration has them, and then its connections.
+	Inheritance *Inheritance
 
 	// configuring is held while the configuration changes.
 	configuring sync.Mutex
@@ -62,6 +68,10 @@ type Server struct {
 	ended    totals
 	unsaid   []unsaid // what the hooks have still to be told
 	saying   bool     // somebody tells them
+
+	parting  bool     // connections are handed over to another process
+	parted   []parted // of these, those whose session has ended
+	arriving bool     // connections of another process are taken over
 }
 
 // Run does what the configuration says until ctx ends, then drains as it says.
@@ -94,7 +104,18 @@ func (s *Server) Start(ctx context.Context) error {
 		_ = s.Close()
 		return err
 	}
-	if err := s.apply(ctx, s.Config); err != nil {
+	opened, err := s.apply(ctx, s.Config)
+	if err == nil && s.BeforeAccept != nil {
+		err = s.BeforeAccept()
+	}
+	if err == nil {
+		err = s.succeed(ctx)
+	}
+	if err == nil {
+		err = s.serveSockets(opened)
+	}
+	if err != nil {
+		s.Inheritance.Refuse(err)
 		s.Leave()
 		_ = s.Close()
 		return err
@@ -171,7 +192,7 @@ func (s *Server) close(abort bool) {
 }
 
 // busy reports whether anything of the server still runs. s.mu is held.
-func (s *Server) busy() bool { return s.open > 0 || len(s.sockets) > 0 || s.saying }
+func (s *Server) busy() bool { return s.open > 0 || len(s.sockets) > 0 || s.saying || s.arriving }
 
 // errTimedOut says that wait ended for another reason than a change.
 var errTimedOut = errors.New("timed out")

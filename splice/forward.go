@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -88,6 +89,7 @@ type forwarder interface {
 	Resume()
 	Close()
 	Wait()
+	file() (*os.File, error)
 }
 
 // Resume accepts again after Admit has said no.
@@ -95,6 +97,16 @@ func (f *Forwarder) Resume() { f.forwarder.Resume() }
 
 // Close accepts no more. The sessions go on.
 func (f *Forwarder) Close() { f.forwarder.Close() }
+
+// File returns another descriptor of the listening socket, which is the caller's
+// to close: for a process that goes on accepting.
+func (f *Forwarder) File() (*os.File, error) {
+	file, err := f.forwarder.file()
+	if err != nil {
+		return nil, &Error{Op: "forward", Err: err}
+	}
+	return file, nil
+}
 
 // Wait returns when nothing is accepted any more, after a Close.
 func (f *Forwarder) Wait() { f.forwarder.Wait() }

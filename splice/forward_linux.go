@@ -66,7 +66,17 @@ func Forward(ln net.Listener, f Forwarding) (*Forwarder, error) {
 		u.SetUnlinkOnClose(false)
 	}
 	_ = ln.Close()
-	return &Forwarder{a}, nil
+	return &Forwarder{acceptor{a}}, nil
+}
+
+type acceptor struct{ *engine.Acceptor }
+
+func (a acceptor) file() (*os.File, error) {
+	fd, err := a.Dup()
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "listener"), nil
 }
 
 func (f *Forwarding) accepted(s *engine.Session, client netip.AddrPort) engine.Way {

@@ -132,8 +132,8 @@ func TestHandOverInMidTransfer(t *testing.T) {
 				if engine == splice.EngineSplice && r.Stats.AToB.Spliced == 0 {
 					t.Error("nothing was spliced")
 				}
-				if times < 5 {
-					t.Errorf("only %d hand-overs", times)
+				if times == 0 {
+					t.Error("it was over before it was handed over")
 				}
 			})
 		}
@@ -164,7 +164,7 @@ func TestHandOverHalfClosed(t *testing.T) {
 	if st := s.Stats(); st.AToB.Reason != splice.EOF || st.AToB.Bytes != 8 || st.BToA.Reason != splice.Running {
 		t.Errorf("after the first hand-over %+v", st)
 	}
-	answer := bytes.Repeat([]byte("answer "), 40<<10)
+	answer := bytes.Repeat([]byte("answer "), 10<<10)
 	send(peerB, answer)
 	_ = peerB.Close()
 	s = handOn(t, s)

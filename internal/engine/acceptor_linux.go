@@ -37,6 +37,9 @@ type Acceptor struct {
 	gone  sync.WaitGroup // of them
 	once  sync.Once
 
+	fdMu   sync.Mutex // for closed
+	closed bool       // the listening socket is
+
 	// starved counts sessions that wait for a descriptor. They come first: as
 	// long as there are any, nobody is accepted.
 	starved atomic.Int32
@@ -140,6 +143,16 @@ func (a *Acceptor) Close() {
 	})
 }
 
+// Dup returns another descriptor of the listening socket; EBADF after a Close.
+func (a *Acceptor) Dup() (int, error) {
+	a.fdMu.Lock()
+	defer a.fdMu.Unlock()
+	if a.closed {
+		return -1, syscall.EBADF
+	}
+	return sys.Dup(a.spec.FD)
+}
+
 // Wait returns when no loop accepts any more, after a Close. It must not be
 // called by an event loop.
 func (a *Acceptor) Wait() { a.gone.Wait() }
@@ -176,7 +189,10 @@ func (l *loop) deaf(a *Acceptor) {
 		l.ears[e.slot] = nil
 		l.sessions--
 		if a.ears.Add(-1) == 0 {
+			a.fdMu.Lock()
+			a.closed = true
 			_ = sys.Close(a.spec.FD)
+			a.fdMu.Unlock()
 		}
 		a.gone.Done()
 	}

@@ -1,0 +1,118 @@
+package proxy
+
+import (
+	"encoding/json"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/spliced-io/spliced/splice"
+)
+
+// The versions of the messages by which one process hands over to the next: a
+// process offers its own, and takes any from the oldest on.
+const (
+	HandOverVersion = 1
+	oldestHandOver  = 1
+)
+
+// Baggage is what the program around a server hands over beside it.
+type Baggage struct {
+	Files map[string]*os.File // by names that both sides know; they stay the giver's too
+	State json.RawMessage     // JSON
+}
+
+// An Inheritance is what a server takes over from that of another process: see
+// [Inherit] and [Server.Inheritance].
+type Inheritance struct {
+	Baggage
+	// Predecessor is the version of the program that hands over, and PID its
+	// process.
+	Predecessor string
+	PID         int
+
+	conn    *net.UnixConn
+	sockets []*heirloom
+	state   serverState
+}
+
+// An heirloom is a listening socket that nobody has claimed yet.
+type heirloom struct {
+	socketRecord
+	ln net.Listener
+}
+
+// Inherited is how the taking over of connections has gone.
+type Inherited struct {
+	Connections int   // that go on here
+	Lost        int   // that could not: both peers were sent a RST
+	Err         error // why the predecessor was not heard to the end
+}
+
+// A message is what processes say to each other. One of its fields is set.
+type message struct {
+	Hello   *hello         `json:"hello,omitempty"`   // the first
+	Sockets []socketRecord `json:"sockets,omitempty"` // one file each
+	Rest    *rest          `json:"rest,omitempty"`    // the last before the answer
+	Ready   bool           `json:"ready,omitempty"`   // the answer: everything is there but the connections
+	Refused string         `json:"refused,omitempty"` // or why not
+	Go      uint64         `json:"go,omitempty"`      // accept from now on, and number connections from here
+	Going   bool           `json:"going,omitempty"`   // it is done
+	Conns   []connRecord   `json:"conns,omitempty"`   // two files each
+	Got     bool           `json:"got,omitempty"`     // they have arrived
+}
+
+type hello struct {
+	Version int    `json:"version"`
+	Oldest  int    `json:"oldest"` // that understands this
+	Program string `json:"program"`
+	PID     int    `json:"pid"`
+}
+
+// A socketRecord is a listening socket.
+type socketRecord struct {
+	Listener string        `json:"listener"`
+	Address  string        `json:"address"` // as configured
+	Options  SocketOptions `json:"options"`
+	Path     string        `json:"path,omitempty"` // of the file that is to be removed with it
+}
+
+// rest is everything else.
+type rest struct {
+	Server serverState     `json:"server"`
+	Files  []string        `json:"files,omitempty"` // names of the files that come along
+	State  json.RawMessage `json:"state,omitempty"`
+}
+
+// serverState is what a server knows that no configuration says.
+type serverState struct {
+	Members []memberRecord `json:"members,omitempty"`
+}
+
+// A memberRecord is what is known of a server of an upstream.
+type memberRecord struct {
+	Upstream string `json:"upstream"`
+	Server   string `json:"server"`
+	Draining bool   `json:"draining,omitempty"`
+	Weight   int    `json:"weight,omitempty"` // that an operator has set
+	Down     string `json:"down,omitempty"`   // what its check says
+}
+
+// A connRecord is a joined connection.
+type connRecord struct {
+	ID       uint64         `json:"id"`
+	Listener string         `json:"listener"`
+	Route    string         `json:"route"`
+	Upstream string         `json:"upstream"`
+	Server   string         `json:"server"`
+	Dial     [2]string      `json:"dial"` // network and address of the server
+	Client   netip.AddrPort `json:"client"`
+	Target   netip.AddrPort `json:"target"`
+	Local    netip.AddrPort `json:"local"`
+	SNI      string         `json:"sni,omitempty"`
+	Counted  bool           `json:"counted,omitempty"` // among the connections of its client
+	Age      time.Duration  `json:"age"`               // since it was accepted
+	Past     splice.Past    `json:"past"`
+	First    [2]int         `json:"first"` // bytes of the parcel that are on their way to the server, and to the client
+}

@@ -1,0 +1,476 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/proxy/internal/parcel"
+	"github.com/spliced-io/spliced/splice"
+)
+
+// HandOver offers everything to the process at the other end of conn, whose
+// server has it by [Inherit]. When it returns a Succession that server accepts
+// the clients, and this one does not any more: what is left is to hand its
+// connections over. After an error, also one of the other process or the end of ctx, all is
+// as it was. conn is closed in any case, in the end.
+func (s *Server) HandOver(ctx context.Context, conn *net.UnixConn, b Baggage, program string) (*Succession, error) {
+	s.configuring.Lock()
+	defer s.configuring.Unlock()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err := s.offer(conn, b, program)
+	if err == nil && !stop() {
+		err = context.Cause(ctx) // it was ready a moment too late
+	}
+	if err == nil {
+		err = s.agree(conn)
+	}
+	if err != nil {
+		_ = conn.Close()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("hand over: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.aborting {
+		_ = conn.Close()
+		return nil, ErrServerClosed
+	}
+	s.closing, s.parting = true, true
+	for k := range s.sockets {
+		k.path = "" // the file is the other's
+		k.close()
+	}
+	s.change()
+	return &Succession{server: s, conn: conn}, nil
+}
+
+// offer says all, and returns when the other is ready.
+func (s *Server) offer(conn *net.UnixConn, b Baggage, program string) error {
+	s.mu.Lock()
+	closing, started := s.closing, s.upstreams != nil
+	s.mu.Unlock()
+	switch {
+	case !started:
+		return errNotStarted
+	case closing:
+		return ErrServerClosed
+	}
+	err := s.describe(conn, b, program)
+	if errors.Is(err, syscall.EPIPE) {
+		err = nil // it has answered, or ended
+	}
+	if err != nil {
+		return err
+	}
+	return expectAnswer(conn, "ready", func(m *message) bool { return m.Ready })
+}
+
+// describe says what there is.
+func (s *Server) describe(conn *net.UnixConn, b Baggage, program string) error {
+	err := say(conn, message{Hello: &hello{Version: HandOverVersion, Oldest: oldestHandOver, Program: program, PID: os.Getpid()}}, nil)
+	if err != nil {
+		return err
+	}
+	if err := s.offerSockets(conn); err != nil {
+		return err
+	}
+	r := rest{Server: s.state(), State: b.State}
+	var fds []int
+	for _, name := range slices.Sorted(maps.Keys(b.Files)) {
+		fd, err := parcel.Descriptor(b.Files[name])
+		if err != nil {
+			return err
+		}
+		r.Files, fds = append(r.Files, name), append(fds, fd)
+	}
+	return say(conn, message{Rest: &r}, nil, fds...)
+}
+
+// agree has the other accept. It has answered that it does when this returns.
+func (s *Server) agree(conn *net.UnixConn) error {
+	s.mu.Lock()
+	next := s.lastID + acceptedMeanwhile
+	s.mu.Unlock()
+	_ = conn.SetDeadline(time.Now().Add(agreement))
+	defer conn.SetDeadline(time.Time{})
+	if err := say(conn, message{Go: next}, nil); err != nil {
+		return err
+	}
+	return expectAnswer(conn, "accepting", func(m *message) bool { return m.Going })
+}
+
+const (
+	// agreement is how long a process that was ready may take to accept.
+	agreement = 10 * time.Second
+	// acceptedMeanwhile is more than how many connections this process accepts so
+	// long: no two have the same number.
+	acceptedMeanwhile = 1 << 20
+)
+
+// expectAnswer waits for a message that is fine.
+func expectAnswer(conn *net.UnixConn, what string, fine func(*message) bool) error {
+	m, p, err := hear(conn)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("the new process has ended before it was %s", what)
+	case err != nil:
+		return fmt.Errorf("the new process is not %s: %w", what, err)
+	}
+	p.Close()
+	switch {
+	case m.Refused != "":
+		return fmt.Errorf("the new process refuses: %s", m.Refused)
+	case !fine(m):
+		return fmt.Errorf("the new process has answered something else than that it is %s", what)
+	}
+	return nil
+}
+
+// say sends a message.
+func say(conn *net.UnixConn, m message, raw []byte, fds ...int) error {
+	body, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return parcel.Send(conn, body, raw, fds...)
+}
+
+// hear receives one. The parcel is to be closed.
+func hear(conn *net.UnixConn) (*message, *parcel.Parcel, error) {
+	p, err := parcel.Receive(conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	m := new(message)
+	if err := json.Unmarshal(p.Body, m); err != nil {
+		p.Close()
+		return nil, nil, err
+	}
+	return m, p, nil
+}
+
+// offerSockets sends the listening sockets.
+func (s *Server) offerSockets(conn *net.UnixConn) error {
+	s.mu.Lock()
+	sockets := make([]*socket, 0, len(s.sockets))
+	for k := range s.sockets {
+		if !k.closed {
+			sockets = append(sockets, k)
+		}
+	}
+	s.mu.Unlock()
+	for chunk := range slices.Chunk(sockets, parcel.MaxFiles) {
+		if err := s.offerChunk(conn, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) offerChunk(conn *net.UnixConn, sockets []*socket) error {
+	var m message
+	var fds []int
+	for _, k := range sockets {
+		s.mu.Lock()
+		forwarder, name, path := k.forwarder, k.listener.Load().name, k.path
+		s.mu.Unlock()
+		if forwarder == nil {
+			return fmt.Errorf("the socket %s of listener %s has no descriptor: %w", k.addr, name, errors.ErrUnsupported)
+		}
+		f, err := forwarder.File()
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", name, err)
+		}
+		defer f.Close()
+		fd, err := parcel.Descriptor(f)
+		if err != nil {
+			return err
+		}
+		fds = append(fds, fd)
+		m.Sockets = append(m.Sockets, socketRecord{Listener: name, Address: k.key.address, Options: k.key.options, Path: path})
+	}
+	return say(conn, m, nil, fds...)
+}
+
+// state is what the next server is to know.
+func (s *Server) state() serverState {
+	s.mu.Lock()
+	var st serverState
+	upstreams := s.sortedUpstreams()
+	s.mu.Unlock()
+	for _, u := range upstreams {
+		u.mu.Lock()
+		for _, m := range u.members {
+			r := memberRecord{Upstream: u.name, Server: m.name, Draining: m.draining, Weight: m.steered}
+			if m.down && m.lastError != nil {
+				r.Down = m.lastError.Error()
+			}
+			if r.Draining || r.Weight > 0 || r.Down != "" {
+				st.Members = append(st.Members, r)
+			}
+		}
+		u.mu.Unlock()
+	}
+	return st
+}
+
+// A Succession is what is left to do of a server whose listeners another process
+// has.
+type Succession struct {
+	server *Server
+	conn   *net.UnixConn
+}
+
+const (
+	// movedAtOnce is how many connections are on their way to the other process at
+	// a time: so short they stand still. A parcel has two descriptors of each.
+	movedAtOnce = 64
+	// movedBytes is about how many bytes of theirs go in one parcel.
+	movedBytes = 8 << 20
+	// moveAgain is how long connections are waited for before more are asked: what
+	// the engine wire carries takes round trips.
+	moveAgain = 20 * time.Millisecond
+)
+
+// Move hands the connections over, one that is still being joined as soon as it is.
+// It returns when only those are left that can't be: TLS sessions that end
+// here. They go on, until Close at the latest. After an error, and when ctx
+// ends, so do all that were not handed over.
+func (m *Succession) Move(ctx context.Context) (moved int, err error) {
+	s := m.server
+	defer m.conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = m.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for more := movedAtOnce; err == nil; {
+		if len(s.parted) > 0 {
+			batch := s.parted
+			s.parted = nil
+			s.mu.Unlock()
+			var n int
+			n, err = m.pass(batch)
+			moved += n
+			s.mu.Lock()
+			continue
+		}
+		asked, staying := s.askToPart(more)
+		if more -= len(asked); len(asked) > 0 {
+			s.mu.Unlock()
+			for _, session := range asked {
+				session.HandOver()
+			}
+			s.mu.Lock()
+			continue
+		}
+		if s.open == staying && !s.arriving || s.aborting {
+			break
+		}
+		timer := time.NewTimer(moveAgain)
+		werr := s.wait(ctx.Done(), timer.C)
+		timer.Stop()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		} else if werr != nil || len(s.parted) > 0 {
+			more = movedAtOnce
+		}
+	}
+	// Those that come now stay: see [conn.onEnd].
+	s.parting = false
+	late := s.parted
+	s.parted = nil
+	s.mu.Unlock()
+	m.keep(late)
+	s.mu.Lock()
+	return moved, err
+}
+
+// askToPart returns up to n sessions that are to be handed over, and counts those
+// that can't be. s.mu is held.
+func (s *Server) askToPart(n int) (asked []*splice.Session, staying int) {
+	for c := s.live.first; c != nil; c = c.next {
+		switch {
+		case c.session == nil || c.parting:
+		case !c.session.CanHandOver():
+			staying++
+		case len(asked) < n:
+			c.parting = true
+			asked = append(asked, c.session)
+		}
+	}
+	return asked, staying
+}
+
+// A parcelled connection is one with its sockets.
+type parcelled struct {
+	parted
+	a, b  net.Conn
+	past  splice.Past
+	first [2][]byte
+}
+
+// open gets the sockets; nil if the session has closed them: it was aborted.
+func (p parted) open() *parcelled {
+	session := p.conn.session
+	<-session.Done()
+	a, b, err := session.Conns()
+	if err != nil {
+		p.conn.conclude(p.result)
+		return nil
+	}
+	q := &parcelled{parted: p, a: a, b: b, past: session.Past()}
+	if q.past.AToB.Reason == splice.Running {
+		q.first[0] = p.result.AToB.Undelivered
+	}
+	if q.past.BToA.Reason == splice.Running {
+		q.first[1] = p.result.BToA.Undelivered
+	}
+	return q
+}
+
+// pass hands connections over.
+func (m *Succession) pass(batch []parted) (n int, err error) {
+	var load []*parcelled
+	bytes := 0
+	flush := func() {
+		if len(load) == 0 {
+			return
+		}
+		if err == nil {
+			err = m.send(load)
+		}
+		if err == nil {
+			n += len(load)
+			for _, q := range load {
+				q.gone()
+			}
+		} else {
+			for _, q := range load {
+				q.stay()
+			}
+		}
+		load, bytes = nil, 0
+	}
+	for _, p := range batch {
+		q := p.open()
+		if q == nil {
+			continue
+		}
+		load = append(load, q)
+		if bytes += len(q.first[0]) + len(q.first[1]); len(load) == movedAtOnce || bytes >= movedBytes {
+			flush()
+		}
+	}
+	flush()
+	return n, err
+}
+
+// send sends them, and returns when they have arrived.
+func (m *Succession) send(load []*parcelled) error {
+	var msg message
+	var raw []byte
+	var fds []int
+	for _, q := range load {
+		for _, c := range []net.Conn{q.a, q.b} {
+			fd, err := parcel.Descriptor(c)
+			if err != nil {
+				return err
+			}
+			fds = append(fds, fd)
+		}
+		msg.Conns = append(msg.Conns, q.record())
+		raw = append(append(raw, q.first[0]...), q.first[1]...)
+	}
+	if err := say(m.conn, msg, raw, fds...); err != nil {
+		return err
+	}
+	return expectAnswer(m.conn, "taking connections over", func(m *message) bool { return m.Got })
+}
+
+func (q *parcelled) record() connRecord {
+	c := q.conn
+	return connRecord{
+		ID: c.id, Listener: c.listener.name, Route: c.route.name, Upstream: c.upstreamName(),
+		Server: c.member.name, Dial: [2]string{c.member.dial.Network, c.member.dial.Address},
+		Client: c.client, Target: c.target, Local: c.local, SNI: c.sni, Counted: c.counted,
+		Age: time.Since(c.began), Past: q.past, First: [2]int{len(q.first[0]), len(q.first[1])},
+	}
+}
+
+// gone forgets a connection that another process has.
+func (q *parcelled) gone() {
+	_ = q.a.Close()
+	_ = q.b.Close()
+	c := q.conn
+	s := c.listener.server
+	s.mu.Lock()
+	s.open--
+	c.listener.release(c)
+	s.change()
+	s.mu.Unlock()
+	c.member.leave()
+}
+
+// stay has a connection go on here.
+func (q *parcelled) stay() {
+	c := q.conn
+	if err := c.resume(q.a, q.b, c.route.plan, q.past, q.first); err != nil {
+		reset(q.a)
+		reset(q.b)
+		c.conclude(q.result)
+	}
+}
+
+// keep has those go on here that have come too late.
+func (m *Succession) keep(late []parted) {
+	for _, p := range late {
+		if q := p.open(); q != nil {
+			q.stay()
+		}
+	}
+}
+
+// resume begins another session of a connection that had one.
+func (c *conn) resume(a, b io.ReadWriteCloser, plan *splice.Plan, past splice.Past, first [2][]byte) error {
+	s := c.listener.server
+	s.mu.Lock()
+	if s.aborting {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	c.parting = false
+	s.live.push(c)
+	s.mu.Unlock()
+	var options []splice.Option
+	if plan != nil {
+		options = append(options, splice.Follow(plan))
+	}
+	options = append(options, splice.Own(), splice.OnEnd(c.onEnd), splice.Continue(past), splice.Prefetched(first[0], first[1]))
+	session, err := splice.Start(a, b, options...)
+	s.mu.Lock()
+	if err != nil {
+		s.live.remove(c)
+		s.mu.Unlock()
+		return err
+	}
+	c.session = session
+	aborted := s.aborting
+	s.change()
+	s.mu.Unlock()
+	if aborted {
+		session.Abort()
+	}
+	return nil
+}

@@ -1,0 +1,522 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/testnet"
+	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/splice"
+)
+
+// unixPair returns both ends of what two processes hand over by.
+func unixPair(t *testing.T) (near, far *net.UnixConn) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns [2]*net.UnixConn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		c, err := net.FileConn(f)
+		_ = f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		conns[i] = c.(*net.UnixConn)
+	}
+	return conns[0], conns[1]
+}
+
+// A generation is one server of a succession.
+type generation struct {
+	*proxy.Server
+	inherited chan proxy.Inherited
+	ended     chan proxy.Ended
+	failed    chan proxy.Failed
+}
+
+func newGeneration(t *testing.T, c proxy.Config) *generation {
+	t.Helper()
+	g := &generation{inherited: make(chan proxy.Inherited, 1), ended: make(chan proxy.Ended, 10_000), failed: make(chan proxy.Failed, 10_000)}
+	g.Server = &proxy.Server{Config: c, Hooks: proxy.Hooks{
+		Inherited: func(i proxy.Inherited) { g.inherited <- i },
+		Ended:     func(e proxy.Ended) { g.ended <- e },
+		Failed:    func(f proxy.Failed) { g.failed <- f },
+	}}
+	t.Cleanup(func() { _ = g.Close() })
+	return g
+}
+
+// succeed has g hand over to the next of that configuration. What is left of g
+// is closed, unless stay says that something is.
+func (g *generation) succeed(t *testing.T, c proxy.Config) (next *generation, moved int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	near, far := unixPair(t)
+	next = newGeneration(t, c)
+	started := make(chan error, 1)
+	go func() {
+		i, err := proxy.Inherit(ctx, far)
+		if err == nil {
+			next.Inheritance = i
+			err = next.Start(ctx)
+		}
+		started <- err
+	}()
+	s, err := g.HandOver(ctx, near, proxy.Baggage{}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	moved, err = s.Move(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	return next, moved
+}
+
+func (g *generation) addr(t *testing.T, listener string) string {
+	t.Helper()
+	addrs := g.Addrs(listener)
+	if len(addrs) != 1 {
+		t.Fatalf("listener %s is at %v", listener, addrs)
+	}
+	return addrs[0].String()
+}
+
+// echoServer sends back what it is sent, and closes when it is closed.
+func echoServer(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(2 * patience))
+				_, _ = io.Copy(c, c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		wg.Wait()
+	})
+	return ln.Addr().String()
+}
+
+// echo sends size bytes through addr and checks what comes back.
+func echo(addr string, size int) error {
+	c, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(2 * patience))
+	data := make([]byte, size)
+	r := rand.New(rand.NewPCG(rand.Uint64(), 0))
+	for i := 0; i < len(data); i += 4 {
+		data[i] = byte(r.Uint32())
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := c.Write(data)
+		if err == nil {
+			err = c.(*net.TCPConn).CloseWrite()
+		}
+		sent <- err
+	}()
+	h := sha256.New()
+	n, err := io.Copy(h, c)
+	if err = errors.Join(err, <-sent); err != nil {
+		return err
+	}
+	if want := sha256.Sum256(data); n != int64(size) || !bytes.Equal(h.Sum(nil), want[:]) {
+		return fmt.Errorf("%d of %d bytes came back, or others", n, size)
+	}
+	return nil
+}
+
+func echoConfig(target string, engine splice.Engine) proxy.Config {
+	return proxy.Config{
+		Listeners: map[string]proxy.Listener{"relay": {Address: []string{"127.0.0.1:0"}, Upstream: "echo", Engine: engine}},
+		Upstreams: map[string]proxy.Upstream{"echo": {Servers: proxy.Targets(target)}},
+	}
+}
+
+// Generation after generation takes over sessions in mid-transfer, while others
+// come and go: not a byte is lost, and nobody is turned away.
+func TestHandOverUnderLoad(t *testing.T) {
+	for _, engine := range []splice.Engine{splice.EngineAuto, splice.EngineCopy} {
+		t.Run(engine.String(), func(t *testing.T) {
+			testnet.Leaks(t)
+			c := echoConfig(echoServer(t), engine)
+			g := newGeneration(t, c)
+			if err := g.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			addr := g.addr(t, "relay")
+			var wg sync.WaitGroup
+			for range 30 {
+				wg.Go(func() {
+					if err := echo(addr, 8<<20); err != nil {
+						t.Errorf("long: %v", err)
+					}
+				})
+			}
+			var stop atomic.Bool
+			var short atomic.Int64
+			for range 4 {
+				wg.Go(func() {
+					for !stop.Load() {
+						if err := echo(addr, 1000); err != nil {
+							t.Errorf("short: %v", err)
+							return
+						}
+						short.Add(1)
+					}
+				})
+			}
+			all := 0
+			for range 6 {
+				next, moved := g.succeed(t, c)
+				if st := g.Stats(); st.Open != 0 {
+					t.Errorf("%d connections are left behind", st.Open)
+				}
+				if err := g.Close(); err != nil {
+					t.Error(err)
+				}
+				if i := receive(t, next.inherited, "the end of the hand-over"); i.Connections != moved || i.Lost != 0 || i.Err != nil {
+					t.Errorf("%d were handed over, and taken: %+v", moved, i)
+				}
+				for len(g.failed) > 0 {
+					t.Errorf("not joined: %+v", <-g.failed)
+				}
+				g, all = next, all+moved
+				if again := g.addr(t, "relay"); again != addr {
+					t.Errorf("it listens at %s, before at %s", again, addr)
+				}
+			}
+			stop.Store(true)
+			wg.Wait()
+			if all == 0 || short.Load() == 0 {
+				t.Errorf("%d hand-overs of connections, %d short conversations", all, short.Load())
+			}
+			t.Logf("%d hand-overs of connections, %d short conversations", all, short.Load())
+			_ = g.Close()
+		})
+	}
+}
+
+// What is known of a connection goes along: who it is, its bytes, its place among
+// those of its client and of its server.
+func TestHandOverKeepsWhatIsKnown(t *testing.T) {
+	testnet.Leaks(t)
+	c := echoConfig(echoServer(t), splice.EngineAuto)
+	l := c.Listeners["relay"]
+	l.MaxConnectionsPerClient = 1
+	l.Limits.BytesToServer = 10
+	c.Listeners["relay"] = l
+	g := newGeneration(t, c)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.SetWeight("echo", c.Upstreams["echo"].Servers[0].Address, 7); err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.DialTimeout("tcp", g.addr(t, "relay"), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_ = client.SetDeadline(time.Now().Add(patience))
+	send(t, client, "hello")
+	expect(t, client, "hello")
+	before := g.Connections()
+	if len(before) != 1 {
+		t.Fatalf("connections: %+v", before)
+	}
+	for range 2 {
+		next, _ := g.succeed(t, c)
+		receive(t, next.inherited, "the end of the hand-over")
+		_ = g.Close()
+		g = next
+	}
+	after := g.Connections()
+	if len(after) != 1 {
+		t.Fatalf("connections: %+v", after)
+	}
+	b, a := before[0], after[0]
+	if a.ID != b.ID || a.Client != b.Client || a.Target != b.Target || a.Server != b.Server || a.Route != b.Route || a.Local != b.Local ||
+		a.Stats.AToB.Bytes != 5 || a.Stats.BToA.Bytes != 5 || a.Stats.Started.Sub(b.Stats.Started).Abs() > time.Second {
+		t.Errorf("before %+v\nafter  %+v", b, a)
+	}
+	servers := g.Upstreams()[0].Servers
+	if servers[0].Active != 1 || servers[0].Weight != 7 || !servers[0].Steered {
+		t.Errorf("server %+v", servers[0])
+	}
+	other, err := net.DialTimeout("tcp", g.addr(t, "relay"), patience)
+	if err == nil {
+		_ = other.SetDeadline(time.Now().Add(patience))
+		_, err = other.Read(make([]byte, 1))
+		_ = other.Close()
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a second connection of the client: %v, want a reset", err)
+	}
+	send(t, client, "hello again")
+	expect(t, client, "hello")
+	_ = g.Close()
+	if e := receive(t, g.ended, "the end"); e.Result.AToB.Bytes != 10 || e.Result.AToB.Reason != splice.Max || e.ID != b.ID {
+		t.Errorf("ended %+v", e)
+	}
+}
+
+// A unix socket's file stays, and goes with the last generation; a listener and a
+// server that the next configuration does not have go as a reload would have it.
+func TestHandOverToAnotherConfiguration(t *testing.T) {
+	testnet.Leaks(t)
+	dir := t.TempDir()
+	kept, gone := filepath.Join(dir, "kept"), filepath.Join(dir, "gone")
+	target := echoServer(t)
+	c := proxy.Config{
+		Listeners: map[string]proxy.Listener{
+			"kept": {Address: []string{"unix:" + kept}, Upstream: "echo"},
+			"gone": {Address: []string{"unix:" + gone}, Upstream: "other"},
+		},
+		Upstreams: map[string]proxy.Upstream{"echo": {Servers: proxy.Targets(target)}, "other": {Servers: proxy.Targets(target)}},
+	}
+	g := newGeneration(t, c)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var clients []net.Conn
+	for _, path := range []string{kept, gone} {
+		client, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		_ = client.SetDeadline(time.Now().Add(patience))
+		send(t, client, "one")
+		expect(t, client, "one")
+		clients = append(clients, client)
+	}
+	d := proxy.Config{
+		Listeners: map[string]proxy.Listener{"kept": c.Listeners["kept"]},
+		Upstreams: map[string]proxy.Upstream{"echo": {Servers: proxy.Targets(echoServer(t)), OnRemoved: proxy.CloseSessions}},
+	}
+	next, moved := g.succeed(t, d)
+	receive(t, next.inherited, "the end of the hand-over")
+	_ = g.Close()
+	if moved != 2 {
+		t.Errorf("%d were handed over", moved)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(gone); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file of a listener that is gone: %v", err)
+	}
+	if n, err := clients[0].Read(make([]byte, 1)); err == nil {
+		t.Errorf("%d bytes of a server that is not configured any more", n)
+	}
+	send(t, clients[1], "two") // its upstream is gone altogether: it goes on
+	expect(t, clients[1], "two")
+	_ = next.Close()
+	if _, err := os.Stat(kept); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file of the last: %v", err)
+	}
+}
+
+// Whatever goes wrong in the next process, this one goes on as if nothing was.
+func TestHandOverRefused(t *testing.T) {
+	testnet.Leaks(t)
+	c := echoConfig(echoServer(t), splice.EngineAuto)
+	g := newGeneration(t, c)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	addr := g.addr(t, "relay")
+	client, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_ = client.SetDeadline(time.Now().Add(2 * patience))
+	send(t, client, "hello")
+	expect(t, client, "hello")
+
+	failing := func(edit func(*proxy.Server), c proxy.Config) func(context.Context, *net.UnixConn) {
+		return func(ctx context.Context, far *net.UnixConn) {
+			next := newGeneration(t, c)
+			i, err := proxy.Inherit(ctx, far)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			next.Inheritance = i
+			edit(next.Server)
+			if err := next.Start(ctx); err == nil {
+				t.Error("it has started")
+			}
+		}
+	}
+	other := echoConfig("127.0.0.1:1", splice.EngineAuto)
+	other.Listeners["more"] = proxy.Listener{Address: []string{addr}, Upstream: "echo"}
+	options := echoConfig("127.0.0.1:1", splice.EngineAuto)
+	l := options.Listeners["relay"]
+	l.Socket.Backlog = 5
+	options.Listeners["relay"] = l
+	short := 200 * time.Millisecond
+	for _, test := range []struct {
+		name    string
+		within  time.Duration
+		process func(context.Context, *net.UnixConn)
+		want    string
+	}{
+		{"ends", 0, func(_ context.Context, far *net.UnixConn) { _ = far.Close() }, "has ended before it was ready"},
+		{"knows nothing of it", short, func(ctx context.Context, _ *net.UnixConn) { <-ctx.Done() }, "deadline exceeded"},
+		{"answers nonsense", 0, func(_ context.Context, far *net.UnixConn) {
+			_, _ = io.WriteString(far, "HTTP/1.1 400 Bad Request\r\n\r\n")
+			_ = far.Close()
+		}, "no message of spliced"},
+		{"refuses", 0, func(ctx context.Context, far *net.UnixConn) {
+			i, err := proxy.Inherit(ctx, far)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			i.Refuse(errors.New("the file is wrong"))
+		}, "refuses: the file is wrong"},
+		{"can't bind", 0, failing(func(*proxy.Server) {}, other), "address already in use"},
+		{"has other options", 0, failing(func(*proxy.Server) {}, options), "socket options"},
+		{"fails before it accepts", 0, failing(func(s *proxy.Server) { s.BeforeAccept = func() error { return errors.New("no rights") } }, c), "no rights"},
+		{"closes when it is ready", 0, func(ctx context.Context, far *net.UnixConn) {
+			i, err := proxy.Inherit(ctx, far)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			next := newGeneration(t, c)
+			next.Inheritance = i
+			next.BeforeAccept = func() error {
+				_ = far.Close() // as a crash does
+				return nil
+			}
+			if err := next.Start(ctx); err == nil {
+				t.Error("it has started")
+			}
+		}, "has ended before it was ready"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			within := test.within
+			if within == 0 {
+				within = patience
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			defer cancel()
+			near, far := unixPair(t)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				test.process(ctx, far)
+			}()
+			_, err := g.HandOver(ctx, near, proxy.Baggage{}, "test")
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			<-done
+			send(t, client, "still here")
+			expect(t, client, "still here")
+			if err := echo(addr, 1000); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	_ = g.Close()
+}
+
+// A process that dies while it takes connections over leaves the others with the
+// one before.
+func TestHandOverToOneThatDies(t *testing.T) {
+	testnet.Leaks(t)
+	c := echoConfig(echoServer(t), splice.EngineAuto)
+	g := newGeneration(t, c)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	addr := g.addr(t, "relay")
+	var clients []net.Conn
+	for range 20 {
+		client, err := net.DialTimeout("tcp", addr, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		_ = client.SetDeadline(time.Now().Add(patience))
+		send(t, client, "hello")
+		expect(t, client, "hello")
+		clients = append(clients, client)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	near, far := unixPair(t)
+	next := newGeneration(t, c)
+	started := make(chan error, 1)
+	go func() {
+		i, err := proxy.Inherit(ctx, far)
+		if err == nil {
+			next.Inheritance = i
+			err = next.Start(ctx)
+		}
+		started <- err
+	}()
+	s, err := g.HandOver(ctx, near, proxy.Baggage{}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	_ = next.Close()
+	moved, err := s.Move(ctx)
+	if err == nil || moved != 0 {
+		t.Errorf("%d were handed over, %v", moved, err)
+	}
+	for _, client := range clients {
+		send(t, client, "still here")
+		expect(t, client, "still here")
+	}
+	if st := g.Stats(); st.Open != len(clients) || st.Joined != len(clients) {
+		t.Errorf("stats %+v", st)
+	}
+	_ = g.Close()
+}

@@ -1,0 +1,424 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spliced-io/spliced/proxy/internal/parcel"
+	"github.com/spliced-io/spliced/splice"
+)
+
+// Inherit receives what the server of another process offers at the other end of
+// conn, by [Server.HandOver]: all but its connections, which come once the server
+// that has this as its [Server.Inheritance] was started. Until then that other
+// process goes on as if nothing was; [Inheritance.Refuse] tells it why it has to.
+// After an error it was told so.
+func Inherit(ctx context.Context, conn *net.UnixConn) (*Inheritance, error) {
+	i := &Inheritance{conn: conn}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := i.receive(); err != nil {
+		err = fmt.Errorf("take over: %w", err)
+		i.Refuse(err)
+		return nil, err
+	}
+	return i, nil
+}
+
+func (i *Inheritance) receive() error {
+	for first := true; ; first = false {
+		m, p, err := hear(i.conn)
+		if errors.Is(err, io.EOF) {
+			err = errors.New("the process before this one has ended, or given up")
+		}
+		if err != nil {
+			return err
+		}
+		err = i.take(m, p, first)
+		p.Close()
+		if err != nil || m.Rest != nil {
+			return err
+		}
+	}
+}
+
+// take takes in one message.
+func (i *Inheritance) take(m *message, p *parcel.Parcel, first bool) error {
+	switch {
+	case first != (m.Hello != nil):
+		return errors.New("the process before this one does not begin with its version")
+	case first:
+		i.Predecessor, i.PID = m.Hello.Program, m.Hello.PID
+		return m.Hello.check()
+	case m.Rest != nil:
+		i.state, i.State = m.Rest.Server, m.Rest.State
+		i.Files = make(map[string]*os.File)
+		for n, name := range m.Rest.Files {
+			if f := p.Take(n); f != nil && i.Files[name] == nil {
+				i.Files[name] = f
+			}
+		}
+		return nil
+	}
+	for n, r := range m.Sockets {
+		ln, err := listenerOf(p.Take(n))
+		if err != nil {
+			return fmt.Errorf("listener %s: the socket %s: %w", r.Listener, r.Address, err)
+		}
+		i.sockets = append(i.sockets, &heirloom{r, ln})
+	}
+	return nil
+}
+
+// check says whether what follows is understood.
+func (h *hello) check() error {
+	if h.Oldest > HandOverVersion || h.Version < oldestHandOver {
+		return fmt.Errorf("spliced %s hands over by version %d, for programs that know %d or later, and this program knows %d to %d: want a restart instead",
+			h.Program, h.Version, h.Oldest, oldestHandOver, HandOverVersion)
+	}
+	return nil
+}
+
+// listenerOf makes a listener of a file, which it closes.
+func listenerOf(f *os.File) (net.Listener, error) {
+	if f == nil {
+		return nil, errors.New("it did not come along")
+	}
+	defer f.Close()
+	return net.FileListener(f)
+}
+
+// Listener takes a listening socket of the [Baggage]. nil: there is none of that
+// name.
+func (i *Inheritance) Listener(name string) (net.Listener, error) {
+	if i == nil || i.Files[name] == nil {
+		return nil, nil
+	}
+	f := i.Files[name]
+	delete(i.Files, name)
+	return listenerOf(f)
+}
+
+// Refuse tells the other process that it has to go on, and why, unless a server
+// that was started with i has told it to go. Nothing is left of i afterwards.
+func (i *Inheritance) Refuse(err error) {
+	if i == nil || i.conn == nil {
+		return
+	}
+	_ = i.conn.SetDeadline(time.Now().Add(agreement))
+	_ = say(i.conn, message{Refused: err.Error()}, nil) // it may have ended
+	_ = i.conn.Close()
+	i.conn = nil
+	i.discard()
+}
+
+// discard closes what nobody has claimed.
+func (i *Inheritance) discard() {
+	for _, h := range i.sockets {
+		if h.ln != nil {
+			_ = h.ln.Close()
+		}
+	}
+	i.sockets = nil
+	for _, f := range i.Files {
+		_ = f.Close()
+	}
+	i.Files = nil
+}
+
+// claim returns the sockets of that key for the listener of that name. As in
+// [Server.find] an address with a port that the kernel chose is its listener's.
+func (i *Inheritance) claim(name string, key socketKey) ([]*socket, error) {
+	if i == nil {
+		return nil, nil
+	}
+	var found []*socket
+	var err error
+	i.sockets = slices.DeleteFunc(i.sockets, func(h *heirloom) bool {
+		if h.Address != key.address || strings.HasSuffix(key.address, ":0") && h.Listener != name {
+			return false
+		}
+		if h.Options != key.options {
+			err = errOptions(key.address)
+			return false
+		}
+		found = append(found, &socket{key: key, ln: h.ln, addr: h.ln.Addr(), inherited: h.Path})
+		return true
+	})
+	return found, err
+}
+
+// succeed has the predecessor accept no more, once everything is there, and this
+// server take over its connections in the background.
+func (s *Server) succeed(ctx context.Context) error {
+	i := s.Inheritance
+	if i == nil {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = i.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	s.recall(i.state)
+	err := say(i.conn, message{Ready: true}, nil)
+	var m *message
+	if err == nil {
+		var p *parcel.Parcel
+		if m, p, err = hear(i.conn); err == nil {
+			p.Close()
+			s.mu.Lock()
+			s.lastID = max(s.lastID, m.Go)
+			s.mu.Unlock()
+			if m.Go == 0 {
+				err = errors.New("an answer that nobody knows")
+			}
+		}
+	}
+	if err == nil && !stop() {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		err = say(i.conn, message{Going: true}, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("take over: the process before this one: %w", err)
+	}
+	conn := i.conn
+	i.conn = nil
+	// What no listener has now is closed as a reload would close it.
+	for _, h := range i.sockets {
+		if h.Path != "" {
+			_ = os.Remove(h.Path)
+		}
+	}
+	i.discard()
+	s.mu.Lock()
+	s.arriving = true
+	s.mu.Unlock()
+	if !s.start(func(ctx context.Context) { s.arrivals(ctx, conn) }) {
+		_ = conn.Close()
+		return ErrServerClosed
+	}
+	return nil
+}
+
+// recall makes servers what the predecessor knew of them.
+func (s *Server) recall(st serverState) {
+	s.mu.Lock()
+	upstreams := s.upstreams
+	s.mu.Unlock()
+	for _, r := range st.Members {
+		u := upstreams[r.Upstream]
+		if u == nil {
+			continue
+		}
+		u.mu.Lock()
+		if n := slices.IndexFunc(u.members, func(m *member) bool { return m.name == r.Server }); n >= 0 {
+			m := u.members[n]
+			m.draining = r.Draining
+			if r.Weight > 0 && r.Weight <= maxWeight {
+				m.steered, m.weight = r.Weight, r.Weight
+			}
+			if r.Down != "" && u.config.Health != nil && !m.checked {
+				m.checked, m.down, m.downSince, m.lastError = true, true, time.Now(), errors.New(r.Down)
+			}
+			u.balancer.reset()
+		}
+		u.mu.Unlock()
+	}
+}
+
+// arrivals takes connections over until the predecessor has no more, or ctx ends:
+// then they are its own again.
+func (s *Server) arrivals(ctx context.Context, conn *net.UnixConn) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	defer conn.Close()
+	a := &arrival{server: s, listeners: make(map[string]*listener), upstreams: make(map[string]*upstream), members: make(map[[2]string]*member)}
+	var told Inherited
+	for told.Err == nil {
+		m, p, err := hear(conn)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if told.Err = err; err != nil {
+			break
+		}
+		if told.Err = say(conn, message{Got: true}, nil); told.Err == nil {
+			for n := range m.Conns {
+				if err := a.welcome(&m.Conns[n], p, n); err != nil {
+					told.Lost++
+				} else {
+					told.Connections++
+				}
+			}
+		}
+		p.Close()
+	}
+	a.retire()
+	if s.Hooks.Inherited != nil {
+		s.Hooks.Inherited(told)
+	}
+	s.mu.Lock()
+	s.arriving = false
+	s.change()
+	s.mu.Unlock()
+}
+
+// An arrival finds the places of connections, and makes those that the
+// configuration does not have any more.
+type arrival struct {
+	server    *Server
+	listeners map[string]*listener
+	upstreams map[string]*upstream
+	members   map[[2]string]*member
+	homeless  []*member // of upstreams that are here
+}
+
+// welcome makes a connection of ours of record n of a parcel.
+func (a *arrival) welcome(r *connRecord, p *parcel.Parcel, n int) error {
+	client, server := p.Take(2*n), p.Take(2*n+1)
+	raw := p.Raw
+	if client == nil || server == nil || min(r.First[0], r.First[1]) < 0 || r.First[0] > len(raw) || r.First[1] > len(raw)-r.First[0] {
+		for _, f := range []*os.File{client, server} {
+			if f != nil {
+				resetFile(f)
+			}
+		}
+		return syscall.EBADMSG
+	}
+	first := [2][]byte{raw[:r.First[0]:r.First[0]], raw[r.First[0]:][:r.First[1]:r.First[1]]}
+	p.Raw = raw[r.First[0]+r.First[1]:]
+	s := a.server
+	m := a.member(r)
+	s.mu.Lock()
+	l := s.listeners[r.Listener]
+	s.mu.Unlock()
+	if l == nil {
+		if l = a.listeners[r.Listener]; l == nil {
+			l = &listener{server: s, name: r.Listener}
+			a.listeners[r.Listener] = l
+		}
+	}
+	c := &conn{
+		listener: l, route: &route{name: r.Route, upstream: m.upstream}, member: m, id: r.ID, began: time.Now().Add(-r.Age),
+		sni: r.SNI, client: r.Client, target: r.Target, local: r.Local,
+	}
+	plan := c.planNow()
+	m.active.Add(1)
+	s.mu.Lock()
+	s.lastID = max(s.lastID, r.ID)
+	s.open++
+	l.open++
+	if r.Counted {
+		l.count(c)
+	}
+	s.mu.Unlock()
+	err := c.resume(client, server, plan, r.Past, first)
+	if err == nil {
+		return nil
+	}
+	resetFile(client)
+	resetFile(server)
+	s.mu.Lock()
+	s.open--
+	l.release(c)
+	s.change()
+	s.mu.Unlock()
+	m.leave()
+	return err
+}
+
+// planNow is how the configuration wants such a connection carried; nil: it does
+// not know its listener.
+func (c *conn) planNow() *splice.Plan {
+	p := c.listener.policy.Load()
+	if p == nil {
+		return nil
+	}
+	for i := range p.routes {
+		if r := &p.routes[i]; r.name == c.route.name && r.upstream == c.route.upstream && r.plan != nil {
+			c.route = r
+			return r.plan
+		}
+	}
+	return p.plan
+}
+
+// member is the server that a connection is joined to.
+func (a *arrival) member(r *connRecord) *member {
+	s := a.server
+	s.mu.Lock()
+	u := s.upstreams[r.Upstream]
+	s.mu.Unlock()
+	here := u != nil
+	if here {
+		if m := u.member(r); m != nil {
+			return m
+		}
+	} else if u = a.upstreams[r.Upstream]; u == nil {
+		u = newUpstream(s, r.Upstream)
+		a.upstreams[r.Upstream] = u
+	}
+	key := [2]string{r.Upstream, r.Server}
+	m := a.members[key]
+	if m == nil {
+		m = newMember(u, r.Server, Addr{Network: r.Dial[0], Address: r.Dial[1]}, 0)
+		m.gone = true
+		a.members[key] = m
+		if here {
+			a.homeless = append(a.homeless, m)
+		}
+	}
+	return m
+}
+
+// member finds a server, or makes that of a name that has not been asked for yet,
+// as if it had been.
+func (u *upstream) member(r *connRecord) *member {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if n := slices.IndexFunc(u.members, func(m *member) bool { return m.name == r.Server }); n >= 0 {
+		return u.members[n]
+	}
+	name, _, ok := strings.Cut(r.Server, "=")
+	if !ok {
+		return nil
+	}
+	n := slices.IndexFunc(u.entries, func(e *entry) bool { return e.resolver != nil && e.target.Address == name })
+	if n < 0 || len(u.entries[n].members) > 0 {
+		return nil
+	}
+	m := newMember(u, r.Server, Addr{Network: r.Dial[0], Address: r.Dial[1]}, 0)
+	u.entries[n].members = append(u.entries[n].members, m)
+	u.refresh()
+	return m
+}
+
+// retire treats servers that are not configured any more as a reload does.
+func (a *arrival) retire() {
+	for _, m := range a.homeless {
+		u := m.upstream
+		u.mu.Lock()
+		rule, drain := u.config.OnRemoved, u.config.DrainTime.within()
+		u.mu.Unlock()
+		m.endSessions(rule, drain, CutRemoved, func() bool { return true })
+	}
+	for _, u := range a.upstreams {
+		u.stop()
+	}
+}
+
+// resetFile is reset for the file of a socket.
+func resetFile(f *os.File) {
+	defer f.Close()
+	if c, err := net.FileConn(f); err == nil {
+		reset(c)
+	}
+}
