@@ -73,10 +73,15 @@ var errUnreached = errors.New("can't be connected to")
 func (c *conn) onEnd(r splice.Result) {
 	s := c.listener.server
 	s.mu.Lock()
-	if c.parting && s.parting && (r.AToB.Reason == splice.Stopped || r.BToA.Reason == splice.Stopped) {
+	if c.parting && (r.AToB.Reason == splice.Stopped || r.BToA.Reason == splice.Stopped) {
 		s.live.remove(c)
-		s.parted = append(s.parted, parted{c, r})
-		s.change()
+		p := parted{c, r}
+		if s.parting {
+			s.parted = append(s.parted, p)
+			s.change()
+		} else {
+			go p.keep() // nobody takes it any more; Close waits for its outcome
+		}
 		s.mu.Unlock()
 		return
 	}

@@ -292,7 +292,9 @@ func (m *Succession) Move(ctx context.Context) (moved int, err error) {
 	late := s.parted
 	s.parted = nil
 	s.mu.Unlock()
-	m.keep(late)
+	for _, p := range late {
+		p.keep()
+	}
 	s.mu.Lock()
 	return moved, err
 }
@@ -433,12 +435,10 @@ func (q *parcelled) stay() {
 	}
 }
 
-// keep has those go on here that have come too late.
-func (m *Succession) keep(late []parted) {
-	for _, p := range late {
-		if q := p.open(); q != nil {
-			q.stay()
-		}
+// keep has a connection go on here that has come too late.
+func (p parted) keep() {
+	if q := p.open(); q != nil {
+		q.stay()
 	}
 }
 

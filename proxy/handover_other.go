@@ -35,3 +35,5 @@ func (i *Inheritance) Refuse(error) {}
 func (i *Inheritance) claim(string, socketKey) ([]*socket, error) { return nil, nil }
 
 func (s *Server) succeed(context.Context) error { return nil }
+
+func (p parted) keep() { p.conn.conclude(p.result) } // never called

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,25 +17,38 @@ import (
 
 // admin answers the operators of a daemon, over HTTP on a unix socket.
 type admin struct {
-	server *http.Server
-	done   chan struct{}
+	address string // as configured
+	ln      net.Listener
+	server  *http.Server
+	done    chan struct{} // nil until it serves
 }
 
-func startAdmin(ctx context.Context, address string, d *daemon) (*admin, error) {
+// newAdmin answers nobody before serve. ln is what a predecessor has listened on;
+// nil opens the address.
+func newAdmin(ctx context.Context, address string, ln net.Listener, d *daemon) (*admin, error) {
 	addr, err := proxy.ParseAddr(address)
 	if err != nil {
 		return nil, err // the configuration was checked
 	}
-	ln, err := proxy.Listen(ctx, addr, proxy.SocketOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
-	}
-	if !strings.HasPrefix(addr.Address, "@") {
-		if err := os.Chmod(addr.Address, 0o600); err != nil {
-			_ = ln.Close()
+	if ln == nil {
+		if ln, err = proxy.Listen(ctx, addr, proxy.SocketOptions{}); err != nil {
 			return nil, fmt.Errorf("admin: %w", err)
 		}
+		if !strings.HasPrefix(addr.Address, "@") {
+			if err := os.Chmod(addr.Address, 0o600); err != nil {
+				_ = ln.Close()
+				return nil, fmt.Errorf("admin: %w", err)
+			}
+		}
 	}
+	return &admin{
+		address: address, ln: ln,
+		server: &http.Server{Handler: d.api(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute},
+	}, nil
+}
+
+// api are the things that can be asked for.
+func (d *daemon) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
 		// The caller may go: what is begun is brought to its end.
@@ -44,49 +58,101 @@ func startAdmin(ctx context.Context, address string, d *daemon) (*admin, error) 
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
-	a := &admin{
-		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute},
-		done:   make(chan struct{}),
+	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
+		pid, err := d.upgrade(context.WithoutCancel(r.Context()))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]int{"pid": pid}) // the caller may have gone
+	})
+	return mux
+}
+
+func (a *admin) serve() {
+	// What has come with an upgrade is this process's to remove now.
+	if u, ok := a.ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(true)
 	}
+	a.done = make(chan struct{})
 	go func() {
 		defer close(a.done)
-		_ = a.server.Serve(ln) // until stop
+		_ = a.server.Serve(a.ln) // until stop or leave
 	}()
-	return a, nil
 }
 
 func (a *admin) stop() {
 	_ = a.server.Close()
+	if a.done == nil {
+		_ = a.ln.Close()
+		return
+	}
+	<-a.done
+}
+
+// leave lets another process answer, which has the socket too. Who has asked is
+// answered.
+func (a *admin) leave() {
+	if u, ok := a.ln.(interface{ SetUnlinkOnClose(bool) }); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if a.server.Shutdown(ctx) != nil {
+		_ = a.server.Close()
+	}
 	<-a.done
 }
 
 // askReload has the daemon at address reload. The error is the daemon's.
 func askReload(ctx context.Context, address string) error {
-	path := strings.TrimPrefix(address, "unix:")
+	_, err := ask(ctx, address, http.MethodPost, "/v1/reload", nil)
+	var refused refusal
+	switch {
+	case errors.As(err, &refused):
+		return fmt.Errorf("reload refused, the old configuration stays in force:\n%w", err)
+	case err != nil:
+		return fmt.Errorf("reload: %w", err)
+	}
+	return nil
+}
+
+// A refusal is what the daemon answers if it does not do what it is asked.
+type refusal struct{ text string }
+
+func (r refusal) Error() string { return r.text }
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 256 << 20
+
+// ask asks the daemon at address. Its refusal is an error of type refusal.
+func ask(ctx context.Context, address, method, path string, body io.Reader) (answer string, err error) {
+	socket := strings.TrimPrefix(address, "unix:")
 	client := &http.Client{
-		Timeout: time.Minute,
+		Timeout: 2 * upgradeTimeout,
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "unix", path)
+				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 			},
 		},
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://spliced/v1/reload", nil)
+	r, err := http.NewRequestWithContext(ctx, method, "http://spliced"+path, body)
 	if err != nil {
-		return err
+		return "", err
 	}
-	answer, err := client.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
-		return fmt.Errorf("reload: ask the daemon at %s: %w", address, errors.Unwrap(err))
+		return "", fmt.Errorf("ask the daemon at %s: %w", address, errors.Unwrap(err))
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode == http.StatusNoContent {
-		return nil
-	}
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("reload: %w", err)
+		return "", fmt.Errorf("the answer of the daemon at %s: %w", address, err)
 	}
-	return fmt.Errorf("reload refused, the old configuration stays in force:\n%s", strings.TrimSpace(string(text)))
+	if response.StatusCode/100 != 2 {
+		return "", refusal{strings.TrimSpace(string(text))}
+	}
+	return string(text), nil
 }

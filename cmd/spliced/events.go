@@ -37,7 +37,7 @@ func newLogger(w io.Writer, format string) *slog.Logger {
 func newEvents(log *slog.Logger) *events { return &events{log: log} }
 
 func (e *events) hooks() proxy.Hooks {
-	return proxy.Hooks{Ended: e.onEnded, Failed: e.onFailed, Held: e.onHeld, Changed: e.onChanged}
+	return proxy.Hooks{Ended: e.onEnded, Failed: e.onFailed, Held: e.onHeld, Changed: e.onChanged, Inherited: e.onInherited}
 }
 
 // onEnded writes the one line of a connection. Its keys are a contract: see
@@ -138,6 +138,19 @@ func (e *events) onChanged(c proxy.Change) {
 	}
 	e.log.Log(context.Background(), level, "server "+string(c.What),
 		append([]any{"upstream", c.Upstream, "server", c.Server}, args...)...)
+}
+
+// onInherited tells how the taking over of connections has gone.
+func (e *events) onInherited(i proxy.Inherited) {
+	args := []any{"connections", i.Connections, "lost", i.Lost}
+	level := slog.LevelInfo
+	if i.Err != nil || i.Lost > 0 {
+		level = slog.LevelError
+	}
+	if i.Err != nil {
+		args = append(args, "error", oneLine{i.Err})
+	}
+	e.log.Log(context.Background(), level, "connections taken over", args...)
 }
 
 // onHeld says so once a second at most: a shortage is told for each client.

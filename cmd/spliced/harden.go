@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -24,6 +25,9 @@ func (d *daemon) harden(file *config.File) error {
 	if err != nil {
 		return err
 	}
+	if who != nil && who.UID == os.Getuid() && who.GID == os.Getgid() {
+		who = nil // an upgrade, or started as that one
+	}
 	var keep []string
 	for _, n := range file.Needs(unprivilegedFrom()) {
 		keep = append(keep, n.Capability)
@@ -39,11 +43,15 @@ func (d *daemon) harden(file *config.File) error {
 		return nil
 	}
 	sandbox := "off"
-	if !file.NoSandbox {
+	switch {
+	case d.sandboxed:
+		sandbox = "as before the upgrade" // each is in force for ever, and a process has 16 at most
+	case !file.NoSandbox:
 		version, err := privilege.WriteOnly(writable(file)...)
 		if sandbox = fmt.Sprintf("landlock version %d", version); err != nil {
 			sandbox = err.Error()
 		}
+		d.sandboxed = err == nil
 	}
 	d.log.Info("privileges dropped", "capabilities", strings.Join(kept, " "), "sandbox", sandbox)
 	return nil

@@ -23,6 +23,7 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Run the proxy that a configuration describes."`
 	Check   checkCmd   `cmd:"" help:"Check a configuration, and say what it comes to."`
 	Reload  reloadCmd  `cmd:"" help:"Have a running proxy read its configuration again."`
+	Upgrade upgradeCmd `cmd:"" help:"Have a new process of the program take a running proxy's place, with all its connections."`
 	Schema  schemaCmd  `cmd:"" help:"Print the JSON Schema of configurations."`
 	Relay   relayCmd   `cmd:"" help:"Accept connections and join each to a target."`
 	Bench   benchCmd   `cmd:"" help:"Measure relays, this one and others, side by side."`

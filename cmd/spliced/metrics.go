@@ -19,15 +19,31 @@ import (
 // metrics is the HTTP server behind --metrics.
 type metrics struct {
 	addr   string // really bound
+	ln     net.Listener
 	server *http.Server
-	done   chan struct{}
+	done   chan struct{} // nil until it serves
 }
 
 func startMetrics(ctx context.Context, addr proxy.Addr, relay *proxy.Server, counts ...prometheus.Collector) (*metrics, error) {
+	ln, err := listenMetrics(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	m := newMetrics(ln, relay, counts...)
+	m.serve()
+	return m, nil
+}
+
+func listenMetrics(ctx context.Context, addr proxy.Addr) (net.Listener, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, addr.Network, addr.Address)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
+	return ln, nil
+}
+
+// newMetrics answers nobody before serve.
+func newMetrics(ln net.Listener, relay *proxy.Server, counts ...prometheus.Collector) *metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
@@ -47,20 +63,26 @@ func startMetrics(ctx context.Context, addr proxy.Addr, relay *proxy.Server, cou
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(connections(relay)) // the reader may have gone
 	})
-	m := &metrics{
-		addr:   ln.Addr().String(),
+	return &metrics{
+		addr: ln.Addr().String(), ln: ln,
 		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute},
-		done:   make(chan struct{}),
 	}
+}
+
+func (m *metrics) serve() {
+	m.done = make(chan struct{})
 	go func() {
 		defer close(m.done)
-		_ = m.server.Serve(ln) // until stop
+		_ = m.server.Serve(m.ln) // until stop
 	}()
-	return m, nil
 }
 
 func (m *metrics) stop() {
 	_ = m.server.Close()
+	if m.done == nil {
+		_ = m.ln.Close()
+		return
+	}
 	<-m.done
 }
 

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,42 +23,73 @@ type runCmd struct {
 	Config string `short:"c" required:"" placeholder:"FILE" help:"What to do, in YAML: see docs/run.md."`
 }
 
-// Run is the daemon: it ends with a signal.
+// Run is the daemon: it ends with a signal, or when another process has taken its
+// place.
 func (c *runCmd) Run(ctx context.Context, std streams) error {
 	defer tune()()
-	file, err := loadConfig(c.Config, std)
+	before, err := inherit(ctx, os.LookupEnv)
 	if err != nil {
 		return err
 	}
+	if err := c.run(ctx, std, before); err != nil {
+		before.Refuse(err)
+		return err
+	}
+	return nil
+}
+
+func (c *runCmd) run(ctx context.Context, std streams, before *proxy.Inheritance) error {
+	file, err := (config.Reader{}).Load(c.Config)
+	if err != nil {
+		fmt.Fprintln(std.err, err)
+		before.Refuse(err)
+		return exitStatus(exitUsage)
+	}
 	// From here on there is something to tidy up after a signal.
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(signals, append(upgradeSignals(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)...)
 	defer signal.Stop(signals)
 	passed, err := activated(os.LookupEnv, os.Getpid())
 	if err != nil {
 		return err
 	}
 	d := newDaemon(c.Config, file, passed, std)
-	if err := d.start(ctx, file); err != nil {
+	if err := d.start(ctx, file, before); err != nil {
 		passed.close()
 		return err
 	}
-	if err := d.harden(file); err != nil {
-		d.stop()
-		return err
-	}
-	service := newNotifier(os.LookupEnv)
-	service.tell(d.log, "READY=1")
-	for s := range signals {
-		if s != syscall.SIGHUP {
-			break
+	d.service.tell(d.log, "READY=1")
+	upgrading, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	for {
+		select {
+		case s := <-signals:
+			switch {
+			case s == syscall.SIGHUP:
+				_ = d.reload(ctx) // says so itself
+				continue
+			case slices.Contains(upgradeSignals(), s):
+				d.background.Go(func() { _, _ = d.upgrade(upgrading) }) // says so itself
+				continue
+			}
+			giveUp()
+			d.background.Wait()
+			select {
+			case next := <-d.succeeded: // it was too late to give up
+				d.retire(next, signals)
+				return nil
+			default:
+			}
+			d.service.tell(d.log, "STOPPING=1")
+			drain(d.server, d.log, signals)
+			d.stop()
+			return nil
+		case next := <-d.succeeded:
+			d.background.Wait()
+			d.retire(next, signals)
+			return nil
 		}
-		_ = d.reload(ctx) // says so itself
 	}
-	service.tell(d.log, "STOPPING=1")
-	drain(d.server, d.log, signals)
-	d.stop()
-	return nil
 }
 
 // loadConfig reads the file; what is wrong is written to standard error, a line
@@ -78,10 +113,24 @@ type daemon struct {
 	events *events
 	eyes   *metrics // nil: none
 	std    streams
+
+	service   notifier
+	self      string // the program, as it is found now
+	sandboxed bool   // it may not write files any more
+
+	levelSet       atomic.Bool // by an operator: reloads leave it
+	metricsAddress string      // as configured
+
+	upgrading  sync.Mutex
+	succeeded  chan *proxy.Succession // another process has taken this one's place
+	background sync.WaitGroup
 }
 
 func newDaemon(path string, file *config.File, passed *passedSockets, std streams) *daemon {
-	d := &daemon{path: path, level: new(slog.LevelVar), std: std}
+	d := &daemon{
+		path: path, level: new(slog.LevelVar), std: std,
+		service: newNotifier(os.LookupEnv), self: program(), succeeded: make(chan *proxy.Succession, 1),
+	}
 	d.level.Set(file.Log.Level)
 	options := &slog.HandlerOptions{Level: d.level}
 	if file.Log.Format == "json" {
@@ -96,24 +145,46 @@ func newDaemon(path string, file *config.File, passed *passedSockets, std stream
 	return d
 }
 
-func (d *daemon) start(ctx context.Context, file *config.File) error {
+// start opens everything, gives privileges up, and only then accepts and answers:
+// when it takes the place of another process, that one does until then.
+func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inheritance) error {
+	luggage, err := d.unpack(file, before)
+	if err != nil {
+		return err
+	}
 	if file.Admin.Address != "" {
-		var err error
-		if d.admin, err = startAdmin(ctx, file.Admin.Address, d); err != nil {
+		if d.admin, err = newAdmin(ctx, file.Admin.Address, luggage.admin, d); err != nil {
+			luggage.close()
 			return err
 		}
 	}
 	if file.Metrics != "" {
-		if err := d.startMetrics(ctx, file.Metrics); err != nil {
+		if err := d.openMetrics(ctx, file.Metrics, luggage.metrics); err != nil {
 			d.stopAdmin()
 			return err
 		}
 	}
+	d.server.Inheritance = before
+	d.server.BeforeAccept = func() error { return d.harden(file) }
 	if err := d.server.Start(ctx); err != nil {
 		d.stopAdmin()
 		return err
 	}
-	d.log.Info("started", "config", d.path, "listeners", len(file.Listeners), "upstreams", len(file.Upstreams))
+	if d.admin != nil {
+		d.admin.serve()
+	}
+	if luggage.abandoned != "" {
+		_ = os.Remove(luggage.abandoned)
+	}
+	if d.eyes != nil {
+		d.eyes.serve()
+		d.log.Info("metrics", "url", "http://"+d.eyes.addr+"/metrics")
+	}
+	args := []any{"config", d.path, "listeners", len(file.Listeners), "upstreams", len(file.Upstreams), "pid", os.Getpid()}
+	if before != nil {
+		args = append(args, "predecessor", before.PID, "predecessor_version", before.Predecessor)
+	}
+	d.log.Info("started", args...)
 	d.sayAddresses()
 	return nil
 }
@@ -139,11 +210,19 @@ func (d *daemon) reload(ctx context.Context) error {
 		d.log.Error("reload refused: the old configuration stays in force", "config", d.path, "error", oneLine{err})
 		return err
 	}
-	d.level.Set(file.Log.Level)
+	if !d.levelSet.Load() {
+		d.level.Set(file.Log.Level)
+	}
 	d.log.Info("reloaded", "config", d.path, "listeners", len(file.Listeners), "upstreams", len(file.Upstreams),
 		"duration_ms", float64(time.Since(begun).Microseconds())/1e3)
 	d.sayAddresses()
 	return nil
+}
+
+// setLevel changes what is logged until the end, whatever the file says.
+func (d *daemon) setLevel(level slog.Level) {
+	d.levelSet.Store(true)
+	d.level.Set(level)
 }
 
 func (d *daemon) stop() {
@@ -152,16 +231,18 @@ func (d *daemon) stop() {
 	d.log.Info("ended")
 }
 
-func (d *daemon) startMetrics(ctx context.Context, address string) error {
-	addr, err := proxy.ParseAddr(address)
-	if err != nil {
-		return err // the configuration was checked
+func (d *daemon) openMetrics(ctx context.Context, address string, ln net.Listener) error {
+	if ln == nil {
+		addr, err := proxy.ParseAddr(address)
+		if err != nil {
+			return err // the configuration was checked
+		}
+		if ln, err = listenMetrics(ctx, addr); err != nil {
+			return err
+		}
 	}
-	d.eyes, err = startMetrics(ctx, addr, d.server, newCollector(d.server, d.events), newRunCollector(d.server))
-	if err != nil {
-		return err
-	}
-	d.log.Info("metrics", "url", "http://"+d.eyes.addr+"/metrics")
+	d.metricsAddress = address
+	d.eyes = newMetrics(ln, d.server, newCollector(d.server, d.events), newRunCollector(d.server))
 	return nil
 }
 

@@ -58,6 +58,26 @@ func Drop(keep []string, user *User) (kept []string, err error) {
 	return kept, nil
 }
 
+// ForChild are the numbers of the capabilities that a program needs to be given to
+// have what this process has (SysProcAttr.AmbientCaps): none where the user is
+// root, whose programs have them anyway.
+func ForChild() ([]uintptr, error) {
+	if syscall.Geteuid() == 0 {
+		return nil, nil
+	}
+	have, err := sys.GetCapabilities()
+	if err != nil {
+		return nil, fmt.Errorf("capget: %w", err)
+	}
+	var list []uintptr
+	for i := range names {
+		if have.Permitted>>i&1 != 0 {
+			list = append(list, uintptr(i))
+		}
+	}
+	return list, nil
+}
+
 // become changes the user and keeps the permitted capabilities, which Drop
 // reduces next.
 func become(u User) error {

@@ -1,0 +1,469 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/testnet"
+)
+
+// startEcho is a server that sends back what it is sent.
+func startEcho(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		wg.Wait()
+	})
+	return ln.Addr().String()
+}
+
+// A talk is a conversation with an echo server through a proxy.
+type talk struct {
+	c          net.Conn
+	sent, back hash.Hash
+	returned   chan error
+}
+
+func startTalk(addr string) (*talk, error) {
+	c, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return nil, err
+	}
+	k := &talk{c: c, sent: sha256.New(), back: sha256.New(), returned: make(chan error, 1)}
+	go func() {
+		_, err := io.Copy(k.back, c)
+		k.returned <- err
+	}()
+	return k, nil
+}
+
+func (k *talk) say(b []byte) error {
+	k.sent.Write(b)
+	_ = k.c.SetWriteDeadline(time.Now().Add(patience))
+	_, err := k.c.Write(b)
+	return err
+}
+
+// end says whether all has come back.
+func (k *talk) end() error {
+	defer k.c.Close()
+	if err := k.c.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	_ = k.c.SetReadDeadline(time.Now().Add(patience))
+	if err := <-k.returned; err != nil {
+		return err
+	}
+	if !bytes.Equal(k.sent.Sum(nil), k.back.Sum(nil)) {
+		return errors.New("what came back is not what was sent")
+	}
+	return nil
+}
+
+// A crowd are clients of a proxy: some that stay, in the middle of a transfer, and
+// some that come and go.
+type crowd struct {
+	t        *testing.T
+	addr     string
+	stop     chan struct{}
+	wg       sync.WaitGroup
+	short    atomic.Int64 // conversations
+	longest  time.Duration
+	finished sync.Once
+}
+
+// startCrowd has stay clients stay, and others be there at a time, each for a
+// millisecond up to longest.
+func startCrowd(t *testing.T, addr string, stay, others int, longest time.Duration) *crowd {
+	t.Helper()
+	w := &crowd{t: t, addr: addr, stop: make(chan struct{}), longest: longest}
+	t.Cleanup(w.end)
+	data := make([]byte, 1<<20)
+	for i := range data {
+		data[i] = byte(rand.Uint32())
+	}
+	for range stay {
+		k, err := startTalk(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.wg.Go(func() { w.stay(k, data) })
+	}
+	for range others {
+		w.wg.Go(func() { w.comeAndGo(data) })
+	}
+	return w
+}
+
+// stay talks until the end of the crowd.
+func (w *crowd) stay(k *talk, data []byte) {
+	for {
+		n := 1 + rand.IntN(64<<10)
+		at := rand.IntN(len(data) - n)
+		if err := k.say(data[at : at+n]); err != nil {
+			w.t.Errorf("a client that stays: %v", err)
+			return
+		}
+		select {
+		case <-time.After(time.Duration(rand.IntN(int(20 * time.Millisecond)))):
+			continue
+		case <-w.stop:
+		}
+		break
+	}
+	if err := k.end(); err != nil {
+		w.t.Errorf("a client that stays: %v", err)
+	}
+}
+
+func (w *crowd) comeAndGo(data []byte) {
+	for {
+		select {
+		case <-w.stop:
+			return
+		default:
+		}
+		stay := time.Duration(float64(time.Millisecond) * math.Pow(float64(w.longest/time.Millisecond), rand.Float64()))
+		k, err := startTalk(w.addr)
+		if err == nil {
+			if err = k.say(data[:1+rand.IntN(10_000)]); err == nil {
+				select {
+				case <-time.After(stay):
+				case <-w.stop:
+				}
+				err = k.end()
+			}
+		}
+		if err != nil {
+			w.t.Errorf("a client that comes and goes: %v", err)
+			return
+		}
+		w.short.Add(1)
+	}
+}
+
+func (w *crowd) end() {
+	w.finished.Do(func() { close(w.stop) })
+	w.wg.Wait()
+}
+
+// generations are the processes that a daemon was, the last one last.
+func (d *daemonProcess) generations() (pids []int) {
+	for _, m := range regexp.MustCompile(`(?m)msg=started .*pid=(\d+)`).FindAllStringSubmatch(d.stderr.all(), -1) {
+		pid, _ := strconv.Atoi(m[1])
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// runUpgradable is runDaemon for one of which no process is left in the end.
+func runUpgradable(t *testing.T, text string, env ...string) *daemonProcess {
+	t.Helper()
+	d := runDaemon(t, text, env...)
+	t.Cleanup(func() {
+		for _, pid := range d.generations()[1:] { // the first is the test's own
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	return d
+}
+
+// last is the process that accepts.
+func (d *daemonProcess) last() int {
+	pids := d.generations()
+	return pids[len(pids)-1]
+}
+
+// stopLast ends the last process, and waits until all have ended.
+func (d *daemonProcess) stopLast(t *testing.T) {
+	t.Helper()
+	if err := syscall.Kill(d.last(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	d.wait() // the output is closed when the last of them is
+}
+
+// descriptors counts those of a process.
+func descriptors(t *testing.T, pid int) int {
+	t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+// A new process takes the place of the old one, again and again, by signal and by
+// command, and the clients notice nothing.
+//
+// SPLICED_UPGRADES is the number of upgrades, 5 by default; with 50 and more there
+// are 500 clients that stay, and others stay for up to 10 s.
+func TestUpgrade(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	times, stay, longest := 5, 30, 300*time.Millisecond
+	if v := os.Getenv("SPLICED_UPGRADES"); v != "" {
+		var err error
+		if times, err = strconv.Atoi(v); err != nil {
+			t.Fatal(err)
+		}
+		if times >= 50 {
+			stay, longest = 500, 10*time.Second
+		}
+	}
+	testnet.Leaks(t)
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "admin.sock")
+	d := runUpgradable(t, fmt.Sprintf(`
+admin: unix:%s
+metrics: 127.0.0.1:0
+listeners:
+  echo: {address: 127.0.0.1:0, upstream: echo}
+  file: {address: "unix:%s/listener.sock", upstream: echo}
+upstreams:
+  echo: {servers: "%s", health: {interval: 200ms}}
+`, socket, dir, startEcho(t)))
+	addr := d.addr(t, "echo")
+	page := regexp.MustCompile(`url=(\S+)`).FindStringSubmatch(d.stderr.await(t, "msg=metrics"))[1]
+	w := startCrowd(t, addr, stay, 16, longest)
+	files := 0
+	for i := range times {
+		if i%2 == 0 {
+			if err := syscall.Kill(d.last(), syscall.SIGUSR2); err != nil {
+				t.Fatal(err)
+			}
+		} else if out, stderr, code := execute(t, "upgrade", "-c", d.config); code != exitOK {
+			t.Fatalf("exit code %d, %s", code, stderr)
+		} else if _, err := strconv.Atoi(strings.TrimSpace(out)); err != nil {
+			t.Errorf("it prints %q, want the process", out)
+		}
+		for _, line := range []string{
+			d.stderr.awaitNth(t, "msg=\"connections taken over\"", i+1),
+			d.stderr.awaitNth(t, "msg=\"connections handed over\"", i+1),
+		} {
+			if strings.Contains(line, "error") || !strings.Contains(line, "lost=0") && !strings.Contains(line, "staying=0") {
+				t.Error(line)
+			}
+		}
+		d.stderr.awaitNth(t, "msg=ended", i+1)
+		d.stderr.awaitNth(t, "msg=started", i+2)
+		if i == 0 {
+			files = descriptors(t, d.last())
+		}
+	}
+	pids := d.generations()
+	if len(pids) != times+1 {
+		t.Errorf("%d generations after %d upgrades", len(pids), times)
+	}
+	if n := descriptors(t, d.last()); n > files+2*16+20 {
+		t.Errorf("the last process has %d descriptors, the second had %d", n, files)
+	}
+	answer, err := http.Get(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	if err != nil || !strings.Contains(string(text), `spliced_listener_joined{engine=`) {
+		t.Errorf("metrics after the upgrades: %v\n%s", err, text)
+	}
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("admin socket: %v, %v", info, err)
+	}
+	c, err := net.Dial("unix", filepath.Join(dir, "listener.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	w.end()
+	if w.short.Load() == 0 {
+		t.Error("nobody has come and gone")
+	}
+	t.Logf("%d upgrades, %d clients stayed, %d conversations beside", times, stay, w.short.Load())
+	d.stopLast(t)
+	for _, name := range []string{"admin.sock", "listener.sock"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", name, err)
+		}
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, 0); err == nil && !zombie(pid) {
+			t.Errorf("process %d is still there", pid)
+		}
+	}
+}
+
+// zombie says whether a process has ended and nobody has waited for it: whose
+// parent has ended is init's, which may take its time.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || bytes.Contains(b, []byte(") Z "))
+}
+
+// What can't take over does not.
+func TestUpgradeRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	testnet.Leaks(t)
+	dir := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "spliced")
+	install := func(from string, text []byte) {
+		t.Helper()
+		if text == nil {
+			if text, err = os.ReadFile(from); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fresh := filepath.Join(dir, "new")
+		if err := os.WriteFile(fresh, text, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(fresh, program); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(exe, nil)
+	good := fmt.Sprintf("admin: unix:%s/admin.sock\nlisteners:\n  echo: {address: 127.0.0.1:0, upstream: echo}\nupstreams:\n  echo: {servers: \"%s\"}\n", dir, startEcho(t))
+	d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
+	d.write(t, good)
+	cmd := command(t, "run", "-c", d.config)
+	cmd.Path, cmd.Args[0] = program, program
+	d.process = start(t, cmd)
+	d.stderr.await(t, "msg=started")
+	t.Cleanup(func() {
+		for _, pid := range d.generations()[1:] {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	k, err := startTalk(d.addr(t, "echo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name    string
+		prepare func()
+		want    string
+	}{
+		{"wrong file", func() { d.write(t, good+"nonsense: 1\n") }, `there is no key "nonsense" here`},
+		{"port in use", func() {
+			d.write(t, strings.Replace(good, "upstreams:", "  more: {address: \""+d.addr(t, "echo")+"\", upstream: echo}\nupstreams:", 1))
+		}, "address already in use"},
+		{"no program", func() { install("", []byte("\x7fELF, nearly")) }, "exec format error"},
+		{"another program", func() { install("/bin/true", nil) }, "it has ended"},
+		{"none at all", func() { _ = os.Remove(program) }, "no such file"},
+	} {
+		d.write(t, good)
+		test.prepare()
+		_, stderr, code := execute(t, "upgrade", "-c", d.config)
+		if test.name == "wrong file" { // of which the command is told itself
+			if code != exitUsage {
+				t.Errorf("%s: exit code %d, %q", test.name, code, stderr)
+			}
+			d.signal(syscall.SIGUSR2)
+			stderr = d.stderr.await(t, "upgrade refused")
+			code = exitFailed
+		}
+		if code != exitFailed || !strings.Contains(stderr, test.want) && !strings.Contains(stderr, strings.ReplaceAll(test.want, `"`, `\"`)) {
+			t.Errorf("%s: exit code %d, %q, want %q", test.name, code, stderr, test.want)
+		}
+		if err := k.say([]byte(test.name)); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if pids := d.generations(); len(pids) != 1 {
+			t.Errorf("%s: generations %v", test.name, pids)
+		}
+	}
+	install(exe, nil)
+	d.write(t, good)
+	if _, stderr, code := execute(t, "upgrade", "-c", d.config); code != exitOK {
+		t.Errorf("at last: exit code %d, %s", code, stderr)
+	}
+	d.stderr.awaitNth(t, "msg=started", 2)
+	if err := k.say([]byte("at last")); err != nil {
+		t.Error(err)
+	}
+	if err := k.end(); err != nil {
+		t.Error(err)
+	}
+	d.stopLast(t)
+}
+
+// The service manager is told which process is the main one.
+func TestUpgradeTellsTheServiceManager(t *testing.T) {
+	testnet.Leaks(t)
+	path := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	hear := func() string {
+		t.Helper()
+		b := make([]byte, 1000)
+		_ = manager.SetReadDeadline(time.Now().Add(patience))
+		n, err := manager.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+	d := runUpgradable(t, fmt.Sprintf("listeners:\n  echo: {address: 127.0.0.1:0, upstream: echo}\nupstreams:\n  echo: {servers: \"%s\"}\n", startEcho(t)),
+		"NOTIFY_SOCKET="+path)
+	if got := hear(); got != "READY=1" {
+		t.Errorf("told %q", got)
+	}
+	d.signal(syscall.SIGUSR2)
+	d.stderr.awaitNth(t, "msg=started", 2)
+	want := map[string]bool{fmt.Sprintf("MAINPID=%d", d.last()): true, "READY=1": true}
+	for range 2 {
+		if got := hear(); !want[got] {
+			t.Errorf("told %q", got)
+		}
+	}
+	d.stderr.await(t, "msg=ended")
+	d.stopLast(t)
+	if got := hear(); got != "STOPPING=1" {
+		t.Errorf("told %q", got)
+	}
+}
