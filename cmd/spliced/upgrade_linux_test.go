@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -104,6 +105,7 @@ type crowd struct {
 	wg       sync.WaitGroup
 	short    atomic.Int64 // conversations
 	longest  time.Duration
+	pause    time.Duration // of those that stay, between two messages, at most
 	finished sync.Once
 }
 
@@ -111,7 +113,7 @@ type crowd struct {
 // millisecond up to longest.
 func startCrowd(t *testing.T, addr string, stay, others int, longest time.Duration) *crowd {
 	t.Helper()
-	w := &crowd{t: t, addr: addr, stop: make(chan struct{}), longest: longest}
+	w := &crowd{t: t, addr: addr, stop: make(chan struct{}), longest: longest, pause: time.Duration(stay) * 2 * time.Millisecond}
 	t.Cleanup(w.end)
 	data := make([]byte, 1<<20)
 	for i := range data {
@@ -140,7 +142,7 @@ func (w *crowd) stay(k *talk, data []byte) {
 			return
 		}
 		select {
-		case <-time.After(time.Duration(rand.IntN(int(20 * time.Millisecond)))):
+		case <-time.After(time.Duration(rand.Int64N(int64(w.pause)))):
 			continue
 		case <-w.stop:
 		}
@@ -194,7 +196,16 @@ func (d *daemonProcess) generations() (pids []int) {
 // runUpgradable is runDaemon for one of which no process is left in the end.
 func runUpgradable(t *testing.T, text string, env ...string) *daemonProcess {
 	t.Helper()
-	d := runDaemon(t, text, env...)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemonProcess{config: filepath.Join(t.TempDir(), "c.yaml")}
+	d.write(t, text)
+	cmd := exec.Command(exe, "run", "-c", d.config) // for as long as it takes
+	cmd.Env = append(append(os.Environ(), beCommand+"=1"), env...)
+	d.process = start(t, cmd)
+	d.stderr.await(t, "msg=started")
 	t.Cleanup(func() {
 		for _, pid := range d.generations()[1:] { // the first is the test's own
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -260,9 +271,9 @@ upstreams:
   echo: {servers: "%s", health: {interval: 200ms}}
 `, socket, dir, startEcho(t)))
 	addr := d.addr(t, "echo")
+	idle := descriptors(t, d.last())
 	page := regexp.MustCompile(`url=(\S+)`).FindStringSubmatch(d.stderr.await(t, "msg=metrics"))[1]
 	w := startCrowd(t, addr, stay, 16, longest)
-	files := 0
 	for i := range times {
 		if i%2 == 0 {
 			if err := syscall.Kill(d.last(), syscall.SIGUSR2); err != nil {
@@ -283,16 +294,10 @@ upstreams:
 		}
 		d.stderr.awaitNth(t, "msg=ended", i+1)
 		d.stderr.awaitNth(t, "msg=started", i+2)
-		if i == 0 {
-			files = descriptors(t, d.last())
-		}
 	}
 	pids := d.generations()
 	if len(pids) != times+1 {
 		t.Errorf("%d generations after %d upgrades", len(pids), times)
-	}
-	if n := descriptors(t, d.last()); n > files+2*16+20 {
-		t.Errorf("the last process has %d descriptors, the second had %d", n, files)
 	}
 	answer, err := http.Get(page)
 	if err != nil {
@@ -315,7 +320,19 @@ upstreams:
 	if w.short.Load() == 0 {
 		t.Error("nobody has come and gone")
 	}
+	// The engine wire, once loaded, keeps some for itself.
+	for deadline := time.Now().Add(patience); descriptors(t, d.last()) > idle+30; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("the last process has %d descriptors without a connection, the first had %d", descriptors(t, d.last()), idle)
+			break
+		}
+	}
 	t.Logf("%d upgrades, %d clients stayed, %d conversations beside", times, stay, w.short.Load())
+	for line := range strings.Lines(d.stderr.all()) {
+		if strings.Contains(line, "msg=upgraded") || strings.Contains(line, "handed over") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
 	d.stopLast(t)
 	for _, name := range []string{"admin.sock", "listener.sock"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
