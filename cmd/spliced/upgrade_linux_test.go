@@ -339,18 +339,22 @@ upstreams:
 			t.Errorf("%s is still there: %v", name, err)
 		}
 	}
+	deadline := time.Now().Add(patience)
 	for _, pid := range pids {
-		if err := syscall.Kill(pid, 0); err == nil && !zombie(pid) {
-			t.Errorf("process %d is still there", pid)
+		for running(pid) { // its output is closed a moment before
+			if time.Now().After(deadline) {
+				t.Fatalf("process %d is still there", pid)
+			}
+			time.Sleep(time.Millisecond)
 		}
 	}
 }
 
-// zombie says whether a process has ended and nobody has waited for it: whose
-// parent has ended is init's, which may take its time.
-func zombie(pid int) bool {
+// running says whether a process has not ended. One whose parent has ended is
+// init's to wait for, which may take its time.
+func running(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err != nil || bytes.Contains(b, []byte(") Z "))
+	return err == nil && !bytes.Contains(b, []byte(") Z ")) && !bytes.Contains(b, []byte(") X "))
 }
 
 // What can't take over does not.
