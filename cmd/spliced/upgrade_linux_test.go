@@ -248,14 +248,15 @@ func TestUpgrade(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	times, stay, longest := 5, 30, 300*time.Millisecond
+	// By hand with the engine wire too, where it can be had.
+	times, stay, longest, engine := 5, 30, 300*time.Millisecond, "splice"
 	if v := os.Getenv("SPLICED_UPGRADES"); v != "" {
 		var err error
 		if times, err = strconv.Atoi(v); err != nil {
 			t.Fatal(err)
 		}
 		if times >= 50 {
-			stay, longest = 500, 10*time.Second
+			stay, longest, engine = 500, 10*time.Second, "auto"
 		}
 	}
 	testnet.Leaks(t)
@@ -265,11 +266,11 @@ func TestUpgrade(t *testing.T) {
 admin: unix:%s
 metrics: 127.0.0.1:0
 listeners:
-  echo: {address: 127.0.0.1:0, upstream: echo}
+  echo: {address: 127.0.0.1:0, upstream: echo, engine: %s}
   file: {address: "unix:%s/listener.sock", upstream: echo}
 upstreams:
   echo: {servers: "%s", health: {interval: 200ms}}
-`, socket, dir, startEcho(t)))
+`, socket, engine, dir, startEcho(t)))
 	addr := d.addr(t, "echo")
 	idle := descriptors(t, d.last())
 	page := regexp.MustCompile(`url=(\S+)`).FindStringSubmatch(d.stderr.await(t, "msg=metrics"))[1]
