@@ -76,8 +76,21 @@ type process struct {
 // start starts a command, which ends with the test at the latest.
 func start(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
+	return startWith(t, cmd, nil, nil)
+}
+
+// startWith is start, with files for standard output and error to go to, unless
+// they are nil.
+func startWith(t *testing.T, cmd *exec.Cmd, stdout, stderr *os.File) *process {
+	t.Helper()
 	p := &process{t: t, cmd: cmd, stdout: newLines(), stderr: newLines(), exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
+	if stdout != nil {
+		cmd.Stdout = stdout
+	}
+	if stderr != nil {
+		cmd.Stderr = stderr
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

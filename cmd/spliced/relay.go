@@ -64,6 +64,7 @@ func (c *relayCmd) wire() splice.WirePolicy {
 
 func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	defer tune()()
+	defer outliveReaders()()
 	log := newLogger(std.err, c.LogFormat)
 	engine, err := c.engine()
 	if err != nil {

@@ -27,6 +27,7 @@ type runCmd struct {
 // place.
 func (c *runCmd) Run(ctx context.Context, std streams) error {
 	defer tune()()
+	defer outliveReaders()()
 	before, err := inherit(ctx, os.LookupEnv)
 	if err != nil {
 		return err
