@@ -50,10 +50,10 @@ func (c *benchNetCmd) Run(ctx context.Context, std streams) error {
 	options.OnProgress = line.show
 	file, err := netbench.Run(ctx, options)
 	line.clear()
-	if err != nil {
+	if file == nil {
 		return benchUsage(err)
 	}
-	return outputs.report(std, file)
+	return outputs.report(std, file, err)
 }
 
 // options turns the flags into what netbench takes.

@@ -61,13 +61,14 @@ func openOutputs(wanted []outputTo, inputs ...string) (opened openedOutputs, err
 }
 
 // report writes the files and the table, whatever becomes of the others, and
-// fails if a file can't be written or a path has failed.
-func (o *openedOutputs) report(std streams, file *netbench.File) error {
+// fails if a file can't be written, a path has failed or the run has: one that
+// could not clean up has results all the same.
+func (o *openedOutputs) report(std streams, file *netbench.File, runErr error) error {
 	failures := []error{o.commit(file)}
 	if !o.toStdout {
 		failures = append(failures, netbench.WriteTable(std.out, file))
 	}
-	return inOneLine(append(failures, failed(file)))
+	return inOneLine(append(failures, failed(file), runErr))
 }
 
 // commit writes them all, also if one can't be written.

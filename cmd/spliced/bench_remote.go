@@ -70,5 +70,5 @@ func (c *benchSourceCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return benchUsage(err)
 	}
-	return outputs.report(std, file)
+	return outputs.report(std, file, nil)
 }

@@ -48,7 +48,7 @@ func (c *benchSockmapCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return benchUsage(err)
 	}
-	return outputs.report(std, file)
+	return outputs.report(std, file, nil)
 }
 
 func (c *benchSockmapCmd) options() netbench.SockmapOptions {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,7 @@ func TestBenchRefusesBadInput(t *testing.T) {
 		{"net --size 2MiB", exitUsage, "size 2097152"},
 		{"net --pairs 0", exitUsage, "pairs 0"},
 		{"net --rate 0", exitUsage, "rate 0"},
+		{"net --workload rr-open --rate 1 --streams 2", exitUsage, "rate 1: want 2 or more"},
 		{"net --proxy nginx", exitUsage, `proxy "nginx"`},
 		{"net --json " + dir, exitFailed, "directory"},
 		{"net --json " + filepath.Join(dir, "none", "x.json"), exitFailed, "none"},
@@ -206,7 +208,7 @@ func TestBenchWritesWhatItCan(t *testing.T) {
 	}
 	defer outputs.discard()
 	var out, errs bytes.Buffer
-	if err := outputs.report(streams{&out, &errs}, file); err == nil || !strings.Contains(err.Error(), "write /dev/full: no space left") {
+	if err := outputs.report(streams{&out, &errs}, file, nil); err == nil || !strings.Contains(err.Error(), "write /dev/full: no space left") {
 		t.Errorf("the error is %v", err)
 	}
 	if !strings.Contains(out.String(), "throughput") {
@@ -214,5 +216,30 @@ func TestBenchWritesWhatItCan(t *testing.T) {
 	}
 	if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "</html>") {
 		t.Errorf("the page has %d bytes, %v", len(text), err)
+	}
+}
+
+// A run that could not take its things away has results all the same.
+func TestBenchReportsBesideAnError(t *testing.T) {
+	file, err := netbench.ReadFile(sampleFile(t, "run.json", 1e9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := filepath.Join(t.TempDir(), "again.json")
+	outputs, err := openOutputs([]outputTo{{"--json", again, netbench.WriteJSON}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outputs.discard()
+	var out, errs bytes.Buffer
+	left := errors.New("remove namespace: busy")
+	if err := outputs.report(streams{&out, &errs}, file, left); !errors.Is(err, left) {
+		t.Errorf("the error is %v", err)
+	}
+	if !strings.Contains(out.String(), "throughput") {
+		t.Errorf("the table is %q", out.String())
+	}
+	if _, err := netbench.ReadFile(again); err != nil {
+		t.Error(err)
 	}
 }

@@ -7,8 +7,17 @@ import (
 
 // DiffFiles compares two result files, both of the bench or both of fio.
 func DiffFiles(old, fresh string, threshold float64) (Report, int, error) {
-	a, aErr := ReadFio(old)
-	b, bErr := ReadFio(fresh)
+	// Once: what is behind a pipe is gone then.
+	oldData, err := readResults(old)
+	if err != nil {
+		return Report{}, 0, err
+	}
+	freshData, err := readResults(fresh)
+	if err != nil {
+		return Report{}, 0, err
+	}
+	a, aErr := parseResults(old, oldData, decodeFio)
+	b, bErr := parseResults(fresh, freshData, decodeFio)
 	switch {
 	case aErr == nil && bErr == nil:
 		report, n := DiffFio(a, b, threshold)
@@ -22,11 +31,11 @@ func DiffFiles(old, fresh string, threshold float64) (Report, int, error) {
 	case bErr == nil:
 		return Report{}, 0, fmt.Errorf("%s is the JSON of fio, %s is not", fresh, old)
 	}
-	before, err := ReadFile(old)
+	before, err := parseResults(old, oldData, decode)
 	if err != nil {
 		return Report{}, 0, err
 	}
-	after, err := ReadFile(fresh)
+	after, err := parseResults(fresh, freshData, decode)
 	if err != nil {
 		return Report{}, 0, err
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strconv"
 )
 
@@ -55,30 +54,10 @@ type fioLatency struct {
 // errNotFio: the file is not fio's JSON, whatever else it is.
 var errNotFio = errors.New("not the JSON of fio")
 
-// ReadFio reads a result of fio, up to 64 MiB. fio prints notes before its JSON
-// and with --status-interval several documents behind each other: the last one
-// that has jobs counts.
-func ReadFio(path string) (*FioFile, error) {
-	in, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read results: %w", err)
-	}
-	defer in.Close()
-	f, err := decodeFio(in)
-	if err != nil {
-		return nil, fmt.Errorf("read results of %s: %w", path, err)
-	}
-	return f, nil
-}
-
-func decodeFio(r io.Reader) (*FioFile, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(data) > maxFileBytes:
-		return nil, fmt.Errorf("longer than %d bytes", maxFileBytes)
-	}
+// decodeFio reads a result of fio. fio prints notes before its JSON and with
+// --status-interval several documents behind each other: the last one that has
+// jobs counts.
+func decodeFio(data []byte) (*FioFile, error) {
 	if at := bytes.Index(data, []byte("\n{")); at >= 0 && data[0] != '{' {
 		data = data[at+1:]
 	}

@@ -27,7 +27,7 @@ func fioDoc(name string, mb, errno int) string {
 
 func readFio(t *testing.T, text string) *FioFile {
 	t.Helper()
-	f, err := decodeFio(strings.NewReader(text))
+	f, err := decodeFio([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,12 +129,42 @@ func TestDiffReadsFio(t *testing.T) {
 	}
 }
 
+// What comes through a pipe, as of <(command), can be read once only.
+func TestDiffReadsPipes(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/dev/fd"); err != nil {
+		t.Skip(err) // not on every system
+	}
+	for name, data := range map[string][]byte{"bench": mustJSON(t, sampleRun()), "fio": []byte(fioDoc("a", 1, 0))} {
+		var paths []string
+		for range 2 {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			written := make(chan struct{})
+			defer func() { <-written }()
+			defer r.Close()
+			go func() {
+				defer close(written)
+				defer w.Close()
+				_, _ = w.Write(data) // the reader says what is missing
+			}()
+			paths = append(paths, fmt.Sprintf("/dev/fd/%d", r.Fd()))
+		}
+		report, _, err := DiffFiles(paths[0], paths[1], 0.05)
+		if err != nil || len(report.Rows) == 0 {
+			t.Errorf("%s: %d rows, %v", name, len(report.Rows), err)
+		}
+	}
+}
+
 func FuzzReadFio(f *testing.F) {
 	f.Add([]byte(fioDoc("a", 1, 0)))
 	f.Add([]byte(`{"fio version":"x","jobs":[{"read":{"total_ios":1e999}}]}`))
 	f.Add([]byte("note\n{}{"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := decodeFio(bytes.NewReader(data))
+		file, err := decodeFio(data)
 		if err != nil {
 			return
 		}

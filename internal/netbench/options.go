@@ -106,6 +106,11 @@ func (o *Options) validateNumbers() error {
 	case !(o.Rate > 0) || math.IsInf(o.Rate, 0) || o.Rate > 1e6:
 		return usagef("rate %g: want more than 0, and at most a million per second", o.Rate)
 	}
+	for _, c := range o.cells() {
+		if least := float64(c.streams) / o.Duration.Seconds(); c.workload == WorkloadRROpen && o.Rate < least {
+			return usagef("rate %g: want %g or more, an exchange of each of %d streams within %v", o.Rate, least, c.streams, o.Duration)
+		}
+	}
 	for i, n := range o.Streams {
 		if slices.Contains(o.Streams[:i], n) {
 			return usagef("streams %d: given twice", n)

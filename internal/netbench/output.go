@@ -33,8 +33,8 @@ const (
 // OpenOutput prepares to write path. A regular file will be replaced as a
 // whole, by one of the same owner and mode; a symbolic link stays one, also if
 // it leads to nothing yet. A descriptor (/dev/stdout, /dev/fd/N,
-// /proc/self/fd/N), a pipe or a device is written to as it is. What killed runs
-// have left beside path is removed.
+// /proc/self/fd/N), a pipe or a device is written to as it is; a FIFO must have
+// its reader already. What killed runs have left beside path is removed.
 func OpenOutput(path string) (*Output, error) { return openOutput(path, createUnnamed) }
 
 func openOutput(path string, unnamedIn createFunc) (*Output, error) {
@@ -51,6 +51,9 @@ func openOutput(path string, unnamedIn createFunc) (*Output, error) {
 	switch {
 	case err == nil && info.IsDir():
 		return nil, fmt.Errorf("open %s: it is a directory", path)
+	case err == nil && info.Mode()&os.ModeNamedPipe != 0:
+		o.file, err = openFIFO(o.path, path)
+		return o, err
 	case err == nil && (!info.Mode().IsRegular() || strings.HasPrefix(o.path, "/proc/")):
 		o.file, err = os.OpenFile(o.path, os.O_WRONLY|os.O_APPEND, 0)
 		return o, err

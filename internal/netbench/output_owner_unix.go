@@ -22,6 +22,23 @@ func takeOver(file *os.File, replaced os.FileInfo) error {
 	return file.Chmod(mode)
 }
 
+// openFIFO does not wait for a reader, as open(2) would with the signals taken.
+func openFIFO(path, name string) (*os.File, error) {
+	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if errors.Is(err, syscall.ENXIO) {
+		return nil, fmt.Errorf("open %s: nobody reads it: %w", name, err)
+	}
+	if err == nil {
+		if err = syscall.SetNonblock(fd, false); err != nil {
+			syscall.Close(fd)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 // openDescriptor returns a duplicate of a descriptor of this process.
 func openDescriptor(fd int, name string) (*os.File, error) {
 	syscall.ForkLock.RLock()

@@ -17,27 +17,54 @@ const maxFileBytes = 64 << 20
 // it is. Keys that this version does not know are allowed, as [SchemaVersion]
 // promises.
 func ReadFile(path string) (*File, error) {
+	data, err := readResults(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseResults(path, data, decode)
+}
+
+// readResults reads a result file of whatever kind.
+func readResults(path string) ([]byte, error) {
 	in, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read results: %w", err)
 	}
 	defer in.Close()
-	f, err := Decode(in)
+	data, err := readBounded(in)
 	if err != nil {
 		return nil, fmt.Errorf("read results of %s: %w", path, err)
 	}
-	return f, nil
+	return data, nil
+}
+
+func parseResults[T any](path string, data []byte, parse func([]byte) (T, error)) (T, error) {
+	v, err := parse(data)
+	if err != nil {
+		err = fmt.Errorf("read results of %s: %w", path, err)
+	}
+	return v, err
+}
+
+func readBounded(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
+	if err == nil && len(data) > maxFileBytes {
+		return nil, fmt.Errorf("longer than %d bytes", maxFileBytes)
+	}
+	return data, err
 }
 
 // Decode is [ReadFile] for any source, up to 64 MiB.
 func Decode(r io.Reader) (*File, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
-	switch {
-	case err != nil:
+	data, err := readBounded(r)
+	if err != nil {
 		return nil, err
-	case len(data) > maxFileBytes:
-		return nil, fmt.Errorf("longer than %d bytes", maxFileBytes)
-	case len(data) == 0:
+	}
+	return decode(data)
+}
+
+func decode(data []byte) (*File, error) {
+	if len(data) == 0 {
 		return nil, errors.New("empty file")
 	}
 	// The version first: the rest of another version may not even have the

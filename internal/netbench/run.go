@@ -15,8 +15,8 @@ import (
 // C A B.
 // What one path does wrong is in its [Result], and the others go on; see
 // [File.Failures]. Run itself fails when nothing can be measured at all or when
-// ctx ends; then there is no file. In any case everything it made is gone when
-// it returns.
+// ctx ends; then there is no file. Everything it made is gone when it returns;
+// if that can't be done, there is an error beside the file.
 func Run(ctx context.Context, o Options) (file *File, err error) {
 	if err := o.Validate(); err != nil {
 		return nil, err

@@ -317,6 +317,9 @@ func TestValidate(t *testing.T) {
 		{func(o *netbench.Options) { o.Size = 2 << 20 }, "size 2097152"},
 		{func(o *netbench.Options) { o.Pairs = 0 }, "pairs 0"},
 		{func(o *netbench.Options) { o.Rate = 0 }, "rate 0"},
+		{func(o *netbench.Options) {
+			o.Workloads, o.Rate, o.Duration, o.Streams = []string{"rr-open"}, 15, time.Second, []int{1, 16}
+		}, "rate 15: want 16 or more"},
 	} {
 		o := quickOptions(t)
 		test.change(&o)
