@@ -29,7 +29,12 @@ func drain(server *proxy.Server, log *slog.Logger, signals <-chan os.Signal) {
 		cancel()
 		err = <-drained
 	}
-	if err != nil {
-		log.Warn("cutting connections", "open", server.Stats().Open)
+	cutting(server, log, err)
+}
+
+// cutting says how many connections a drain has left that ended with err.
+func cutting(server *proxy.Server, log *slog.Logger, err error) {
+	if open := server.Stats().Open; err != nil && open > 0 {
+		log.Warn("cutting connections", "open", open)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"os"
 	"strings"
@@ -65,5 +66,50 @@ func TestLogReaderGone(t *testing.T) {
 	r.signal(syscall.SIGTERM)
 	if code := r.wait(); code != exitOK {
 		t.Errorf("%v after SIGTERM, want exit code %d", r.cmd.ProcessState, exitOK)
+	}
+}
+
+// Nobody reads the log: connections that are joined go on, and signals end the
+// relay all the same.
+func TestLogNobodyReads(t *testing.T) {
+	for name, timeout := range map[string]string{"drained": "1h", "timeout": "50ms", "second signal": "1h"} {
+		t.Run(name, func(t *testing.T) {
+			testnet.Leaks(t)
+			r, _, errs := startPiped(t, "--drain-timeout", timeout, "127.0.0.1:0", echoServer(t))
+			shrinkPipe(t, errs)
+			c := r.dial(t)
+			for range logQueue + 64 { // more lines than the queue and a page hold
+				r.pass(t)
+			}
+			echo1(t, c, "x")
+			r.signal(syscall.SIGTERM)
+			eventually(t, func() error { // it drains
+				late, err := net.Dial("tcp", r.addr)
+				if err == nil {
+					_ = late.Close()
+					return errors.New("still accepting")
+				}
+				return nil
+			})
+			switch name {
+			case "drained":
+				echo1(t, c, "y")
+				_ = c.Close()
+			case "second signal":
+				echo1(t, c, "y")
+				r.signal(syscall.SIGTERM)
+			}
+			if code := r.wait(); code != exitOK {
+				t.Errorf("%v, want exit code %d", r.cmd.ProcessState, exitOK)
+			}
+		})
+	}
+}
+
+// shrinkPipe has a pipe hold as little as the kernel allows.
+func shrinkPipe(t *testing.T, f *os.File) {
+	t.Helper()
+	if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), 1031 /* F_SETPIPE_SZ */, 4096); errno != 0 {
+		t.Fatal(errno)
 	}
 }

@@ -65,7 +65,9 @@ func (c *relayCmd) wire() splice.WirePolicy {
 func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	defer tune()()
 	defer outliveReaders()()
-	log := newLogger(std.err, c.LogFormat)
+	lines := newPatientLog(std.err)
+	defer lines.Close()
+	log := newLogger(lines, c.LogFormat)
 	engine, err := c.engine()
 	if err != nil {
 		return err
@@ -78,6 +80,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
+	defer lines.leaveAt(ctx, syscall.SIGTERM, syscall.SIGINT)()
 
 	maxConns := proxy.RoomForConns()
 	if c.MaxConns > count(maxConns) {

@@ -450,6 +450,16 @@ func TestDrainEnds(t *testing.T) {
 	}
 }
 
+// Where nothing is open, nothing is cut, however little time a drain has.
+func TestNothingToCut(t *testing.T) {
+	testnet.Leaks(t)
+	r := startRelay(t, nil, "--drain-timeout", "0s", "127.0.0.1:0", echoServer(t))
+	r.stop(t)
+	if log := r.stderr.all(); !strings.Contains(log, "relay ended") || strings.Contains(log, "cutting connections") {
+		t.Errorf("the log is\n%s", log)
+	}
+}
+
 // A client that no target answers to is reset, and disturbs nobody.
 func TestNoTargetReached(t *testing.T) {
 	testnet.Leaks(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -32,14 +33,16 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	if err := c.run(ctx, std, before); err != nil {
+	lines := newPatientLog(std.err)
+	defer lines.Close()
+	if err := c.run(ctx, std, lines, before); err != nil {
 		before.Refuse(err)
 		return err
 	}
 	return nil
 }
 
-func (c *runCmd) run(ctx context.Context, std streams, before *proxy.Inheritance) error {
+func (c *runCmd) run(ctx context.Context, std streams, lines *patientLog, before *proxy.Inheritance) error {
 	file, err := (config.Reader{}).Load(c.Config)
 	if err != nil {
 		fmt.Fprintln(std.err, err)
@@ -50,11 +53,12 @@ func (c *runCmd) run(ctx context.Context, std streams, before *proxy.Inheritance
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, append(upgradeSignals(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)...)
 	defer signal.Stop(signals)
+	defer lines.leaveAt(ctx, syscall.SIGTERM, syscall.SIGINT)()
 	passed, err := activated(os.LookupEnv, os.Getpid())
 	if err != nil {
 		return err
 	}
-	d := newDaemon(c.Config, file, passed, std)
+	d := newDaemon(c.Config, file, passed, std, lines)
 	if err := d.start(ctx, file, before); err != nil {
 		passed.close()
 		return err
@@ -77,6 +81,7 @@ func (c *runCmd) run(ctx context.Context, std streams, before *proxy.Inheritance
 			d.background.Wait()
 			select {
 			case next := <-d.succeeded: // it was too late to give up
+				lines.leave()
 				d.retire(next, signals)
 				return nil
 			default:
@@ -86,6 +91,7 @@ func (c *runCmd) run(ctx context.Context, std streams, before *proxy.Inheritance
 			d.stop()
 			return nil
 		case next := <-d.succeeded:
+			lines.leave()
 			d.background.Wait()
 			d.retire(next, signals)
 			return nil
@@ -127,7 +133,7 @@ type daemon struct {
 	background sync.WaitGroup
 }
 
-func newDaemon(path string, file *config.File, passed *passedSockets, std streams) *daemon {
+func newDaemon(path string, file *config.File, passed *passedSockets, std streams, log io.Writer) *daemon {
 	d := &daemon{
 		path: path, level: new(slog.LevelVar), std: std,
 		service: newNotifier(os.LookupEnv), self: program(), succeeded: make(chan *proxy.Succession, 1),
@@ -135,9 +141,9 @@ func newDaemon(path string, file *config.File, passed *passedSockets, std stream
 	d.level.Set(file.Log.Level)
 	options := &slog.HandlerOptions{Level: d.level}
 	if file.Log.Format == "json" {
-		d.log = slog.New(slog.NewJSONHandler(std.err, options))
+		d.log = slog.New(slog.NewJSONHandler(log, options))
 	} else {
-		d.log = slog.New(slog.NewTextHandler(std.err, options))
+		d.log = slog.New(slog.NewTextHandler(log, options))
 	}
 	events := newEvents(d.log)
 	events.daemon = true

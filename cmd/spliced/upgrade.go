@@ -231,9 +231,7 @@ func (d *daemon) retire(next *proxy.Succession, signals <-chan os.Signal) {
 	} else {
 		d.log.Info("connections handed over", args...)
 	}
-	if err := <-drained; err != nil {
-		d.log.Warn("cutting connections", "open", d.server.Stats().Open)
-	}
+	cutting(d.server, d.log, <-drained)
 	cancel()
 	d.background.Wait()
 	_ = d.server.Close()
