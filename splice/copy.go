@@ -7,6 +7,7 @@ import (
 	"io"
 	"syscall"
 
+	"github.com/spliced-io/spliced/internal/engine"
 	"github.com/spliced-io/spliced/internal/transfer"
 )
 
@@ -138,8 +139,12 @@ func (o *options) copySpec(dst io.Writer, src io.Reader) (transfer.Spec, error) 
 	if dst == nil || src == nil {
 		return transfer.Spec{}, syscall.EINVAL
 	}
-	if o.maxBToA != 0 || len(o.fromB) != 0 || o.halfClose != 0 || o.own || o.onEnd != nil {
+	if o.maxBToA != 0 || len(o.fromB) != 0 || o.halfClose != 0 || o.own || o.onEnd != nil ||
+		o.past != nil || o.wire != (engine.WirePolicy{}) {
 		return transfer.Spec{}, fmt.Errorf("an option for two directions: %w", syscall.EINVAL)
+	}
+	if o.rateAToB != 0 || o.rateBToA != 0 || o.sharedAToB != nil || o.sharedBToA != nil {
+		return transfer.Spec{}, fmt.Errorf("a copy's bandwidth can't be bounded: %w", syscall.EINVAL)
 	}
 	spec := transfer.Spec{
 		Dst: dst, Src: src, First: o.fromA,

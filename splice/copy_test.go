@@ -70,6 +70,13 @@ func TestCopyBadArguments(t *testing.T) {
 		"other direction": {splice.MaxBytes(1, 1)},
 		"prefetched from": {splice.Prefetched(nil, []byte("x"))},
 		"half-close":      {splice.HalfCloseTimeout(1)},
+		"rate":            {splice.MaxRate(1, 0)},
+		"rate back":       {splice.MaxRate(0, 1)},
+		"shared":          {splice.ShareRate(splice.NewBandwidth(1), nil)},
+		"shared back":     {splice.ShareRate(nil, splice.NewBandwidth(1))},
+		"negative rate":   {splice.MaxRate(-1, 0)},
+		"continue":        {splice.Continue(splice.Past{})},
+		"wire":            {splice.Wire(splice.WirePolicy{Upgrade: true})},
 		"own":             {splice.Own()},
 		"on end":          {splice.OnEnd(func(splice.Result) {})},
 	} {

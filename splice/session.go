@@ -31,14 +31,18 @@ type carrier interface {
 // descriptor by a SyscallConn method, as *net.TCPConn, *net.UnixConn and
 // *os.File do; the descriptor must carry what their Read and Write do, so
 // bytes that a wrapper has buffered belong into [Prefetched]. Any other value,
-// such as a *tls.Conn, is relayed with its Read and Write.
+// such as a *tls.Conn, is relayed with its Read and Write, and so is a pair of
+// which only one has a descriptor. Of these it is checked only that a and b are
+// not equal: the same connection in two wrappers, one that is joined already,
+// and a file that is no socket are taken as they are, and their bytes go to
+// whoever reads first.
 //
 // The error is nil if both directions ended with a FIN or by [MaxBytes]. When
 // ctx ends first, Relay stops the session as [Session.Abort] does and returns
 // the cause of ctx. Else it is an [*Error] that wraps the
 // errno: ENOTSOCK, ESOCKTNOSUPPORT (not a stream), ENOTCONN, EBADF (closed),
-// EBUSY (already joined), EINVAL (the same socket twice, a negative limit)
-// before a byte was moved; later what broke the connection. The Result is
+// EBUSY (already joined; these five of a pair of descriptors, on Linux), EINVAL
+// (the same twice, a negative limit) before a byte was moved; later what broke the connection. The Result is
 // complete in any case.
 func Relay(ctx context.Context, a, b io.ReadWriteCloser, opts ...Option) (Result, error) {
 	s, err := Start(a, b, opts...)

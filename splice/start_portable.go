@@ -2,8 +2,10 @@ package splice
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"sync/atomic"
 	"syscall"
 
@@ -19,6 +21,10 @@ type portableSession struct {
 }
 
 func startPortable(a, b io.ReadWriteCloser, o *options, why Why) (carrier, error) {
+	// Without descriptors nothing else can be known of them.
+	if equal(a, b) {
+		return nil, fmt.Errorf("a and b are the same: %w", syscall.EINVAL)
+	}
 	onEnd := o.onEnd
 	if o.own {
 		onEnd = func(r Result) {
@@ -34,6 +40,11 @@ func startPortable(a, b io.ReadWriteCloser, o *options, why Why) (carrier, error
 	return &portableSession{a: a, b: b, Session: portable.Start(portable.Spec{
 		A: a, B: b, Limits: o.limits(), FromA: o.fromA, FromB: o.fromB, OnEnd: onEnd, Why: why,
 	})}, nil
+}
+
+// equal is a == b, but false where that would panic.
+func equal(a, b io.ReadWriteCloser) bool {
+	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
 // whyPortable says why a pair is copied with Read and Write: why, unless one of
