@@ -49,7 +49,7 @@ func (s *Server) HandOver(ctx context.Context, conn *net.UnixConn, b Baggage, pr
 	}
 	s.closing, s.parting = true, true
 	for k := range s.sockets {
-		k.path = "" // the file is the other's
+		k.file = nil // the file is the other's
 		k.close()
 	}
 	s.change()
@@ -184,7 +184,10 @@ func (s *Server) offerChunk(conn *net.UnixConn, sockets []*socket) error {
 	var fds []int
 	for _, k := range sockets {
 		s.mu.Lock()
-		forwarder, name, path := k.forwarder, k.listener.Load().name, k.path
+		forwarder, name, path := k.forwarder, k.listener.Load().name, ""
+		if k.file.there() {
+			path = k.file.path
+		}
 		s.mu.Unlock()
 		if forwarder == nil {
 			return fmt.Errorf("the socket %s of listener %s has no descriptor: %w", k.addr, name, errors.ErrUnsupported)

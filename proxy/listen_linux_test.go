@@ -53,6 +53,52 @@ func TestListenReplacesStaleFile(t *testing.T) {
 	}
 }
 
+// Whoever has bound the path anew keeps the file, whichever way the first one
+// ends.
+func TestCloseLeavesTheFileOfAnother(t *testing.T) {
+	for name, begin := range map[string]func(t *testing.T, path string) (end func() error){
+		"listener": func(t *testing.T, path string) func() error {
+			ln, err := proxy.Listen(t.Context(), proxy.Addr{Network: "unix", Address: path}, proxy.SocketOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ln.Close
+		},
+		"server": func(t *testing.T, path string) func() error {
+			s := &proxy.Server{Config: proxy.Config{
+				Listeners: map[string]proxy.Listener{"l": {Address: []string{"unix:" + path}, Upstream: "u"}},
+				Upstreams: map[string]proxy.Upstream{"u": {Servers: proxy.Targets("127.0.0.1:1")}},
+			}}
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return s.Close
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testnet.Leaks(t)
+			path := filepath.Join(t.TempDir(), "s")
+			end := begin(t, path)
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			other, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			if err := end(); err != nil {
+				t.Fatal(err)
+			}
+			c, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatalf("the file is gone: %v", err)
+			}
+			_ = c.Close()
+		})
+	}
+}
+
 func TestListenLeavesWhatIsInUse(t *testing.T) {
 	testnet.Leaks(t)
 	dir := t.TempDir()

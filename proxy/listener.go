@@ -4,9 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/spliced-io/spliced/proxy/internal/access"
@@ -110,7 +108,7 @@ type socket struct {
 	closed    bool
 	full      bool // does not accept for want of room
 	forwarder *splice.Forwarder
-	path      string // of a unix socket's file, to be removed
+	file      *socketFile // to be removed
 }
 
 // serve begins to accept. After an error the socket is closed.
@@ -185,10 +183,8 @@ func (k *socket) close() {
 }
 
 func (k *socket) closeForwarder() {
+	k.file.remove()
 	k.forwarder.Close()
-	if k.path != "" {
-		_ = os.Remove(k.path) // as net.UnixListener does
-	}
 }
 
 func (k *socket) resume() {
@@ -202,14 +198,11 @@ func (k *socket) resume() {
 // errors.ErrUnsupported where it can't be done.
 func (k *socket) forward() (*splice.Forwarder, error) {
 	ln := k.ln
-	if bound, ok := ln.(boundUnix); ok {
-		ln = bound.UnixListener
-		if path := ln.Addr().String(); !strings.HasPrefix(path, "@") {
-			k.path = path
-		}
+	if bound, ok := ln.(*boundUnix); ok {
+		ln, k.file = bound.UnixListener, bound.file
 	}
 	if k.inherited != "" {
-		k.path = k.inherited
+		k.file = socketFileAt(k.inherited)
 	}
 	s := k.listener.Load().server
 	return splice.Forward(ln, splice.Forwarding{

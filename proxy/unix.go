@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -32,12 +33,68 @@ func listenUnix(ctx context.Context, addr Addr) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, cause(err))
 	}
-	return boundUnix{ln.(*net.UnixListener)}, nil
+	u := ln.(*net.UnixListener)
+	u.SetUnlinkOnClose(false)
+	return &boundUnix{UnixListener: u, file: socketFileAt(addr.Address)}, nil
 }
 
 // boundUnix is a unix listener whose file is ours to remove. That of a socket
 // that was passed to this process is not.
-type boundUnix struct{ *net.UnixListener }
+type boundUnix struct {
+	*net.UnixListener
+	file  *socketFile
+	leave bool // the file, when the listener is closed
+}
+
+// SetUnlinkOnClose is as that of [net.UnixListener].
+func (l *boundUnix) SetUnlinkOnClose(unlink bool) { l.leave = !unlink }
+
+func (l *boundUnix) Close() error {
+	if !l.leave {
+		l.file.remove()
+	}
+	return l.UnixListener.Close()
+}
+
+// A socketFile is the file of a unix socket, of which another one may have the path
+// by now. nil: the socket has none.
+type socketFile struct {
+	path string
+	info fs.FileInfo
+	once sync.Once
+}
+
+// socketFileAt is called once the socket is bound.
+func socketFileAt(path string) *socketFile {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil // it has an abstract name, or the file was removed meanwhile
+	}
+	return &socketFile{path: path, info: info}
+}
+
+// there reports whether the path is still that of the file.
+func (f *socketFile) there() bool {
+	if f == nil {
+		return false
+	}
+	info, err := os.Lstat(f.path)
+	return err == nil && os.SameFile(info, f.info)
+}
+
+// remove is called before the socket is closed: until then it holds the inode,
+// whose number no other file can have, and nobody who starts takes the file for
+// a stale one.
+func (f *socketFile) remove() {
+	if f == nil {
+		return
+	}
+	f.once.Do(func() {
+		if f.there() {
+			_ = os.Remove(f.path)
+		}
+	})
+}
 
 // removeStale removes the file of a socket that nobody listens on.
 func removeStale(ctx context.Context, path string) error {
