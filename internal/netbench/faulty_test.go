@@ -462,6 +462,33 @@ func TestLateResponsesCount(t *testing.T) {
 	}
 }
 
+// A sender that waits for the next request ends with the context all the same.
+func TestOpenLoopEndsWithItsContext(t *testing.T) {
+	testnet.Leaks(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	load := testLoad(netbench.WorkloadRROpen, startSink(t))
+	load.Rate, load.Duration = 1.0/3600, time.Hour // the next one is due in half an hour or so
+	source := netbench.NewSource(func(p netbench.Phase) {
+		if p == netbench.PhaseMeasure {
+			cancel()
+		}
+	})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := source.Run(ctx, load)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("the source waits for what is planned")
+	}
+}
+
 // TestOpenLoopKeepsToItsPlan has a relay that takes nothing for a while: what
 // was due meanwhile is sent all the same, and counts from when it was due.
 func TestOpenLoopKeepsToItsPlan(t *testing.T) {

@@ -38,6 +38,9 @@ const (
 func OpenOutput(path string) (*Output, error) { return openOutput(path, createUnnamed) }
 
 func openOutput(path string, unnamedIn createFunc) (*Output, error) {
+	if namesDirectory(path) {
+		return nil, fmt.Errorf("open %s: that is a name of a directory", path)
+	}
 	target, err := followOutput(path)
 	if err != nil {
 		return nil, err
@@ -62,16 +65,14 @@ func openOutput(path string, unnamedIn createFunc) (*Output, error) {
 		if err := writable(o.path); err != nil {
 			return nil, err
 		}
-	default:
+	case errors.Is(err, os.ErrNotExist):
 		info = nil
+	default:
+		return nil, fmt.Errorf("open %s: %w", path, withoutPath(err))
 	}
 	reap(filepath.Dir(o.path), filepath.Base(o.unfinished()), os.Remove)
 	if err := o.create(unnamedIn); err != nil {
-		var inner *os.PathError
-		if errors.As(err, &inner) {
-			err = inner.Err // the temporary name says nothing to the caller
-		}
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, fmt.Errorf("open %s: %w", path, withoutPath(err))
 	}
 	if info != nil {
 		if err := takeOver(o.file, info); err != nil {
@@ -90,9 +91,15 @@ func writable(path string) error {
 	return file.Close()
 }
 
-// unfinished begins the other names.
+// unfinished begins the other names. They are not too long where the output's
+// own is not.
 func (o *Output) unfinished() string {
-	return filepath.Join(filepath.Dir(o.path), "."+filepath.Base(o.path)+".unfinished-")
+	const most = 128 // bytes
+	base := filepath.Base(o.path)
+	if len(base) > most {
+		base = strings.ToValidUTF8(base[:most], "")
+	}
+	return filepath.Join(filepath.Dir(o.path), "."+base+".unfinished-")
 }
 
 // createFunc makes a file without a name in a directory.
@@ -143,11 +150,16 @@ func (o *Output) Commit(write func(io.Writer) error) error {
 		return nil
 	}
 	o.Discard()
+	return fmt.Errorf("write %s: %w", o.given, withoutPath(err))
+}
+
+// withoutPath leaves the temporary name out, which says nothing to the caller.
+func withoutPath(err error) error {
 	var inner *os.PathError
 	if errors.As(err, &inner) {
-		err = inner.Err
+		return inner.Err
 	}
-	return fmt.Errorf("write %s: %w", o.given, err)
+	return err
 }
 
 func (o *Output) commit(write func(io.Writer) error) error {

@@ -14,6 +14,12 @@ type outputTarget struct {
 	fd   int    // the descriptor of this process that the path names, or -1
 }
 
+// namesDirectory tells whether nothing else than a directory can have this name.
+func namesDirectory(path string) bool {
+	path = strings.TrimSuffix(path, ".")
+	return path != "" && os.IsPathSeparator(path[len(path)-1])
+}
+
 // followOutput follows symbolic links, but not those that stand for open
 // descriptors: behind them is the name of a file, and who names a descriptor
 // means what it is open for, such as the end of that file.

@@ -132,12 +132,23 @@ func TestOutputRefuses(t *testing.T) {
 	if err := os.Symlink(loop, loop); err != nil {
 		t.Skip(err) // not on every system
 	}
-	for _, bad := range []string{dir, filepath.Join(dir, "none", "out.json"), loop} {
+	for _, bad := range []string{
+		dir, filepath.Join(dir, "none", "out.json"), loop,
+		filepath.Join(dir, "new") + "/", filepath.Join(dir, "new") + "/.", filepath.Join(dir, strings.Repeat("x", 256)),
+	} {
 		if o, err := netbench.OpenOutput(bad); err == nil {
 			o.Discard()
 			t.Errorf("OpenOutput(%s) succeeded", bad)
 		}
 	}
+}
+
+// The names that an output has meanwhile are no longer than its own may be.
+func TestOutputOfALongName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("ä", 127)+"x")
+	commit(t, path, "first")
+	commit(t, path, "second")
+	requireContent(t, path, "second", 1)
 }
 
 func TestOutputKeepsModeAndLinks(t *testing.T) {

@@ -80,6 +80,23 @@ func TestHeaderThereAndBack(t *testing.T) {
 	}
 }
 
+// Who has a source and a sink of two versions is told so.
+func TestVersionsThatDiffer(t *testing.T) {
+	b := header{kind: kindBulk, size: 1}.marshal()
+	b[len(headerMagic)-1] = '2'
+	if got, err := readHeader(bytes.NewReader(b)); !errors.Is(err, errNoHeader) || !strings.Contains(err.Error(), "splbnch2") {
+		t.Errorf("the header is taken as %+v, %v", got, err)
+	}
+	b, err := verdict{}.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(verdictMagic)-1] = '2'
+	if got, err := parseVerdict(b); err == nil || !strings.Contains(err.Error(), "splvrdt2") {
+		t.Errorf("the verdict is taken as %+v, %v", got, err)
+	}
+}
+
 func TestVerdictThereAndBack(t *testing.T) {
 	want := verdict{Received: 5, Sent: 6, Error: strings.Repeat("long", 1000), Rcvbuf: 7}
 	b, err := want.marshal()

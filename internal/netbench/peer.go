@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A Proxy is a path that the caller names.
@@ -22,12 +24,23 @@ type Proxy struct {
 	Command string
 }
 
+// maxName bounds a name that the caller gives a path, in bytes.
+const maxName = 64
+
+// speakable tells whether a name can stand in tables and on terminals.
+func speakable(name string) bool {
+	return len(name) <= maxName && utf8.ValidString(name) &&
+		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
 // ParseProxy reads NAME=COMMAND.
 func ParseProxy(text string) (Proxy, error) {
 	name, command, ok := strings.Cut(text, "=")
 	switch {
 	case !ok || name == "" || strings.ContainsAny(name, " \t/,{}"):
 		return Proxy{}, usagef("proxy %q: want 'NAME=COMMAND with {listen} and {target}'", text)
+	case !speakable(name):
+		return Proxy{}, usagef("proxy %q: want a name of printable characters, at most %d bytes", text, maxName)
 	case isPath(name):
 		return Proxy{}, usagef("proxy %q: %s is a path of its own, choose another name", text, name)
 	case !strings.Contains(command, "{listen"), !strings.Contains(command, "{target"):

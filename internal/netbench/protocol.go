@@ -66,6 +66,12 @@ type header struct {
 
 var errNoHeader = errors.New("the connection does not begin with a valid header")
 
+// otherVersion tells whether magic is want, but for the digit at the end.
+func otherVersion(magic []byte, want string) bool {
+	last := len(want) - 1
+	return string(magic[:last]) == want[:last] && magic[last] != want[last] && magic[last] >= '0' && magic[last] <= '9'
+}
+
 func (h header) marshal() []byte {
 	b := make([]byte, headerSize)
 	copy(b, headerMagic)
@@ -92,6 +98,9 @@ func readHeader(r io.Reader) (header, error) {
 	var b [headerSize]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		return header{}, fmt.Errorf("read header: %w", err)
+	}
+	if otherVersion(b[:8], headerMagic) {
+		return header{}, fmt.Errorf("%w of this version: the source speaks %q, the sink %q", errNoHeader, b[:8], headerMagic)
 	}
 	if string(b[:8]) != headerMagic || binary.BigEndian.Uint32(b[headerSize-4:]) != crc32.ChecksumIEEE(b[:headerSize-4]) {
 		return header{}, errNoHeader
@@ -167,6 +176,9 @@ func verdictSum(b []byte) uint32 {
 }
 
 func parseVerdict(b []byte) (v verdict, err error) {
+	if len(b) == verdictSize && otherVersion(b[:8], verdictMagic) {
+		return v, fmt.Errorf("the sink is of another version: it speaks %q, the source %q", b[:8], verdictMagic)
+	}
 	if len(b) != verdictSize || string(b[:8]) != verdictMagic {
 		return v, errors.New("the sink's verdict is damaged")
 	}

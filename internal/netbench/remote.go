@@ -39,6 +39,9 @@ func (o *Options) validateRemote(target string) error {
 	if o.Paths[0] == "" {
 		return usagef("name %q: want one", o.Paths[0])
 	}
+	if !speakable(o.Paths[0]) {
+		return usagef("name %q: want printable characters, at most %d bytes", o.Paths[0], maxName)
+	}
 	host, port, err := net.SplitHostPort(target)
 	if n, convErr := strconv.Atoi(port); err != nil || convErr != nil || n < 1 || n > 65535 || host == "" {
 		return usagef("address %q: want host:port", target)

@@ -80,7 +80,7 @@ func allColumns() []column {
 		{"rcvbuf_bytes", "receive buffer", "", byteQuantity, 0, false, func(r *Result) *Figure { return r.RcvbufBytes }},
 		{"pipe_bytes", "largest pipe", "", byteQuantity, 0, false, func(r *Result) *Figure { return r.PipeBytes }},
 		{"pipes", "pipes", "", plainQuantity, 0, false, func(r *Result) *Figure { return r.Pipes }},
-		{"schedule_lag_us", "p99 sender late", "", microsQuantity, 0, false, func(r *Result) *Figure { return r.ScheduleLagUs }},
+		{"schedule_lag_us", "p99 sender late", "", microsQuantity, 0, true, func(r *Result) *Figure { return r.ScheduleLagUs }},
 		{"latency_us.exchanges", "counted", "/round", plainQuantity, 0, false, latency(func(l *Latency) *Figure { return l.Exchanges })},
 		{
 			"latency_us.wakeup_interrupts_per_exchange", "wake-ups", "/exchange", plainQuantity, 0, false,

@@ -257,12 +257,24 @@ type plan struct {
 
 func (p *plan) due(n int64) time.Time { return p.start.Add(time.Duration(n) * p.interval) }
 
+// sleepUntil is [sleepUntil], but not for long after the plan is off.
+func (c *clock) sleepUntil(due time.Time) {
+	const nap = 50 * time.Millisecond
+	for !c.abort.Load() {
+		if time.Until(due) <= nap {
+			sleepUntil(due)
+			return
+		}
+		sleepUntil(time.Now().Add(nap))
+	}
+}
+
 // requests sends them all: those too that a slow path has kept it from sending
 // until the measured time is over. One more tells the reader of the end.
 func (s *Source) requests(st *stream, b *blocking, load Load, c *clock, lag *hdrhistogram.Histogram, p *plan) error {
 	for n := int64(0); p.total.Load() == 0; n++ {
 		due := p.due(n)
-		sleepUntil(due)
+		c.sleepUntil(due)
 		if c.planned(due) {
 			record(lag, time.Since(due))
 		}

@@ -340,7 +340,10 @@ func TestParseProxy(t *testing.T) {
 	if err != nil || p.Name != "mine" || p.Command != "relay --x=y {listen} {target}" {
 		t.Errorf("got %+v, %v", p, err)
 	}
-	for _, text := range []string{"", "mine", "=x {listen} {target}", "mine=x {listen}", "a,b={listen}{target}", "nginx={listen}{target}"} {
+	for _, text := range []string{
+		"", "mine", "=x {listen} {target}", "mine=x {listen}", "a,b={listen}{target}", "nginx={listen}{target}",
+		"a\x1b[2J={listen}{target}", "a\xff={listen}{target}", strings.Repeat("a", 65) + "={listen}{target}",
+	} {
 		if p, err := netbench.ParseProxy(text); err == nil {
 			t.Errorf("ParseProxy(%q) is %+v", text, p)
 		}

@@ -2,6 +2,7 @@ package netbench
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -96,7 +97,9 @@ func newSample(c cell, load Load, out *Outcome, o *observer) (s sample, err erro
 	case WorkloadRR, WorkloadRROpen:
 		s.values[metricExchanges] = out.OpsPerS
 		s.perOp(out, o, used)
-		err = s.latencies(out)
+		if err = s.latencies(out); err == nil && c.workload == WorkloadRROpen {
+			err = s.fixedRate(load, out)
+		}
 	case WorkloadConn:
 		s.values[metricConnections] = out.OpsPerS
 		s.perOp(out, o, used)
@@ -195,6 +198,31 @@ func (s *sample) latencies(out *Outcome) (err error) {
 			return err
 		}
 		s.values[metricScheduleLag] = float64(lag.ValueAtPercentile(99)) / nsPerUs
+	}
+	return nil
+}
+
+// fixedRate notes what makes an open loop's figures those of something else: a
+// rate that was not reached, and a sender that was late itself.
+func (s *sample) fixedRate(load Load, out *Outcome) error {
+	const enough = 0.95
+	asked := load.Rate * load.Duration.Seconds()
+	missing := asked - out.OpsPerS*load.Duration.Seconds()
+	// Each stream may have one exchange less than its share, by rounding.
+	if missing > (1-enough)*asked && missing > float64(load.Streams) {
+		s.notes = append(s.notes, fmt.Sprintf("the rate was not reached: %.0f exchanges per second of %.0f", out.OpsPerS, load.Rate))
+	}
+	if out.ScheduleLag == "" {
+		return nil
+	}
+	lag, err := decodeHistogram(out.ScheduleLag)
+	if err != nil {
+		return err
+	}
+	const median = 50
+	if late, all := lag.ValueAtPercentile(median), s.latency.ValueAtPercentile(median); late > all/2 {
+		s.notes = append(s.notes, fmt.Sprintf("the sender itself was late, by %v of a p50 of %v: more than half of that is not the path's",
+			time.Duration(late), time.Duration(all)))
 	}
 	return nil
 }
