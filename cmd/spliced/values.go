@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -35,11 +36,29 @@ type duration time.Duration
 
 func (d *duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
+	if err != nil && overflows(string(text)) {
+		return fmt.Errorf("%q is too large: want at most %s", text, time.Duration(math.MaxInt64).Truncate(time.Hour))
+	}
 	if err != nil || v < 0 {
 		return fmt.Errorf("%q is no duration: want one like 250ms, 30s or 1h30m", text)
 	}
 	*d = duration(v)
 	return nil
+}
+
+// overflows says whether what is no duration would be one if its numbers had a
+// digit each: package time does not tell.
+func overflows(text string) bool {
+	var short []rune
+	digit := false
+	for _, r := range text {
+		was := digit
+		if digit = '0' <= r && r <= '9'; !digit || !was {
+			short = append(short, r)
+		}
+	}
+	d, err := time.ParseDuration(string(short))
+	return err == nil && d >= 0
 }
 
 // size is a number of bytes.
