@@ -257,53 +257,61 @@ func TestWireIntegrity(t *testing.T) {
 				most = 4 << 20
 			}
 			want := make(map[string][]plan) // of one port one after the other
-			for i := range n {
-				turn <- struct{}{}
-				conn := dialRelay(t, c.A, r)
-				p := plan{Up: rand.Uint32N(most), Down: rand.Uint32N(most), Seed: uint64(i), Abort: i%8 == 7}
-				if p.Abort {
-					p.Down += 13 << 20 // the client's buffer has at most 6 MiB
-				}
-				mu.Lock()
-				client := conn.LocalAddr().String()
-				want[client] = append(want[client], p)
-				mu.Unlock()
-				wg.Go(func() {
-					defer func() { <-turn }()
-					err := binary.Write(conn, binary.BigEndian, p)
-					switch {
-					case err != nil:
-					case p.Abort:
-						err = p.abort(conn)
-					default:
-						err = p.converse(conn, p.Up, p.Down, 'a', 'c')
-					}
-					if err != nil {
-						t.Errorf("%v, %+v: %v", conn.LocalAddr(), p, err)
-					}
-					conn.Close()
-				})
-				if i == 0 {
-					wg.Wait() // the listener may have learned something
-				}
-			}
-			wg.Wait()
+			made := 0
 			spliced, attempts := 0, 0
 			var retransmits uint64
 			why := make(map[string]int)
-			for range n {
-				res := r.result(t)
-				plans := want[res.Client]
-				if !slices.ContainsFunc(plans, func(p plan) bool { return p.ended(res) == nil }) {
-					t.Errorf("of %+v: %v", plans, plans[0].ended(res))
+			round := func() {
+				made += n
+				for i := range n {
+					turn <- struct{}{}
+					conn := dialRelay(t, c.A, r)
+					p := plan{Up: rand.Uint32N(most), Down: rand.Uint32N(most), Seed: uint64(i), Abort: i%8 == 7}
+					if p.Abort {
+						p.Down += 13 << 20 // the client's buffer has at most 6 MiB
+					}
+					mu.Lock()
+					client := conn.LocalAddr().String()
+					want[client] = append(want[client], p)
+					mu.Unlock()
+					wg.Go(func() {
+						defer func() { <-turn }()
+						err := binary.Write(conn, binary.BigEndian, p)
+						switch {
+						case err != nil:
+						case p.Abort:
+							err = p.abort(conn)
+						default:
+							err = p.converse(conn, p.Up, p.Down, 'a', 'c')
+						}
+						if err != nil {
+							t.Errorf("%v, %+v: %v", conn.LocalAddr(), p, err)
+						}
+						conn.Close()
+					})
+					if i == 0 {
+						wg.Wait() // the listener may have learned something
+					}
 				}
-				if res.Engine == "wire" {
-					spliced++
-					attempts = max(attempts, res.Wire.Attempts)
-					retransmits += res.Wire.Retransmits[0] + res.Wire.Retransmits[1]
-				} else {
-					why[res.Refused]++
+				wg.Wait()
+				for range n {
+					res := r.result(t)
+					plans := want[res.Client]
+					if !slices.ContainsFunc(plans, func(p plan) bool { return p.ended(res) == nil }) {
+						t.Errorf("of %+v: %v", plans, plans[0].ended(res))
+					}
+					if res.Engine == "wire" {
+						spliced++
+						attempts = max(attempts, res.Wire.Attempts)
+						retransmits += res.Wire.Retransmits[0] + res.Wire.Retransmits[1]
+					} else {
+						why[res.Refused]++
+					}
 				}
+			}
+			// On a busy machine a connection can be over before its turn comes.
+			for round(); tc.refused == "" && spliced*4 < made && made < 10*n; {
+				round()
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -312,11 +320,11 @@ func TestWireIntegrity(t *testing.T) {
 					t.Error("server:", err)
 				}
 			}
-			t.Logf("%d connections, %d spliced (%d attempts at most, %d segments twice), not spliced: %v", n, spliced, attempts, retransmits, why)
+			t.Logf("%d connections, %d spliced (%d attempts at most, %d segments twice), not spliced: %v", made, spliced, attempts, retransmits, why)
 			switch {
-			case tc.refused != "" && why[tc.refused] < n*8/10:
+			case tc.refused != "" && why[tc.refused] < made*8/10:
 				t.Errorf("want them refused: %s", tc.refused)
-			case tc.refused == "" && spliced*4 < n:
+			case tc.refused == "" && spliced*4 < made:
 				t.Error("too few were spliced")
 			}
 		})
