@@ -16,9 +16,12 @@ import (
 type owner struct {
 	pid   int
 	start string // field 22 of /proc/PID/stat: ticks since boot
+	// space is the inode of the PID namespace that pid is of. Whether a process
+	// of another one is alive can't be told here.
+	space string
 }
 
-func (o owner) prefix() string { return fmt.Sprintf("spliced-%d-%s-", o.pid, o.start) }
+func (o owner) prefix() string { return fmt.Sprintf("spliced-%d-%s-%s-", o.pid, o.start, o.space) }
 
 // alive is false for a zombie: it has ended, whoever has not taken notice.
 func (o owner) alive() bool {
@@ -28,13 +31,25 @@ func (o owner) alive() bool {
 
 func self() (owner, error) {
 	_, start, err := stat(os.Getpid())
-	return owner{os.Getpid(), start}, err
+	if err != nil {
+		return owner{}, err
+	}
+	space, err := os.Stat("/proc/self/ns/pid")
+	if err != nil {
+		return owner{}, err
+	}
+	return owner{os.Getpid(), start, fmt.Sprint(space.Sys().(*syscall.Stat_t).Ino)}, nil
 }
 
 // Reap removes the namespaces of processes that are gone, with the processes
-// that run in them, and returns their names. Other namespaces it leaves alone.
+// that run in them, and returns their names. Other namespaces it leaves alone,
+// also those of processes of another PID namespace: such a one may be alive.
 func Reap() (removed []string, err error) {
-	stale, err := namespaces(func(o owner) bool { return !o.alive() })
+	me, err := self()
+	if err != nil {
+		return nil, fmt.Errorf("look for left namespaces: %w", err)
+	}
+	stale, err := namespaces(func(o owner) bool { return o.space == me.space && !o.alive() })
 	if err != nil {
 		return nil, fmt.Errorf("look for left namespaces: %w", err)
 	}
@@ -57,14 +72,14 @@ func namespaces(match func(owner) bool) (names []string, err error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	pattern := regexp.MustCompile(`^spliced-([0-9]+)-([0-9]+)-[a-zA-Z0-9]+$`)
+	pattern := regexp.MustCompile(`^spliced-([0-9]+)-([0-9]+)-([0-9]+)-[a-zA-Z0-9]+$`)
 	for _, entry := range entries {
 		m := pattern.FindStringSubmatch(entry.Name())
 		if m == nil {
 			continue
 		}
 		pid, convErr := strconv.Atoi(m[1])
-		if convErr == nil && match(owner{pid, m[2]}) {
+		if convErr == nil && match(owner{pid, m[2], m[3]}) {
 			names = append(names, entry.Name())
 		}
 	}

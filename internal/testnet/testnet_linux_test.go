@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -178,6 +179,40 @@ func TestReapRemovesWhatACrashLeft(t *testing.T) {
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("reaping touched %s: %v", path, err)
 		}
+	}
+}
+
+// A process of another PID namespace has a number there that says nothing here.
+func TestReapLeavesOtherPIDNamespacesAlone(t *testing.T) {
+	testnet.Need(t, "root", "netns")
+	testnet.Leaks(t)
+	other := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", os.Args[0])
+	other.Env = append(os.Environ(), crashEnv+"=1")
+	other.Stderr = os.Stderr
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = other.Process.Kill()
+		_ = other.Wait() // killed, as wanted
+	}()
+	var name string
+	var pid int
+	if _, err := fmt.Fscan(bufio.NewReader(out), &name, &pid); err != nil {
+		t.Fatal(err)
+	}
+	// Its mount is in a mount namespace that ends with it; the name is here too.
+	defer os.Remove("/run/netns/" + name)
+	removed, err := testnet.Reap()
+	if err != nil || slices.Contains(removed, name) {
+		t.Errorf("reaped %q, %v; %s is in use", removed, err, name)
+	}
+	if _, err := os.Stat("/run/netns/" + name); err != nil {
+		t.Error(err)
 	}
 }
 
