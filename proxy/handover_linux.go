@@ -58,14 +58,8 @@ func (s *Server) HandOver(ctx context.Context, conn *net.UnixConn, b Baggage, pr
 
 // offer says all, and returns when the other is ready.
 func (s *Server) offer(conn *net.UnixConn, b Baggage, program string) error {
-	s.mu.Lock()
-	closing, started := s.closing, s.upstreams != nil
-	s.mu.Unlock()
-	switch {
-	case !started:
-		return errNotStarted
-	case closing:
-		return ErrServerClosed
+	if err := s.running(); err != nil {
+		return err
 	}
 	err := s.describe(conn, b, program)
 	if errors.Is(err, syscall.EPIPE) {

@@ -21,20 +21,27 @@ import (
 func (s *Server) Reload(ctx context.Context, c Config) error {
 	s.configuring.Lock()
 	defer s.configuring.Unlock()
-	s.mu.Lock()
-	closing, started := s.closing, s.upstreams != nil
-	s.mu.Unlock()
-	switch {
-	case !started:
-		return errNotStarted
-	case closing:
-		return ErrServerClosed
+	if err := s.running(); err != nil {
+		return err
 	}
 	opened, err := s.apply(ctx, c)
 	if err != nil {
 		return err
 	}
 	return s.serveSockets(opened)
+}
+
+// running says why a server can't be changed or handed over: it is not started, or ends.
+func (s *Server) running() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.upstreams == nil:
+		return errNotStarted
+	case s.closing:
+		return ErrServerClosed
+	}
+	return nil
 }
 
 // CurrentConfig returns the configuration in force, defaults filled in.

@@ -105,9 +105,22 @@ func (a *admin) leave() {
 	<-a.done
 }
 
+// adminAddress is where the daemon of a configuration is asked to do something, which
+// signal has it do as well.
+func adminAddress(path string, std streams, what, signal string) (string, error) {
+	file, err := loadConfig(path, std)
+	if err != nil {
+		return "", err
+	}
+	if file.Admin.Address == "" {
+		return "", usageError{fmt.Errorf("%s: the configuration has no admin address to ask at: add admin: unix:/run/spliced.sock, or send %s and read the log", what, signal)}
+	}
+	return file.Admin.Address, nil
+}
+
 // askReload has the daemon at address reload. The error is the daemon's.
 func askReload(ctx context.Context, address string) error {
-	_, err := ask(ctx, address, http.MethodPost, "/v1/reload", nil)
+	_, err := ask(ctx, address, "/v1/reload")
 	var refused refusal
 	switch {
 	case errors.As(err, &refused):
@@ -126,8 +139,8 @@ func (r refusal) Error() string { return r.text }
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 256 << 20
 
-// ask asks the daemon at address. Its refusal is an error of type refusal.
-func ask(ctx context.Context, address, method, path string, body io.Reader) (answer string, err error) {
+// ask asks the daemon at address for path. Its refusal is an error of type refusal.
+func ask(ctx context.Context, address, path string) (answer string, err error) {
 	socket := strings.TrimPrefix(address, "unix:")
 	client := &http.Client{
 		Timeout: 2 * upgradeTimeout,
@@ -138,7 +151,7 @@ func ask(ctx context.Context, address, method, path string, body io.Reader) (ans
 			},
 		},
 	}
-	r, err := http.NewRequestWithContext(ctx, method, "http://spliced"+path, body)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://spliced"+path, nil)
 	if err != nil {
 		return "", err
 	}

@@ -36,11 +36,7 @@ func (c *benchNetCmd) Run(ctx context.Context, std streams) error {
 		return benchUsage(err)
 	}
 	// What can't be written is found out now, not after the run.
-	outputs, err := openOutputs([]outputTo{
-		{"--json", c.JSON, netbench.WriteJSON},
-		{"--html", c.HTML, netbench.WriteHTML},
-		{"--benchstat", c.Benchstat, netbench.WriteBenchstat},
-	})
+	outputs, err := openRunOutputs(c.JSON, c.HTML, c.Benchstat)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,15 @@ type openedOutputs struct {
 	toStdout bool
 }
 
+// openRunOutputs opens those of a command that measures; empty: not wanted.
+func openRunOutputs(json, html, benchstat string) (openedOutputs, error) {
+	return openOutputs([]outputTo{
+		{"--json", json, netbench.WriteJSON},
+		{"--html", html, netbench.WriteHTML},
+		{"--benchstat", benchstat, netbench.WriteBenchstat},
+	})
+}
+
 // openOutputs refuses two outputs, or an output and one of the inputs, that are
 // the same file: the last one written would be all that is left.
 func openOutputs(wanted []outputTo, inputs ...string) (opened openedOutputs, err error) {

@@ -32,11 +32,7 @@ func (c *benchSockmapCmd) Run(ctx context.Context, std streams) error {
 	if err := options.Validate(); err != nil {
 		return benchUsage(err)
 	}
-	outputs, err := openOutputs([]outputTo{
-		{"--json", c.JSON, netbench.WriteJSON},
-		{"--html", c.HTML, netbench.WriteHTML},
-		{"--benchstat", c.Benchstat, netbench.WriteBenchstat},
-	})
+	outputs, err := openRunOutputs(c.JSON, c.HTML, c.Benchstat)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"os/signal"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -125,8 +123,7 @@ type daemon struct {
 	self      string // the program, as it is found now
 	sandboxed bool   // it may not write files any more
 
-	levelSet       atomic.Bool // by an operator: reloads leave it
-	metricsAddress string      // as configured
+	metricsAddress string // as configured
 
 	upgrading  sync.Mutex
 	succeeded  chan *proxy.Succession // another process has taken this one's place
@@ -217,19 +214,11 @@ func (d *daemon) reload(ctx context.Context) error {
 		d.log.Error("reload refused: the old configuration stays in force", "config", d.path, "error", oneLine{err})
 		return err
 	}
-	if !d.levelSet.Load() {
-		d.level.Set(file.Log.Level)
-	}
+	d.level.Set(file.Log.Level)
 	d.log.Info("reloaded", "config", d.path, "listeners", len(file.Listeners), "upstreams", len(file.Upstreams),
 		"duration_ms", float64(time.Since(begun).Microseconds())/1e3)
 	d.sayAddresses()
 	return nil
-}
-
-// setLevel changes what is logged until the end, whatever the file says.
-func (d *daemon) setLevel(level slog.Level) {
-	d.levelSet.Store(true)
-	d.level.Set(level)
 }
 
 func (d *daemon) stop() {
@@ -290,12 +279,9 @@ type reloadCmd struct {
 
 // Run has the daemon read its configuration again.
 func (c *reloadCmd) Run(ctx context.Context, std streams) error {
-	file, err := loadConfig(c.Config, std)
+	address, err := adminAddress(c.Config, std, "reload", "SIGHUP")
 	if err != nil {
 		return err
 	}
-	if file.Admin.Address == "" {
-		return usageError{errors.New("reload: the configuration has no admin address to ask at: add admin: unix:/run/spliced.sock, or send SIGHUP and read the log")}
-	}
-	return askReload(ctx, file.Admin.Address)
+	return askReload(ctx, address)
 }

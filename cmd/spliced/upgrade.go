@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,9 +27,8 @@ const (
 
 // daemonState is what a daemon tells its successor.
 type daemonState struct {
-	Admin     string `json:"admin,omitempty"`     // the address as configured
-	Metrics   string `json:"metrics,omitempty"`   // likewise
-	LogLevel  string `json:"log_level,omitempty"` // that an operator has set
+	Admin     string `json:"admin,omitempty"`   // the address as configured
+	Metrics   string `json:"metrics,omitempty"` // likewise
 	Sandboxed bool   `json:"sandboxed,omitempty"`
 }
 
@@ -60,12 +57,6 @@ func (d *daemon) unpack(file *config.File, before *proxy.Inheritance) (l luggage
 		return l, fmt.Errorf("take over: %w", err)
 	}
 	d.sandboxed = st.Sandboxed
-	if st.LogLevel != "" {
-		var level slog.Level
-		if err := level.UnmarshalText([]byte(st.LogLevel)); err == nil {
-			d.setLevel(level)
-		}
-	}
 	if st.Admin != file.Admin.Address {
 		l.abandoned = strings.TrimPrefix(st.Admin, "unix:")
 	} else {
@@ -84,9 +75,6 @@ func (d *daemon) unpack(file *config.File, before *proxy.Inheritance) (l luggage
 // pack is the inverse of unpack.
 func (d *daemon) pack() (b proxy.Baggage, err error) {
 	st := daemonState{Sandboxed: d.sandboxed}
-	if set := d.levelSet.Load(); set {
-		st.LogLevel = d.level.Level().String()
-	}
 	b.Files = make(map[string]*os.File)
 	add := func(name string, ln net.Listener) {
 		if err != nil {
@@ -255,14 +243,11 @@ type upgradeCmd struct {
 
 // Run has another process take the daemon's place.
 func (c *upgradeCmd) Run(ctx context.Context, std streams) error {
-	file, err := loadConfig(c.Config, std)
+	address, err := adminAddress(c.Config, std, "upgrade", "SIGUSR2")
 	if err != nil {
 		return err
 	}
-	if file.Admin.Address == "" {
-		return usageError{errors.New("upgrade: the configuration has no admin address to ask at: add admin: unix:/run/spliced.sock, or send SIGUSR2 and read the log")}
-	}
-	text, err := ask(ctx, file.Admin.Address, http.MethodPost, "/v1/upgrade", nil)
+	text, err := ask(ctx, address, "/v1/upgrade")
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}

@@ -167,30 +167,14 @@ func (ns *Namespace) AddAddr(link, cidr string) error {
 
 // SetMTU sets the size of the largest packet that an interface sends.
 func (ns *Namespace) SetMTU(link string, mtu int) error {
-	return ns.netlink(func(h *netlink.Handle) error {
-		l, err := h.LinkByName(link)
-		if err == nil {
-			err = h.LinkSetMTU(l, mtu)
-		}
-		if err != nil {
-			return fmt.Errorf("set the MTU of %s in %s to %d: %w", link, ns.name, mtu, err)
-		}
-		return nil
+	return ns.set(link, fmt.Sprintf("to an MTU of %d", mtu), func(h *netlink.Handle, l netlink.Link) error {
+		return h.LinkSetMTU(l, mtu)
 	})
 }
 
 // Down sets an interface down: to its peer it is as if the cable had been pulled out.
 func (ns *Namespace) Down(link string) error {
-	return ns.netlink(func(h *netlink.Handle) error {
-		l, err := h.LinkByName(link)
-		if err == nil {
-			err = h.LinkSetDown(l)
-		}
-		if err != nil {
-			return fmt.Errorf("set %s down in %s: %w", link, ns.name, err)
-		}
-		return nil
-	})
+	return ns.set(link, "down", (*netlink.Handle).LinkSetDown)
 }
 
 // AddRoute routes a network through a gateway.

@@ -163,13 +163,18 @@ func (ns *Namespace) netlink(f func(h *netlink.Handle) error) error {
 }
 
 func (ns *Namespace) up(link string) error {
+	return ns.set(link, "up", (*netlink.Handle).LinkSetUp)
+}
+
+// set changes an interface by f; what is for the error.
+func (ns *Namespace) set(link, what string, f func(*netlink.Handle, netlink.Link) error) error {
 	return ns.netlink(func(h *netlink.Handle) error {
 		l, err := h.LinkByName(link)
 		if err == nil {
-			err = h.LinkSetUp(l)
+			err = f(h, l)
 		}
 		if err != nil {
-			return fmt.Errorf("set %s up in %s: %w", link, ns.name, err)
+			return fmt.Errorf("set %s %s in %s: %w", link, what, ns.name, err)
 		}
 		return nil
 	})
