@@ -23,27 +23,6 @@ import (
 	"github.com/spliced-io/spliced/splice"
 )
 
-// unixPair returns both ends of what two processes hand over by.
-func unixPair(t *testing.T) (near, far *net.UnixConn) {
-	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var conns [2]*net.UnixConn
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "pair")
-		c, err := net.FileConn(f)
-		_ = f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		conns[i] = c.(*net.UnixConn)
-	}
-	return conns[0], conns[1]
-}
-
 // A generation is one server of a succession.
 type generation struct {
 	*proxy.Server
@@ -64,13 +43,10 @@ func newGeneration(t *testing.T, c proxy.Config) *generation {
 	return g
 }
 
-// succeed has g hand over to the next of that configuration. What is left of g
-// is closed, unless stay says that something is.
-func (g *generation) succeed(t *testing.T, c proxy.Config) (next *generation, moved int) {
+// agree has the next of that configuration accept in g's place.
+func (g *generation) agree(ctx context.Context, t *testing.T, c proxy.Config) (next *generation, s *proxy.Succession) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	near, far := unixPair(t)
+	near, far := testnet.UnixPair(t)
 	next = newGeneration(t, c)
 	started := make(chan error, 1)
 	go func() {
@@ -88,7 +64,17 @@ func (g *generation) succeed(t *testing.T, c proxy.Config) (next *generation, mo
 	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	moved, err = s.Move(ctx)
+	return next, s
+}
+
+// succeed has g hand over to the next of that configuration. What is left of g
+// is closed, unless stay says that something is.
+func (g *generation) succeed(t *testing.T, c proxy.Config) (next *generation, moved int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	next, s := g.agree(ctx, t, c)
+	moved, err := s.Move(ctx)
 	if err != nil {
 		t.Error(err)
 	}
@@ -443,7 +429,7 @@ func TestHandOverRefused(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), within)
 			defer cancel()
-			near, far := unixPair(t)
+			near, far := testnet.UnixPair(t)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
@@ -488,24 +474,7 @@ func TestHandOverToOneThatDies(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	near, far := unixPair(t)
-	next := newGeneration(t, c)
-	started := make(chan error, 1)
-	go func() {
-		i, err := proxy.Inherit(ctx, far)
-		if err == nil {
-			next.Inheritance = i
-			err = next.Start(ctx)
-		}
-		started <- err
-	}()
-	s, err := g.HandOver(ctx, near, proxy.Baggage{}, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
+	next, s := g.agree(ctx, t, c)
 	_ = next.Close()
 	moved, err := s.Move(ctx)
 	if err == nil || moved != 0 {

@@ -26,33 +26,6 @@ import (
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
-// startEcho is a server that sends back what it is sent.
-func startEcho(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		wg.Wait()
-	})
-	return ln.Addr().String()
-}
-
 // A talk is a conversation with an echo server through a proxy.
 type talk struct {
 	c          net.Conn
@@ -270,7 +243,7 @@ listeners:
   file: {address: "unix:%s/listener.sock", upstream: echo}
 upstreams:
   echo: {servers: "%s", health: {interval: 200ms}}
-`, socket, engine, dir, startEcho(t)))
+`, socket, engine, dir, testnet.Echo(t, "tcp", "127.0.0.1:0")))
 	addr := d.addr(t, "echo")
 	idle := descriptors(t, d.last())
 	page := regexp.MustCompile(`url=(\S+)`).FindStringSubmatch(d.stderr.await(t, "msg=metrics"))[1]
@@ -386,7 +359,7 @@ func TestUpgradeRefused(t *testing.T) {
 		}
 	}
 	install(exe, nil)
-	good := fmt.Sprintf("admin: unix:%s/admin.sock\nlisteners:\n  echo: {address: 127.0.0.1:0, upstream: echo}\nupstreams:\n  echo: {servers: \"%s\"}\n", dir, startEcho(t))
+	good := fmt.Sprintf("admin: unix:%s/admin.sock\nlisteners:\n  echo: {address: 127.0.0.1:0, upstream: echo}\nupstreams:\n  echo: {servers: \"%s\"}\n", dir, testnet.Echo(t, "tcp", "127.0.0.1:0"))
 	d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
 	d.write(t, good)
 	cmd := command(t, "run", "-c", d.config)
@@ -470,7 +443,7 @@ func TestUpgradeTellsTheServiceManager(t *testing.T) {
 		}
 		return string(b[:n])
 	}
-	d := runUpgradable(t, fmt.Sprintf("listeners:\n  echo: {address: 127.0.0.1:0, upstream: echo}\nupstreams:\n  echo: {servers: \"%s\"}\n", startEcho(t)),
+	d := runUpgradable(t, fmt.Sprintf("listeners:\n  echo: {address: 127.0.0.1:0, upstream: echo}\nupstreams:\n  echo: {servers: \"%s\"}\n", testnet.Echo(t, "tcp", "127.0.0.1:0")),
 		"NOTIFY_SOCKET="+path)
 	if got := hear(); got != "READY=1" {
 		t.Errorf("told %q", got)

@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
@@ -50,21 +49,6 @@ func TestMakeRunSaysWire(t *testing.T) {
 	p.wait()
 }
 
-// bpffs mounts a BPF file system for the test.
-func bpffs(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := sys.MountBPF(dir); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := sys.Unmount(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // flows lists those of all instances.
 func flows(t *testing.T, root string) (list []flowView) {
 	t.Helper()
@@ -87,7 +71,7 @@ func flows(t *testing.T, root string) (list []flowView) {
 func TestInstance(t *testing.T) {
 	testnet.Need(t, "root", "bpf")
 	testnet.Leaks(t)
-	root, target := bpffs(t), echoServer(t)
+	root, target := testnet.BPFFS(t), echoServer(t)
 	args := []string{"--instance", "test", "--instance-root", root, "--wire-after-age", "1ms", "--metrics", "127.0.0.1:0", "127.0.0.1:0", target}
 	r := startRelay(t, nil, args...)
 	conns := []net.Conn{r.dial(t), r.dial(t)}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -85,30 +84,6 @@ func accept(t *testing.T, network, addr string, h Handler, admit func() bool, ta
 	return a, ln.Addr().String()
 }
 
-// echo serves until the test ends.
-func echo(t *testing.T, network, addr string) string {
-	t.Helper()
-	ln, err := net.Listen(network, addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			})
-		}
-	})
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
-	return ln.Addr().String()
-}
-
 // exchange sends, half-closes, and wants it all back.
 func exchange(t *testing.T, network, addr string) {
 	t.Helper()
@@ -141,7 +116,7 @@ func TestAcceptorJoins(t *testing.T) {
 				listen, serve = c.addr+"a", c.addr+"b"
 			}
 			h := newRecorder()
-			server := echo(t, c.network, serve)
+			server := testnet.Echo(t, c.network, serve)
 			name := server
 			if c.network == "unix" {
 				name = "unix:" + server
@@ -173,7 +148,7 @@ func closedPort(t *testing.T) string {
 
 func TestAcceptorTriesTargetsInTurn(t *testing.T) {
 	h := newRecorder()
-	_, addr := accept(t, "tcp", "127.0.0.1:0", h, nil, target(t, closedPort(t)), target(t, echo(t, "tcp", "127.0.0.1:0")))
+	_, addr := accept(t, "tcp", "127.0.0.1:0", h, nil, target(t, closedPort(t)), target(t, testnet.Echo(t, "tcp", "127.0.0.1:0")))
 	exchange(t, "tcp", addr)
 	if n := <-h.connected; n != 1 {
 		t.Fatalf("connected to target %d, want the second", n)
@@ -215,7 +190,7 @@ func TestAcceptorHoldsBackAndResumes(t *testing.T) {
 		asked <- struct{}{}
 		return false
 	}
-	a, addr := accept(t, "tcp", "127.0.0.1:0", h, admit, target(t, echo(t, "tcp", "127.0.0.1:0")))
+	a, addr := accept(t, "tcp", "127.0.0.1:0", h, admit, target(t, testnet.Echo(t, "tcp", "127.0.0.1:0")))
 	first, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +216,7 @@ func TestAcceptorHoldsBackAndResumes(t *testing.T) {
 // Who has received a byte finds it counted.
 func TestStatsKeepUpWithDelivery(t *testing.T) {
 	h := newRecorder()
-	server := echo(t, "tcp", "127.0.0.1:0")
+	server := testnet.Echo(t, "tcp", "127.0.0.1:0")
 	sessions := make(chan *Session, 1)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -190,7 +190,7 @@ func TestWireMaxBytes(t *testing.T) {
 				Limits: engine.Limits{MaxAToB: tc.limit},
 			}
 			if tc.adopted {
-				spec.Policy = engine.WirePolicy{Instance: "limit", Root: bpffs(t)}
+				spec.Policy = engine.WirePolicy{Instance: "limit", Root: testnet.BPFFS(t)}
 			}
 			r := startRelay(t, c.B, spec)
 			if tc.adopted && r.adopted(t) != 0 {

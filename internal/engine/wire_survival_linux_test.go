@@ -14,29 +14,13 @@ import (
 
 	"github.com/spliced-io/spliced/internal/engine"
 	"github.com/spliced-io/spliced/internal/engine/wire"
-	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
-
-// bpffs mounts a BPF file system for the test.
-func bpffs(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := sys.MountBPF(dir); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := sys.Unmount(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // Transfers go on when the relay is killed; the next one takes them over.
 func TestWireSurvivesKill(t *testing.T) {
 	c := wireChain(t)
-	root := bpffs(t)
+	root := testnet.BPFFS(t)
 	const (
 		flows = 50
 		half  = 2 << 20
@@ -147,7 +131,7 @@ func splicedPings(t *testing.T, c *testnet.Chain, r *relay, n int) (conns []*net
 // disturbing anybody, and the next process says how it ended, and takes it away.
 func TestWireEndsAlone(t *testing.T) {
 	c := wireChain(t)
-	root := bpffs(t)
+	root := testnet.BPFFS(t)
 	server := serve(t, c.C, testnet.AddrC, echo64)
 	config := wire.Config{Instance: "test", Root: root}
 	spec := relaySpec{
@@ -210,7 +194,7 @@ func TestWireEndsAlone(t *testing.T) {
 // what was pinned for them goes.
 func TestWireOlderLayout(t *testing.T) {
 	c := wireChain(t)
-	root := bpffs(t)
+	root := testnet.BPFFS(t)
 	server := serve(t, c.C, testnet.AddrC, echo64)
 	config := wire.Config{Instance: "test", Root: root}
 	spec := relaySpec{

@@ -10,7 +10,6 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
-	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
@@ -31,21 +30,6 @@ func refused(t *testing.T, c *testnet.Chain, p *wire.Plane, a, b int, want wire.
 	}
 }
 
-// bpffs mounts a BPF file system for the test.
-func bpffs(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := sys.MountBPF(dir); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := sys.Unmount(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func twoBenches(t *testing.T, c *testnet.Chain) (first, second *bench) {
 	t.Helper()
 	pl := places()[0]
@@ -55,7 +39,7 @@ func twoBenches(t *testing.T, c *testnet.Chain) (first, second *bench) {
 // A table that is full takes no other pair, and keeps what it has.
 func TestFull(t *testing.T) {
 	c := newChain(t)
-	root := bpffs(t)
+	root := testnet.BPFFS(t)
 	for _, tc := range []struct {
 		name    string
 		entries uint32 // 3: one of the second pair's fits
@@ -82,7 +66,7 @@ func TestFull(t *testing.T) {
 func TestConflict(t *testing.T) {
 	c := newChain(t)
 	first, second := twoBenches(t, c)
-	p := openPlane(t, c, wire.Config{Instance: "conflict", Root: bpffs(t)})
+	p := openPlane(t, c, wire.Config{Instance: "conflict", Root: testnet.BPFFS(t)})
 	pair := consider(t, c, p, first, func() {})
 	refused(t, c, p, fd(t, first.a), fd(t, first.b), wire.Conflict)
 	refused(t, c, p, fd(t, second.a), fd(t, first.b), wire.Conflict)
@@ -101,7 +85,7 @@ func TestConflict(t *testing.T) {
 // changed. Another instance is not disturbed.
 func TestForeignPins(t *testing.T) {
 	c := newChain(t)
-	root := bpffs(t)
+	root := testnet.BPFFS(t)
 	mine := wire.Config{Instance: "mine", Root: root}
 	openPlane(t, c, mine).Close()
 	dirs, err := filepath.Glob(filepath.Join(root, "mine", "*"))

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,23 +15,11 @@ import (
 
 func pair(t testing.TB) (a, b *net.UnixConn) {
 	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var conns [2]*net.UnixConn
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), "pair")
-		c, err := net.FileConn(f)
-		_ = f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
+	a, b = testnet.UnixPair(t)
+	for _, c := range []*net.UnixConn{a, b} {
 		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-		conns[i] = c.(*net.UnixConn)
 	}
-	return conns[0], conns[1]
+	return a, b
 }
 
 // Parcels arrive one by one, each with its own files, however large they are.
