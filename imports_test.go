@@ -31,6 +31,7 @@ var layers = [][]string{
 	{"internal/bpf"},
 	{"internal/pipe"},
 	{"internal/probe", "internal/privilege"},
+	{"internal/nearest"},
 	{"internal/sys"},
 }
 

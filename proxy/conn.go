@@ -208,27 +208,16 @@ func (s *Server) cutSessions(cut string, f func(*conn) bool) {
 // Connections returns the joined connections, the oldest first, with what each
 // has carried so far.
 func (s *Server) Connections() []Conn {
-	type pair struct {
-		c       *conn
-		session *splice.Session
-	}
-	s.mu.Lock()
-	pairs := make([]pair, 0, s.live.len)
-	for c := s.live.first; c != nil; c = c.next {
-		if c.session != nil {
-			pairs = append(pairs, pair{c, c.session})
-		}
-	}
-	s.mu.Unlock()
-	conns := make([]Conn, len(pairs))
-	for i, p := range pairs {
-		conns[i] = p.c.view(p.session.Stats())
+	found := s.joinedConns(func(*conn) bool { return true })
+	conns := make([]Conn, len(found))
+	for i, c := range found {
+		conns[i] = c.view(c.session.Stats())
 	}
 	return conns
 }
 
 // CloseConnection resets the joined connection of that number, and says whether
-// there was one.
+// there was one. It ends with the cut [CutAsked].
 func (s *Server) CloseConnection(id uint64) bool {
 	found := false
 	s.cutSessions(CutAsked, func(c *conn) bool {

@@ -67,6 +67,7 @@ func (m *member) eject(why error) {
 		out = min(out, time.Duration(c.Time)<<m.ejections)
 	}
 	m.ejections++
+	m.ejectedFor, m.readmitAt = why, time.Now().Add(out)
 	m.readmit = time.AfterFunc(out, m.admitAgain)
 	u.changed(m, Ejected, why, out.String())
 }

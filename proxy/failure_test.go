@@ -79,7 +79,8 @@ func TestSteerNamesWhatThereIs(t *testing.T) {
 	defer func() { _ = s.Close() }()
 	for _, tc := range []struct{ upstream, server, want string }{
 		{"x", "127.0.0.1:1", "want u"},
-		{"u", "127.0.0.1:3", "want one of 127.0.0.1:1, 127.0.0.1:2"},
+		{"u", "", "want one of 127.0.0.1:1, 127.0.0.1:2"},
+		{"u", "127.0.0.1:22", `did you mean "127.0.0.1:2"?`},
 	} {
 		if err := s.SetDraining(tc.upstream, tc.server, true); !errors.Is(err, ErrUnknown) || !strings.HasSuffix(err.Error(), tc.want) {
 			t.Errorf("%v, want it to end in %q", err, tc.want)

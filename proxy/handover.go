@@ -96,6 +96,7 @@ type memberRecord struct {
 	Server   string `json:"server"`
 	Draining bool   `json:"draining,omitempty"`
 	Weight   int    `json:"weight,omitempty"` // that an operator has set
+	Listed   int    `json:"listed,omitempty"` // weight in the configuration, by then
 	Down     string `json:"down,omitempty"`   // what its check says
 }
 

@@ -210,7 +210,7 @@ func (s *Server) state() serverState {
 	for _, u := range upstreams {
 		u.mu.Lock()
 		for _, m := range u.members {
-			r := memberRecord{Upstream: u.name, Server: m.name, Draining: m.draining, Weight: m.steered}
+			r := memberRecord{Upstream: u.name, Server: m.name, Draining: m.draining, Weight: m.steered, Listed: m.listed}
 			if m.down && m.lastError != nil {
 				r.Down = m.lastError.Error()
 			}

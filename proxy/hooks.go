@@ -28,8 +28,8 @@ type Hooks struct {
 	Failed func(Failed)
 	// Held reports that new connections have to wait in the kernel's queue.
 	Held func(Held)
-	// Changed reports that a server went up or down, or that a name resolves to
-	// something else.
+	// Changed reports that a server went up or down or was steered, or that a name
+	// resolves to something else.
 	Changed func(Change)
 	// Inherited reports that the connections of another process are here.
 	Inherited func(Inherited)
@@ -82,6 +82,9 @@ const (
 	FilesRead    ChangeKind = "files-read"    // certificates or keys have changed
 	FilesRefused ChangeKind = "files-refused" // they have, and can't be used: see Err
 	Unresolved   ChangeKind = "unresolved"    // the name could not be resolved
+	Draining     ChangeKind = "draining"      // [Server.SetDraining] keeps new connections from it
+	Undrained    ChangeKind = "undrained"     // it lets them come again
+	Reweighted   ChangeKind = "reweighted"    // [Server.SetWeight], or the end of what it said: see Detail
 )
 
 // Why the server itself ended a connection: [Conn.Cut].
@@ -100,7 +103,7 @@ type Held struct {
 
 // Conn is a joined connection.
 type Conn struct {
-	ID       uint64 // counts from 1
+	ID       uint64 // counts from 1, and stays the same when another process takes the connection over
 	Listener string
 	Route    string
 	Upstream string

@@ -222,7 +222,7 @@ func (s *Server) recall(st serverState) {
 		if n := slices.IndexFunc(u.members, func(m *member) bool { return m.name == r.Server }); n >= 0 {
 			m := u.members[n]
 			m.draining = r.Draining
-			if r.Weight > 0 && r.Weight <= maxWeight {
+			if r.Weight > 0 && r.Weight <= maxWeight && r.Listed == m.listed {
 				m.steered, m.weight = r.Weight, r.Weight
 			}
 			if r.Down != "" && u.config.Health != nil && !m.checked {

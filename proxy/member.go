@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net/netip"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ type member struct {
 
 	weight     int
 	configured int // weight, whatever an operator has said
+	listed     int // weight in the configuration, whatever an SRV record says
 	share      int // weight of an SRV record; 0: none
 	backup     bool
 	second     bool    // of a lower priority than other SRV records
@@ -38,7 +40,9 @@ type member struct {
 	checked    bool
 	ejected    bool
 	ejections  int
+	ejectedFor error
 	readmit    *time.Timer
+	readmitAt  time.Time
 	cancel     context.CancelFunc // of its check
 	checkConf  Health
 	connFailed int // connects in a row
@@ -86,7 +90,12 @@ func (m *member) configure(c *Upstream, t *Target) {
 	if m.share > 0 {
 		m.weight *= m.share
 	}
-	m.configured = m.weight
+	// What an operator has said holds for the weight that he saw.
+	if m.steered > 0 && m.listed != 0 && m.listed != t.Weight {
+		m.steered = 0
+		m.upstream.changed(m, Reweighted, nil, strconv.Itoa(m.weight)+", as configured now")
+	}
+	m.listed, m.configured = t.Weight, m.weight
 	if m.steered > 0 {
 		m.weight = m.steered
 	}

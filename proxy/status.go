@@ -15,6 +15,7 @@ type Stats struct {
 	Ended    uint64 // of these, joined and ended
 	Open     int    // accepted and not yet ended
 	Joined   int    // of these, joined
+	MaxOpen  int    // how many may be open; 0: no limit of its own
 
 	BytesToTarget, BytesToClient     int64
 	SplicedToTarget, SplicedToClient int64
@@ -109,7 +110,7 @@ func (t *totals) byEngine(m map[splice.Engine]Carried) {
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	t := s.ended
-	st := Stats{Accepted: s.accepted, Failed: s.failed, Open: s.open, Joined: s.live.len, Adopted: s.adopted}
+	st := Stats{Accepted: s.accepted, Failed: s.failed, Open: s.open, Joined: s.live.len, MaxOpen: s.maxConns, Adopted: s.adopted}
 	sessions := s.live.sessions(nil)
 	s.mu.Unlock()
 	// Outside the lock: a session that reports its end holds its own and wants
@@ -158,7 +159,7 @@ func (s *Server) Listeners() []ListenerStatus {
 		t := l.ended
 		sums[l] = &t
 		list[i] = ListenerStatus{Name: l.name, Addrs: l.addrs(), Stats: Stats{
-			Accepted: l.accepted, Failed: l.failed, Open: l.open, Joined: joined[l],
+			Accepted: l.accepted, Failed: l.failed, Open: l.open, Joined: joined[l], MaxOpen: l.maxConns,
 		}, Account: l.account.copyOf()}
 		at[l] = i
 	}
@@ -185,23 +186,37 @@ func (s *Server) Listeners() []ListenerStatus {
 
 // An UpstreamStatus is what is known of an upstream.
 type UpstreamStatus struct {
-	Name    string
-	Balance Balance
-	Queued  int // clients that wait for a server with room
-	Servers []ServerStatus
+	Name     string
+	Balance  Balance
+	Queued   int // clients that wait for a server with room
+	MaxQueue int // how many may
+	Servers  []ServerStatus
+	// Unresolved are the names that could not be resolved when they were asked for
+	// last. What they stood for before stays in use.
+	Unresolved []UnresolvedName
 }
+
+// An UnresolvedName is one, and why.
+type UnresolvedName struct{ Name, Error string }
 
 // A ServerStatus is what is known of a server.
 type ServerStatus struct {
-	Name    string // the address as configured; for that of a name: name=address
-	Address string
-	State   ServerState
-	Since   time.Time // of that state; zero: since the start
-	Error   string    // of the last check that failed
-	Weight  int
-	Steered bool // an operator has set the weight
-	Backup  bool
-	Active  int // connections, those being made included
+	Name       string // the address as configured; for that of a name: name=address
+	Address    string
+	State      ServerState
+	Since      time.Time // of that state; zero: since the start
+	Error      string    // of the last check that failed, or why it is ejected
+	Weight     int
+	Configured int  // weight, whatever an operator has said
+	Steered    bool // an operator has set the weight
+	Backup     bool
+	Active     int // connections, those being made included
+	MaxActive  int // 0: any number
+
+	// What State has no room for: an operator may drain a server that is down.
+	Draining, Down, Ejected bool
+	EjectedUntil            time.Time // zero if it is not
+	Ejections               int       // since it was last forgiven
 
 	Connected, ConnectFailed, EarlyResets uint64
 	Checks, ChecksFailed                  uint64
@@ -260,7 +275,15 @@ func (m *member) hasCarried() Carried {
 func (u *upstream) status(sums map[*member]Carried) UpstreamStatus {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	st := UpstreamStatus{Name: u.name, Balance: u.config.Balance, Queued: len(u.waiting)}
+	st := UpstreamStatus{Name: u.name, Balance: u.config.Balance, Queued: len(u.waiting), MaxQueue: u.config.Queue.Limit}
+	for _, e := range u.entries {
+		if e.resolver == nil {
+			continue
+		}
+		if err := e.resolver.lastError(); err != nil {
+			st.Unresolved = append(st.Unresolved, UnresolvedName{e.target.Address, err.Error()})
+		}
+	}
 	for _, m := range u.members {
 		carried, live := sums[m]
 		if !live {
@@ -278,7 +301,11 @@ func (m *member) status() ServerStatus {
 		Name: m.name, Address: m.dialled(), Weight: m.weight, Backup: m.backup, Active: int(m.active.Load()),
 		Connected: m.counts.connected.Load(), ConnectFailed: m.counts.failed.Load(), EarlyResets: m.counts.resets.Load(),
 		Checks: m.counts.checks.Load(), ChecksFailed: m.counts.checksFailed.Load(),
-		Steered: m.steered > 0, ConnectFailures: maps.Clone(m.failures),
+		Configured: m.configured, Steered: m.steered > 0, MaxActive: m.max, ConnectFailures: maps.Clone(m.failures),
+		Draining: m.draining, Down: m.down, Ejected: m.ejected, Ejections: m.ejections,
+	}
+	if m.ejected {
+		st.EjectedUntil = m.readmitAt
 	}
 	if m.lastError != nil {
 		st.Error = m.lastError.Error()
@@ -289,7 +316,7 @@ func (m *member) status() ServerStatus {
 	case m.down:
 		st.State, st.Since = ServerDown, m.downSince
 	case m.ejected:
-		st.State = ServerEjected
+		st.State, st.Error = ServerEjected, m.ejectedFor.Error()
 	case m.checked:
 		st.State, st.Since = ServerUp, m.upSince
 	default:
