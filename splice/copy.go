@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/spliced-io/spliced/internal/engine"
+	"github.com/spliced-io/spliced/internal/engine/flow"
 	"github.com/spliced-io/spliced/internal/transfer"
 )
 
@@ -195,10 +196,6 @@ func brokenConnection(err error) bool {
 	if !errors.As(err, &errno) {
 		return errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.ErrUnexpectedEOF)
 	}
-	switch errno {
-	case syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.ECONNABORTED,
-		syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN:
-		return true
-	}
-	return false
+	// A socket that was never connected is the caller's mistake.
+	return errno != syscall.ENOTCONN && flow.PeerGone(errno)
 }

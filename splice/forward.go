@@ -29,12 +29,12 @@ type Forwarding struct {
 }
 
 // A Way is what becomes of one forwarded connection: it is connected to one of
-// the targets, or handed over.
+// the targets, or handed over. The zero Way sends the client a RST.
 type Way struct {
-	Plan     *Plan
+	Plan     *Plan         // without one the client is sent a RST, and nobody is told
 	Lifetime time.Duration // takes the place of the plan's [MaxLifetime]; 0 keeps that
 	Targets  []Target      // in the order of trial; without any the client is sent a RST
-	Handler  Handler       // hears what became of it
+	Handler  Handler       // hears what became of it; nil is nobody
 
 	// Hand, if it is not nil, is given the connection, and nothing else counts:
 	// the session is nobody's. It must not block either. After an error, which

@@ -84,8 +84,27 @@ func (f *Forwarding) accepted(s *engine.Session, client netip.AddrPort) engine.W
 	if w.Hand != nil {
 		return engine.Way{Hand: func(fd int, _ netip.AddrPort) { w.Hand(handed(fd)) }}
 	}
+	if w.Plan == nil {
+		return engine.Way{Hand: refuse}
+	}
+	if w.Handler == nil {
+		w.Handler = nobody{}
+	}
 	return engine.Way{Plan: w.Plan.plan, Lifetime: w.Lifetime, Targets: w.Targets, Handler: w.Handler}
 }
+
+// refuse ends an accepted connection that is to go nowhere, by a RST.
+func refuse(fd int, _ netip.AddrPort) {
+	_ = sys.Disconnect(fd)
+	_ = sys.Close(fd)
+}
+
+// nobody is the Handler of who wants to hear nothing.
+type nobody struct{}
+
+func (nobody) Connected(int, netip.AddrPort) {}
+func (nobody) Failed(error)                  {}
+func (nobody) Ended(Result)                  {}
 
 func (f *Forwarding) admit() func() bool {
 	if f.Admit == nil {

@@ -3,6 +3,7 @@ package engine
 import (
 	"syscall"
 
+	"github.com/spliced-io/spliced/internal/engine/flow"
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
@@ -194,14 +195,8 @@ func (e *endpoint) reset() {
 	_ = sys.Shutdown(e.fd, syscall.SHUT_RDWR)
 }
 
-// broken says whether err means that the peer, or the way to it, is gone,
-// rather than that this machine has a problem.
+// broken says whether err ends a session for its peers' sake: flow.PeerGone.
 func broken(err error) bool {
-	switch err {
-	case syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.ECONNABORTED, syscall.ENOTCONN,
-		syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.ECONNREFUSED,
-		syscall.ENOPROTOOPT, syscall.EPROTO:
-		return true
-	}
-	return false
+	errno, ok := err.(syscall.Errno)
+	return ok && flow.PeerGone(errno)
 }

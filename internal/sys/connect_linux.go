@@ -99,7 +99,7 @@ func Accept(fd int) (int, netip.AddrPort, error) {
 		n, _, e := unix.Syscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(&sa)),
 			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		if e == 0 {
-			return int(n), addrPort(&sa), nil
+			return int(n), zonedAddrPort(int(n), &sa), nil
 		}
 		if e != unix.EINTR {
 			return -1, netip.AddrPort{}, errno(e)
@@ -115,9 +115,20 @@ func LocalAddr(fd int) (netip.AddrPort, error) {
 	if e != 0 {
 		return netip.AddrPort{}, e
 	}
-	return addrPort(&sa), nil
+	return zonedAddrPort(fd, &sa), nil
 }
 
+// zonedAddrPort is addrPort with the zone as socket fd sees it.
+func zonedAddrPort(fd int, sa *unix.RawSockaddrAny) netip.AddrPort {
+	a := addrPort(sa)
+	if sa.Addr.Family != unix.AF_INET6 {
+		return a
+	}
+	in := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
+	return netip.AddrPortFrom(a.Addr().WithZone(zoneName(fd, in.Scope_id)), a.Port())
+}
+
+// addrPort is the address without a zone; invalid for a unix socket.
 func addrPort(sa *unix.RawSockaddrAny) netip.AddrPort {
 	switch sa.Addr.Family {
 	case unix.AF_INET:

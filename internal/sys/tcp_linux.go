@@ -197,7 +197,7 @@ func PeerAddr(fd int) (netip.AddrPort, error) {
 	if e != 0 {
 		return netip.AddrPort{}, e
 	}
-	return addrPort(&sa), nil
+	return zonedAddrPort(fd, &sa), nil
 }
 
 // RawSocket returns a socket that sends packets with their IP header

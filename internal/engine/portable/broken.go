@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"syscall"
+
+	"github.com/spliced-io/spliced/internal/engine/flow"
 )
 
 // isBroken says whether err means that the peer, or the way to it, is gone,
@@ -19,10 +21,5 @@ func isBroken(err error) bool {
 	if !errors.As(err, &errno) {
 		return false
 	}
-	switch errno {
-	case syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.ECONNABORTED, syscall.ENOTCONN,
-		syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.ECONNREFUSED:
-		return true
-	}
-	return isBrokenHere(errno)
+	return flow.PeerGone(errno) || isBrokenHere(errno)
 }

@@ -1,0 +1,109 @@
+package splice_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/testnet"
+	"github.com/spliced-io/spliced/splice"
+)
+
+// A client of a link-local address is known with its zone, the interface's name
+// in the listener's network namespace: without it nobody could tell two links
+// apart.
+func TestForwardKnowsZone(t *testing.T) {
+	testnet.Need(t, "netns")
+	c, err := testnet.NewChain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.A.AddAddr(testnet.LinkAB, "fe80::a/64"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.B.AddAddr(testnet.LinkBA, "fe80::b/64"); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := c.B.Listen("tcp6", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := netip.MustParseAddrPort(ln.Addr().String()).Port()
+	clients := make(chan netip.AddrPort, 1)
+	f, err := splice.Forward(ln, splice.Forwarding{
+		Accepted: func(_ *splice.Session, client netip.AddrPort) splice.Way {
+			clients <- client
+			return splice.Way{}
+		},
+		Held: func(err error) { t.Errorf("held: %v", err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Wait()
+	defer f.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	to := netip.AddrPortFrom(netip.MustParseAddr("fe80::b%"+testnet.LinkAB), port)
+	if conn, err := c.A.Dial(ctx, "tcp6", to.String()); err == nil {
+		defer conn.Close()
+	} else if !errors.Is(err, syscall.ECONNRESET) { // which may come first
+		t.Fatal(err)
+	}
+	want := netip.MustParseAddr("fe80::a%" + testnet.LinkBA)
+	select {
+	case got := <-clients:
+		if got.Addr() != want {
+			t.Errorf("client %v, want %v", got.Addr(), want)
+		}
+	case <-ctx.Done():
+		t.Error("nobody was accepted")
+	}
+}
+
+// The zero Way refuses, and without a Handler nobody is told.
+func TestForwardNowhere(t *testing.T) {
+	plan, err := splice.NewPlan(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, way := range map[string]splice.Way{"zero": {}, "no target": {Plan: plan}} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := splice.Forward(ln, splice.Forwarding{
+				Accepted: func(*splice.Session, netip.AddrPort) splice.Way { return way },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Wait()
+			defer f.Close()
+			conn, err := net.Dial("tcp", ln.Addr().String())
+			if errors.Is(err, syscall.ECONNRESET) {
+				return // before connect(2) had returned
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("read %d bytes, %v; want %v", n, err, syscall.ECONNRESET)
+			}
+		})
+	}
+}
