@@ -2,16 +2,18 @@ package testnet
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 )
 
-// Need skips the test if something is missing: "root", "netns", "bpf", "peers",
-// "fio" or "filesystems" (what makes them). If SPLICED_REQUIRE (a comma list of
-// root, netns, bpf and peers) contains the missing one, it fails the test
-// instead; peers stands for the last two as well.
+// Need skips the test if something is missing: "root", "netns", "bpf", or other
+// people's programs: "peers", "fio", "filesystems" (what makes them),
+// "postgresql", "redis" or "ssh". If SPLICED_REQUIRE (a comma list of root,
+// netns, bpf and peers) contains the missing one, it fails the test instead;
+// peers stands for all programs.
 func Need(t TB, what ...string) {
 	t.Helper()
 	required := strings.Split(os.Getenv("SPLICED_REQUIRE"), ",")
@@ -42,6 +44,9 @@ var programs = map[string][]string{
 	"peers":       {"haproxy", "nginx", "socat", "iperf3", "nft"},
 	"fio":         {"fio"},
 	"filesystems": {"mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"},
+	"postgresql":  {"pg_createcluster", "psql", "pgbench"},
+	"redis":       {"redis-server", "redis-cli", "redis-benchmark"},
+	"ssh":         {"sshd", "ssh", "ssh-keygen"},
 }
 
 func available(name string) error {
@@ -55,14 +60,14 @@ func available(name string) error {
 		return haveNetns()
 	case "bpf":
 		return haveBPF()
-	case "peers", "fio", "filesystems":
-		for _, program := range programs[name] {
-			if _, err := exec.LookPath(program); err != nil {
-				return err
-			}
-		}
-		return nil
-	default:
-		return fmt.Errorf("unknown need %q: want root, netns, bpf, peers, fio or filesystems", name)
 	}
+	if programs[name] == nil {
+		return fmt.Errorf("unknown need %q: want root, netns, bpf or one of %v", name, slices.Sorted(maps.Keys(programs)))
+	}
+	for _, program := range programs[name] {
+		if _, err := exec.LookPath(program); err != nil {
+			return err
+		}
+	}
+	return nil
 }
