@@ -261,7 +261,7 @@ int sockmap_verdict(struct __sk_buff *skb)
 		lane->started = 1;
 	}
 	if (trim(skb, lane))
-		return SK_DROP; // loudly: user space sees the fault
+		return SK_PASS; // what is passed wakes user space, which sees the fault first
 	__u32 len = skb->len;
 	if (!len)
 		return SK_DROP; // a FIN alone

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"syscall"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/engine/flow"
 	"github.com/spliced-io/spliced/internal/sys"
@@ -20,11 +21,14 @@ type endpoint struct {
 	// a short read that is exact.
 	readable, writable bool
 	exact              bool // a short read means that the receive queue was empty
+	deaf               bool // not registered for EPOLLOUT, see loop.deafen
 	hangup             bool // EPOLLRDHUP, HUP or ERR was seen: read on to the end
 	resettable         bool // a TCP socket: it can send a RST
 	aborting           bool // a RST is to be sent once the peer has all bytes
 	parting            bool // it is to be closed once the peer has all bytes
 	hup, failed        bool // EPOLLHUP, EPOLLERR were seen, and not looked into yet
+
+	fullAt time.Duration // loop clock: when a send buffer that is redirected to was last full; 0 is never
 
 	continued        bool  // of a session before this one
 	blocking, inline bool  // what to restore when the session gives the socket back

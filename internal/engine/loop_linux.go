@@ -330,6 +330,34 @@ func (l *loop) add(e *endpoint) error {
 	return nil
 }
 
+// deafen has the loop not woken for room in a socket's send buffer, until it is
+// found full: till then room is assumed. It is for sockets whose bytes a program
+// redirects: each segment rings, but epoll_wait finds nothing to tell then, and
+// goes on waiting.
+func (l *loop) deafen(e *endpoint) {
+	if !e.deaf && sys.EpollEdge(l.ep, e.fd, e.slot, l.slots[e.slot].turn, false) == nil {
+		e.deaf, e.writable = true, true
+	}
+}
+
+// full notes that a socket has no room: the loop is woken when it has.
+func (l *loop) full(e *endpoint) error {
+	e.writable, e.fullAt = false, l.now
+	return l.hear(e)
+}
+
+// hear undoes deafen.
+func (l *loop) hear(e *endpoint) error {
+	if !e.deaf {
+		return nil
+	}
+	if err := sys.EpollEdge(l.ep, e.fd, e.slot, l.slots[e.slot].turn, true); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	e.deaf = false
+	return nil
+}
+
 // drop gives up a socket's slot.
 func (l *loop) drop(e *endpoint) {
 	if e.slot >= 0 {

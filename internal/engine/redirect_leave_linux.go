@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
@@ -139,12 +140,14 @@ func (r *redirection) left(l *loop, s *Session) {
 			return
 		}
 	}
-	if err := r.forget(l, s, true); err != nil {
-		r.lost(l, s, err)
-		return
-	}
+	err := r.forget(l, s, true)
 	for i := range s.ends {
 		s.ends[i].readable = true
+		err = errors.Join(err, l.hear(&s.ends[i]))
+	}
+	if err != nil {
+		r.lost(l, s, err)
+		return
 	}
 	l.queue(s)
 }

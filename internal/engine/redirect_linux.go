@@ -18,6 +18,9 @@ const (
 	// enterPause is the first pause after that; they double up to enterMost.
 	enterPause = time.Millisecond
 	enterMost  = 100 * time.Millisecond
+	// deafAfter is how long a drain has to have had room before the loop is no
+	// longer woken for it.
+	deafAfter = 100 * time.Millisecond
 	// missedPatience is how long bytes that were passed may be missing from a
 	// source that has ended.
 	missedPatience = time.Second
@@ -268,7 +271,12 @@ func (d *direction) runRedirected(l *loop, s *Session) (again bool) {
 		case d.over:
 			s.sourceEnded(l, d)
 			return false
-		case r.phase == redirectLeaving || !d.src.readable:
+		case r.phase == redirectLeaving:
+			return false
+		case !d.src.readable:
+			if at := d.dst.fullAt; at == 0 || l.now-at > deafAfter {
+				l.deafen(d.dst)
+			}
 			return false
 		}
 		if budget <= 0 {
@@ -286,7 +294,10 @@ func (d *direction) runRedirected(l *loop, s *Session) (again bool) {
 				return false
 			}
 		case flow.DrainFull:
-			d.dst.writable = false
+			if err := l.full(d.dst); err != nil {
+				r.lost(l, s, err)
+				return false
+			}
 		case flow.SourceEnd, flow.SourceFailed:
 			if step.Err != nil {
 				d.src.fail(step.Err)

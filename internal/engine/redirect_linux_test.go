@@ -3,6 +3,7 @@ package engine
 import (
 	"io"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -65,6 +66,22 @@ func emptyMaps(t *testing.T, r *Reactor) func() {
 	}
 }
 
+// onLoop makes a session that is about to join a loop of the test's own.
+func onLoop(t *testing.T, l *loop) owned {
+	t.Helper()
+	fds, peers := ends(t)
+	s := &Session{loop: l, own: true, redirect: redirectFor(Sockmap)}
+	s.timer.owner = s
+	for i := range s.ends {
+		s.ends[i] = endpoint{session: s, fd: fds[i], slot: -1}
+		if err := s.ends[i].prepare(); err != nil {
+			t.Fatal(err)
+		}
+		s.dirs[i].init(&s.ends[i], &s.ends[1-i], 0, nil)
+	}
+	return owned{s, t, fds, peers}
+}
+
 // A session whose stop comes together with its sockets' first events gives them
 // back: once it entered the maps then, and slept.
 func TestRedirectStoppedBeforeItsFirstTurn(t *testing.T) {
@@ -78,17 +95,10 @@ func TestRedirectStoppedBeforeItsFirstTurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.close()
-	fds, _ := ends(t)
-	s := &Session{loop: l, own: true, redirect: redirectFor(Sockmap)}
-	s.timer.owner = s
-	for i := range s.ends {
-		defer sys.Close(fds[i])
-		s.ends[i] = endpoint{session: s, fd: fds[i], slot: -1}
-		if err := s.ends[i].prepare(); err != nil {
-			t.Fatal(err)
-		}
-		s.dirs[i].init(&s.ends[i], &s.ends[1-i], 0, nil)
-	}
+	o := onLoop(t, l)
+	defer sys.Close(o.fds[0])
+	defer sys.Close(o.fds[1])
+	s := o.Session
 	l.join(s)
 	for i := range s.ends {
 		s.ends[i].event(sys.EpollOut)
@@ -169,4 +179,39 @@ func TestRedirectFullMaps(t *testing.T) {
 	third.end()
 	second.end()
 	empty()
+}
+
+// What is redirected does not wake the loop: epoll_wait goes on waiting.
+func TestRedirectSleeps(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	testnet.Leaks(t)
+	var r Reactor
+	r.init()
+	empty := emptyMaps(t, &r)
+	l, err := newLoop(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := onLoop(t, l)
+	l.post(command{what: join, s: o.Session})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.run()
+	}()
+	const exchanges = 1000
+	back := o
+	slices.Reverse(back.peers[:])
+	for range exchanges {
+		o.carry()
+		back.carry()
+	}
+	d := o.Stats().AToB
+	o.end()
+	<-ended
+	empty()
+	t.Logf("%d exchanges, %+v, %d waits", exchanges, d, l.waits)
+	if d.Redirected < d.Bytes/2 || l.waits > exchanges/2 {
+		t.Errorf("%d of %d bytes redirected, and the loop was woken %d times for %d exchanges", d.Redirected, d.Bytes, l.waits, exchanges)
+	}
 }

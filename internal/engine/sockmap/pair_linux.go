@@ -246,6 +246,9 @@ func consumed(fd int) (n int64, ok bool) {
 
 // audit compares what has come to the source with what is accounted for.
 func (l *Lane) audit(fd int) error {
+	if err := l.Fault(); err != nil {
+		return err
+	}
 	n, ok := consumed(fd)
 	if !ok || !l.audited {
 		return nil
