@@ -12,10 +12,10 @@ const (
 	maxPause = time.Second
 )
 
-// accept hands each client to a goroutine, which dials, joins and is gone. It
+// acceptAll hands each client to a goroutine, which dials, joins and is gone. It
 // returns when the socket was closed.
-func (k *socket) accept() {
-	s := k.listener.Load().server
+func (k *socket) acceptAll() {
+	s := k.server
 	defer k.ln.Close()
 	var pause time.Duration
 	for {

@@ -410,9 +410,6 @@ func (a *arrival) retire() {
 		u.mu.Unlock()
 		m.endSessions(rule, drain, CutRemoved, func() bool { return true })
 	}
-	for _, u := range a.upstreams {
-		u.stop()
-	}
 }
 
 // resetFile is reset for the file of a socket.

@@ -96,58 +96,82 @@ type socketKey struct {
 // A socket accepts connections for a listener: on the event loops where it can
 // be, else by a goroutine.
 type socket struct {
+	server   *Server
 	key      socketKey
 	ln       net.Listener
 	addr     net.Addr
-	listener atomic.Pointer[listener] // changes if an address does
-	served   bool
+	listener atomic.Pointer[listener] // nil until it is in force; changes if an address does
 
 	inherited string // the path of a unix socket's file that came with it
 
 	// The server's lock is held for these.
+	preparing bool
+	accepting bool // or was
 	closed    bool
-	full      bool // does not accept for want of room
-	forwarder *splice.Forwarder
-	file      *socketFile // to be removed
+	full      bool              // does not accept for want of room
+	forwarder *splice.Forwarder // nil: a goroutine accepts
+	file      *socketFile       // to be removed
 }
 
-// serve begins to accept. After an error the socket is closed.
-func (k *socket) serve() error {
-	k.served = true
-	s := k.listener.Load().server
+// prepare does what can fail before the socket accepts. After an error it is still
+// to be closed.
+func (k *socket) prepare() error {
+	s := k.server
+	s.mu.Lock()
+	k.preparing = !k.closed
+	closed := k.closed
+	s.mu.Unlock()
+	if closed {
+		return ErrServerClosed
+	}
 	f, err := k.forward()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
+	k.preparing = false
+	if err == nil {
+		k.forwarder = f
 		go func() {
-			k.accept()
+			f.Wait()
 			s.untrack(k)
 		}()
-		return nil
-	case err != nil:
-		_ = k.ln.Close()
-		s.forget(k)
-		return err
 	}
-	k.follow(f)
-	return nil
+	if k.closed {
+		k.closeNow()
+		return ErrServerClosed
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil // a goroutine can
+	}
+	return err
 }
 
-// follow has f under control. It accepts already: if it was told meanwhile that
-// there is no room, and there is again, nobody has told it that. The server's
-// lock is held.
-func (k *socket) follow(f *splice.Forwarder) {
-	s := k.listener.Load().server
-	k.forwarder = f
-	k.full = false
-	f.Resume()
-	go func() {
-		f.Wait()
-		s.untrack(k)
-	}()
+// accept begins to, once the socket is prepared. The server's lock is held.
+func (k *socket) accept() {
 	if k.closed {
-		k.closeForwarder()
+		return
+	}
+	k.accepting = true
+	if k.inherited != "" {
+		k.file = socketFileAt(k.inherited) // it was its predecessor's until now
+	}
+	if k.forwarder != nil {
+		k.forwarder.Resume()
+		return
+	}
+	go func() {
+		k.acceptAll()
+		k.server.untrack(k)
+	}()
+}
+
+// discard closes a socket that has not come into force.
+func (k *socket) discard() {
+	k.server.mu.Lock()
+	k.close()
+	f := k.forwarder
+	k.server.mu.Unlock()
+	if f != nil {
+		f.Wait() // until then the address is taken
 	}
 }
 
@@ -160,8 +184,9 @@ func (s *Server) untrack(k *socket) {
 // forget takes out a socket that is closed. s.mu is held.
 func (s *Server) forget(k *socket) {
 	delete(s.sockets, k)
-	l := k.listener.Load()
-	l.sockets = slices.DeleteFunc(slices.Clone(l.sockets), func(o *socket) bool { return o == k })
+	if l := k.listener.Load(); l != nil {
+		l.sockets = slices.DeleteFunc(slices.Clone(l.sockets), func(o *socket) bool { return o == k })
+	}
 	s.change()
 }
 
@@ -171,14 +196,19 @@ func (k *socket) close() {
 		return
 	}
 	k.closed = true
-	switch {
-	case k.forwarder != nil:
+	if !k.preparing { // else prepare does the rest
+		k.closeNow()
+	}
+}
+
+func (k *socket) closeNow() {
+	if k.forwarder != nil {
 		k.closeForwarder()
-	default:
-		_ = k.ln.Close()
-		if !k.served {
-			delete(k.listener.Load().server.sockets, k)
-		}
+		return
+	}
+	_ = k.ln.Close()
+	if !k.accepting { // else its goroutine does
+		k.server.forget(k)
 	}
 }
 
@@ -201,11 +231,9 @@ func (k *socket) forward() (*splice.Forwarder, error) {
 	if bound, ok := ln.(*boundUnix); ok {
 		ln, k.file = bound.UnixListener, bound.file
 	}
-	if k.inherited != "" {
-		k.file = socketFileAt(k.inherited)
-	}
-	s := k.listener.Load().server
+	s := k.server
 	return splice.Forward(ln, splice.Forwarding{
+		Paused:   true,
 		Admit:    func() bool { return s.admit(k) },
 		Accepted: k.accepted,
 		Held: func(err error) {

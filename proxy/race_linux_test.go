@@ -59,7 +59,7 @@ func TestListenerThatIsFullAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &socket{ln: ln, addr: ln.Addr(), served: true}
+	k := &socket{server: s, ln: ln, addr: ln.Addr()}
 	room := func(n int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -73,10 +73,12 @@ func TestListenerThatIsFullAtOnce(t *testing.T) {
 	l.sockets = append(slices.Clone(l.sockets), k)
 	s.sockets[k] = struct{}{}
 	s.mu.Unlock()
-	f, err := k.forward()
-	if err != nil {
+	if err := k.prepare(); err != nil {
 		t.Fatal(err)
 	}
+	s.mu.Lock()
+	k.accept()
+	s.mu.Unlock()
 
 	until := func(what string, is func() bool) {
 		t.Helper()
@@ -99,8 +101,5 @@ func TestListenerThatIsFullAtOnce(t *testing.T) {
 	defer client.Close()
 	until("the listener is full", func() bool { return k.full })
 	room(1)
-	s.mu.Lock()
-	k.follow(f)
-	s.mu.Unlock()
 	until("the client is accepted", func() bool { return s.accepted == 1 })
 }

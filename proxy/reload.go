@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -24,11 +23,20 @@ func (s *Server) Reload(ctx context.Context, c Config) error {
 	if err := s.running(); err != nil {
 		return err
 	}
-	opened, err := s.apply(ctx, c)
+	next, err := s.plan(ctx, c)
 	if err != nil {
 		return err
 	}
-	return s.serveSockets(opened)
+	err = next.prepare()
+	if err == nil {
+		err = next.commit(ctx)
+	}
+	if err != nil {
+		next.discard()
+		return err
+	}
+	next.accept()
+	return nil
 }
 
 // running says why a server can't be changed or handed over: it is not started, or ends.
@@ -51,25 +59,36 @@ func (s *Server) CurrentConfig() Config {
 	return s.config
 }
 
-// apply brings c into force, but for serving the sockets that it returns.
+// A transition is a configuration on its way into force: all that can fail is done
+// before commit.
+type transition struct {
+	server    *Server
+	config    Config
+	upstreams map[string]*upstream
+	sessions  map[string]*tlsfiles.Client // of upstreams
+	policies  map[string]*policy          // of listeners
+	sockets   map[string][]*socket        // of listeners
+	fresh     []*socket                   // of these, those that were not there before
+}
+
+// plan checks c, and opens what it needs. After an error nothing is left of it.
 // s.configuring is held.
-func (s *Server) apply(ctx context.Context, c Config) (opened map[string][]*socket, err error) {
+func (s *Server) plan(ctx context.Context, c Config) (*transition, error) {
 	if problems := c.Check(); problems != nil {
 		return nil, problems
 	}
 	setting.Fill(&c)
-
-	// First whatever can fail.
-	upstreams := make(map[string]*upstream, len(c.Upstreams))
-	for name := range c.Upstreams {
-		if u := s.upstreams[name]; u != nil {
-			upstreams[name] = u
-		} else {
-			upstreams[name] = newUpstream(s, name)
-		}
+	next := &transition{
+		server: s, config: c,
+		upstreams: make(map[string]*upstream, len(c.Upstreams)),
+		sessions:  make(map[string]*tlsfiles.Client),
+		policies:  make(map[string]*policy, len(c.Listeners)),
+		sockets:   make(map[string][]*socket),
 	}
-	sessions := make(map[string]*tlsfiles.Client)
 	for name, u := range c.Upstreams {
+		if next.upstreams[name] = s.upstreams[name]; next.upstreams[name] == nil {
+			next.upstreams[name] = newUpstream(s, name)
+		}
 		if u.TLS == nil {
 			continue
 		}
@@ -77,57 +96,91 @@ func (s *Server) apply(ctx context.Context, c Config) (opened map[string][]*sock
 		if err != nil {
 			return nil, fmt.Errorf("upstream %s: tls: %w", name, err)
 		}
-		sessions[name] = t
+		next.sessions[name] = t
 	}
-	policies := make(map[string]*policy, len(c.Listeners))
 	for name, l := range c.Listeners {
 		var before *policy
 		if have := s.listeners[name]; have != nil {
 			before = have.policy.Load()
 		}
-		p, err := newPolicy(&l, before, c.Upstreams, upstreams, s.Wire)
+		p, err := newPolicy(&l, before, c.Upstreams, next.upstreams, s.Wire)
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", name, err)
 		}
-		policies[name] = p
+		next.policies[name] = p
 	}
-	if opened, err = s.openSockets(ctx, &c); err != nil {
+	if err := next.openSockets(ctx); err != nil {
+		next.discard()
 		return nil, err
 	}
+	return next, nil
+}
 
-	// From here on nothing fails. The new upstreams come first, so that nobody is
-	// sent to one that has no servers yet.
+// prepare does with the new sockets what can fail.
+func (n *transition) prepare() error {
+	for name, sockets := range n.sockets {
+		for _, k := range sockets {
+			if !slices.Contains(n.fresh, k) {
+				continue
+			}
+			if err := k.prepare(); err != nil {
+				return fmt.Errorf("listener %s: listen on %s: %w", name, k.key.address, err)
+			}
+		}
+	}
+	return nil
+}
+
+// discard gives up what was opened. It is not called after a commit.
+func (n *transition) discard() {
+	for _, k := range n.fresh {
+		k.discard()
+	}
+}
+
+// commit brings the configuration into force. It fails only if the server was told
+// to end meanwhile.
+func (n *transition) commit(ctx context.Context) error {
+	s := n.server
+	// The upstreams come first, so that nobody is sent to one that has no servers
+	// yet.
 	var fresh []*upstream
-	for name, u := range upstreams {
-		conf := c.Upstreams[name]
+	for name, u := range n.upstreams {
 		if s.upstreams[name] == nil {
 			fresh = append(fresh, u)
 		}
-		u.tls.Store(sessions[name])
-		u.configure(conf)
+		u.tls.Store(n.sessions[name])
+		u.configure(n.config.Upstreams[name])
 	}
 	for _, u := range fresh {
 		u.awaitNames(ctx)
 	}
 	s.mu.Lock()
-	goneUpstreams := difference(s.upstreams, upstreams)
-	s.upstreams = upstreams
-	s.maxConns = RoomForConns()
-	if c.MaxConnections > 0 {
-		s.maxConns = min(s.maxConns, c.MaxConnections)
+	if s.closing {
+		s.mu.Unlock()
+		for _, u := range fresh {
+			u.close()
+		}
+		return ErrServerClosed
 	}
-	listeners := make(map[string]*listener, len(c.Listeners))
-	for name, l := range c.Listeners {
+	gone := difference(s.upstreams, n.upstreams)
+	s.upstreams = n.upstreams
+	s.maxConns = RoomForConns()
+	if m := n.config.MaxConnections; m > 0 {
+		s.maxConns = min(s.maxConns, m)
+	}
+	listeners := make(map[string]*listener, len(n.config.Listeners))
+	for name, l := range n.config.Listeners {
 		have := s.listeners[name]
 		if have == nil {
 			have = &listener{server: s, name: name}
 		}
-		have.configure(&l, policies[name])
+		have.configure(&l, n.policies[name])
 		listeners[name] = have
 	}
 	s.listeners = listeners
 	keep := make(map[*socket]bool)
-	for name, sockets := range opened {
+	for name, sockets := range n.sockets {
 		listeners[name].sockets = sockets
 		for _, k := range sockets {
 			keep[k] = true
@@ -142,11 +195,20 @@ func (s *Server) apply(ctx context.Context, c Config) (opened map[string][]*sock
 	}
 	s.change()
 	s.mu.Unlock()
-	for _, u := range goneUpstreams {
+	for _, u := range gone {
 		u.close()
 	}
-	s.config = c
-	return opened, nil
+	s.config = n.config
+	return nil
+}
+
+// accept lets clients come to the new sockets.
+func (n *transition) accept() {
+	n.server.mu.Lock()
+	defer n.server.mu.Unlock()
+	for _, k := range n.fresh {
+		k.accept()
+	}
 }
 
 func difference[V any](old, new map[string]V) []V {
@@ -159,51 +221,45 @@ func difference[V any](old, new map[string]V) []V {
 	return gone
 }
 
-// openSockets opens those that c needs and that are not there yet, by the names
-// of listeners. After an error none is left open.
-func (s *Server) openSockets(ctx context.Context, c *Config) (map[string][]*socket, error) {
-	opened := make(map[string][]*socket)
-	discard := func() {
-		for _, sockets := range opened {
-			for _, k := range sockets {
-				if !k.served {
-					_ = k.ln.Close()
-				}
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Listeners)) {
-		conf := c.Listeners[name]
+// openSockets finds or opens those that the configuration needs.
+func (n *transition) openSockets(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(n.config.Listeners)) {
+		conf := n.config.Listeners[name]
 		for _, text := range conf.Address {
 			key := socketKey{text, conf.Socket}
-			have, err := s.find(name, key)
-			if err == nil && have == nil {
-				have, err = s.Inheritance.claim(name, key)
+			sockets, err := n.server.find(name, key)
+			if err == nil && len(sockets) == 0 {
+				sockets, err = n.server.openSocket(ctx, name, key)
+				n.fresh = append(n.fresh, sockets...)
 			}
 			if err != nil {
-				discard()
-				return nil, fmt.Errorf("listener %s: %w", name, err)
+				return fmt.Errorf("listener %s: %w", name, err)
 			}
-			if len(have) > 0 {
-				opened[name] = append(opened[name], have...)
-				continue
-			}
-			addr, err := parseListenAddr(text)
-			if err != nil {
-				discard()
-				return nil, err // Check has parsed it before
-			}
-			listeners, err := s.listen(ctx, addr, conf.Socket)
-			if err != nil {
-				discard()
-				return nil, fmt.Errorf("listener %s: %w", name, err)
-			}
-			for _, ln := range listeners {
-				opened[name] = append(opened[name], &socket{key: key, ln: ln, addr: ln.Addr()})
-			}
+			n.sockets[name] = append(n.sockets[name], sockets...)
 		}
 	}
-	return opened, nil
+	return nil
+}
+
+// openSocket opens what the server does not have yet, or takes it over.
+func (s *Server) openSocket(ctx context.Context, name string, key socketKey) ([]*socket, error) {
+	inherited, err := s.Inheritance.claim(name, key)
+	for _, k := range inherited {
+		k.server = s
+	}
+	if err != nil || len(inherited) > 0 {
+		return inherited, err
+	}
+	addr, err := parseListenAddr(key.address)
+	if err != nil {
+		return nil, err // Check has parsed it before
+	}
+	listeners, err := s.listen(ctx, addr, key.options)
+	sockets := make([]*socket, len(listeners))
+	for i, ln := range listeners {
+		sockets[i] = &socket{server: s, key: key, ln: ln, addr: ln.Addr()}
+	}
+	return sockets, err
 }
 
 func (s *Server) listen(ctx context.Context, addr Addr, o SocketOptions) ([]net.Listener, error) {
@@ -238,19 +294,4 @@ func (s *Server) find(name string, key socketKey) ([]*socket, error) {
 
 func errOptions(address string) error {
 	return fmt.Errorf("the socket options of %s can't change while it is open: want another address, or a restart", address)
-}
-
-// serveSockets begins to accept from those that were opened.
-func (s *Server) serveSockets(opened map[string][]*socket) error {
-	var errs []error
-	for _, sockets := range opened {
-		for _, k := range sockets {
-			if !k.served {
-				if err := k.serve(); err != nil {
-					errs = append(errs, err)
-				}
-			}
-		}
-	}
-	return errors.Join(errs...)
 }

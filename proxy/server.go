@@ -104,15 +104,9 @@ func (s *Server) Start(ctx context.Context) error {
 		_ = s.Close()
 		return err
 	}
-	opened, err := s.apply(ctx, s.Config)
-	if err == nil && s.BeforeAccept != nil {
-		err = s.BeforeAccept()
-	}
+	next, err := s.plan(ctx, s.Config)
 	if err == nil {
-		err = s.succeed(ctx)
-	}
-	if err == nil {
-		err = s.serveSockets(opened)
+		err = s.begin(ctx, next)
 	}
 	if err != nil {
 		s.Inheritance.Refuse(err)
@@ -121,6 +115,28 @@ func (s *Server) Start(ctx context.Context) error {
 		return err
 	}
 	s.start(s.watchFiles)
+	return nil
+}
+
+// begin brings the first configuration into force. It takes the place of another
+// process only when nothing can fail any more.
+func (s *Server) begin(ctx context.Context, next *transition) error {
+	if err := next.commit(ctx); err != nil {
+		next.discard()
+		return err
+	}
+	if s.BeforeAccept != nil {
+		if err := s.BeforeAccept(); err != nil {
+			return err
+		}
+	}
+	if err := next.prepare(); err != nil {
+		return err
+	}
+	if err := s.succeed(ctx); err != nil {
+		return err
+	}
+	next.accept()
 	return nil
 }
 

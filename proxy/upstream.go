@@ -28,7 +28,7 @@ type upstream struct {
 	waiting  []chan struct{} // the queue, the oldest first
 	queued   atomic.Int32    // its length, for those without the lock
 	stop     context.CancelFunc
-	ctx      context.Context // of checks and resolvers
+	ctx      context.Context // of checks and resolvers; nil before it is configured
 	closed   bool
 }
 
@@ -42,15 +42,16 @@ type entry struct {
 }
 
 func newUpstream(s *Server, name string) *upstream {
-	u := &upstream{server: s, name: name}
-	u.ctx, u.stop = context.WithCancel(s.ctx)
-	return u
+	return &upstream{server: s, name: name}
 }
 
 // configure brings a configuration, complete with defaults, into force. What
 // stays of the servers keeps its state.
 func (u *upstream) configure(c Upstream) {
 	u.mu.Lock()
+	if u.ctx == nil { // not before: one that never comes into force has nothing to end
+		u.ctx, u.stop = context.WithCancel(u.server.ctx)
+	}
 	old := u.config
 	u.config = c
 	have := make(map[string]*entry, len(u.entries))

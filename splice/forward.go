@@ -26,6 +26,9 @@ type Forwarding struct {
 	// Held is told when accepting has to pause, for lack of descriptors, say.
 	// It goes on by itself.
 	Held func(error)
+	// Paused accepts nobody until the first [Forwarder.Resume]. Until then nobody
+	// else who accepts from the same socket misses a client for it.
+	Paused bool
 }
 
 // A Way is what becomes of one forwarded connection: it is connected to one of
@@ -92,7 +95,8 @@ type forwarder interface {
 	file() (*os.File, error)
 }
 
-// Resume accepts again after Admit has said no.
+// Resume accepts again after Admit has said no, and begins to where
+// [Forwarding.Paused] was set.
 func (f *Forwarder) Resume() { f.forwarder.Resume() }
 
 // Close accepts no more. The sessions go on.

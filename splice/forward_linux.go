@@ -57,7 +57,7 @@ func Forward(ln net.Listener, f Forwarding) (*Forwarder, error) {
 	if err != nil {
 		return nil, &Error{Op: "forward", Err: err}
 	}
-	a, err := reactor.Listen(engine.AcceptSpec{FD: fd, Admit: f.admit(), Accepted: f.accepted, Held: f.held()})
+	a, err := reactor.Listen(engine.AcceptSpec{FD: fd, Admit: f.admit(), Accepted: f.accepted, Held: f.held(), Paused: f.Paused})
 	if err != nil {
 		_ = sys.Close(fd)
 		return nil, &Error{Op: "forward", Err: err}

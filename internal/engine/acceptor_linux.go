@@ -26,6 +26,8 @@ type AcceptSpec struct {
 	// Held is told when accept(2) fails for a reason that passes; the acceptor
 	// tries again, ever more slowly, up to once a second.
 	Held func(error)
+	// Paused registers nothing before the first [Acceptor.Resume].
+	Paused bool
 }
 
 // An Acceptor accepts, dials and joins on the event loops.
@@ -127,7 +129,7 @@ func (a *Acceptor) prepare() error {
 	return nil
 }
 
-// Resume accepts again after Admit has said no.
+// Resume accepts again after Admit has said no, or for the first time.
 func (a *Acceptor) Resume() {
 	for _, l := range a.loops {
 		l.post(command{what: resume, a: a})
@@ -170,7 +172,9 @@ func (l *loop) listen(a *Acceptor) {
 	}
 	l.ears[e.slot] = e
 	e.timer.owner = e
-	e.open(l)
+	if !a.spec.Paused {
+		e.open(l)
+	}
 }
 
 func (l *loop) ear(a *Acceptor) *ear {
