@@ -21,6 +21,7 @@ const (
 	ClientTooMany    FailReason = "client-connections"
 	ClientTooOften   FailReason = "client-rate"
 	HandshakeTimeout FailReason = "handshake-timeout"
+	HandshakeFailed  FailReason = "handshake-failed"
 	NoServerUp       FailReason = "no-server-up"
 	QueueFull        FailReason = "queue-full"
 	QueueTimeout     FailReason = "queue-timeout"
@@ -30,6 +31,7 @@ const (
 	ConnectTimeout     FailReason = "connect-timeout"
 	ConnectUnreachable FailReason = "connect-unreachable"
 	ConnectReset       FailReason = "connect-reset"
+	ConnectTLS         FailReason = "connect-tls"
 	ConnectUntold      FailReason = "connect-untold" // another server answered: nobody kept why this one did not
 	NoDescriptors      FailReason = "no-descriptors"
 	OtherFailure       FailReason = "other"
@@ -47,12 +49,14 @@ var failReasons = []struct {
 	{errDenied, ClientDenied},
 	{errTooOften, ClientTooOften},
 	{errHandshake, HandshakeTimeout},
+	{errClientTLS, HandshakeFailed},
 	{errNoServer, NoServerUp},
 	{errQueueFull, QueueFull},
 	{errQueueLate, QueueTimeout},
 	{ErrServerClosed, ServerStopped},
 	{splice.ErrStopped, ServerStopped},
 	{errUnreached, ConnectUntold},
+	{errServerTLS, ConnectTLS},
 	{syscall.ECONNREFUSED, ConnectRefused},
 	{syscall.ENOENT, ConnectRefused}, // a unix socket that is not there
 	{syscall.ETIMEDOUT, ConnectTimeout},

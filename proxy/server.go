@@ -306,5 +306,7 @@ var (
 	errHandshake  = errors.New("the client has not said in time what the listener has to know")
 	errDenied     = errors.New("the client's address is not allowed")
 	errTooOften   = errors.New("the client connects too often")
+	errClientTLS  = errors.New("TLS with the client")
+	errServerTLS  = errors.New("TLS with")
 	errNotStarted = fmt.Errorf("proxy: not started: %w", ErrServerClosed)
 )

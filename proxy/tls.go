@@ -38,7 +38,7 @@ func (u *UpstreamTLS) files() tlsfiles.ClientFiles {
 // it.
 func (c *conn) terminate(ctx context.Context, client net.Conn, p *policy, f *facts) (net.Conn, error) {
 	if f.protocol != ProtocolTLS {
-		return nil, errors.New("TLS: the client does not speak it")
+		return nil, fmt.Errorf("%w: it does not speak TLS", errClientTLS)
 	}
 	if p.handshake > 0 {
 		var cancel context.CancelFunc
@@ -46,11 +46,11 @@ func (c *conn) terminate(ctx context.Context, client net.Conn, p *policy, f *fac
 		defer cancel()
 	}
 	session := tls.Server(rewound(client, c.first), p.tls.Config())
-	if err := session.HandshakeContext(ctx); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = errHandshake
-		}
-		return nil, fmt.Errorf("TLS with the client: %w", err)
+	switch err := handshake(ctx, client, session); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("TLS with the client: %w", errHandshake)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errClientTLS, err)
 	}
 	c.first = nil
 	state := session.ConnectionState()
@@ -60,6 +60,17 @@ func (c *conn) terminate(ctx context.Context, client net.Conn, p *policy, f *fac
 	}
 	c.tls = &state
 	return session, nil
+}
+
+// handshake is session.HandshakeContext, but leaves conn, which is below it, open
+// when ctx ends: it is to be reset, and not closed as after a clean end.
+func handshake(ctx context.Context, conn net.Conn, session *tls.Conn) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err := session.Handshake()
+	if !stop() {
+		err = ctx.Err()
+	}
+	return err
 }
 
 // originate makes a TLS session with a server.
@@ -73,8 +84,11 @@ func (m *member) originate(ctx context.Context, c *conn, server net.Conn, client
 		config.NextProtos = []string{c.tls.NegotiatedProtocol}
 	}
 	session := tls.Client(server, config)
-	if err := session.HandshakeContext(ctx); err != nil {
+	switch err := handshake(ctx, server, session); {
+	case ctx.Err() != nil:
 		return nil, fmt.Errorf("TLS with %s: %w", m.name, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w %s: %w", errServerTLS, m.name, err)
 	}
 	return session, nil
 }

@@ -104,15 +104,18 @@ func TestTerminateTLS(t *testing.T) {
 		for want, config := range map[string]*tls.Config{
 			"protocol version": {ServerName: "a.example", RootCAs: ca.Pool, MaxVersion: tls.VersionTLS12},
 		} {
-			if _, err := n.dialTLS(t, config); err == nil {
-				t.Errorf("%s: no error", want)
+			// It is told why, and that is no clean end.
+			c, err := n.dialTLS(t, config)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: the client sees %v", want, err)
 			}
-			if f := receive(t, n.failed, "the failure"); !strings.Contains(f.Err.Error(), "TLS with the client") {
-				t.Errorf("%s: it failed with %v", want, f.Err)
+			expectReset(t, c.NetConn())
+			if f := receive(t, n.failed, "the failure"); f.Reason != proxy.HandshakeFailed || !strings.Contains(f.Err.Error(), "TLS with the client") {
+				t.Errorf("%s: it failed with %v, %v", want, f.Reason, f.Err)
 			}
 		}
-		if f := n.get(t, "", "GET / HTTP/1.1\r\n"); !strings.Contains(f.Err.Error(), "does not speak it") {
-			t.Errorf("without TLS: %v", f.Err)
+		if f := n.get(t, "", "GET / HTTP/1.1\r\n"); f.Reason != proxy.HandshakeFailed || !strings.Contains(f.Err.Error(), "does not speak TLS") {
+			t.Errorf("without TLS: %v, %v", f.Reason, f.Err)
 		}
 	})
 }
@@ -135,7 +138,7 @@ func TestTLSHandshakeTimeout(t *testing.T) {
 			if c == nil {
 				continue
 			}
-			if _, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) && part != hello {
+			if _, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("%d bytes: the end is %v", len(part), err)
 			}
 		}
@@ -241,8 +244,8 @@ func TestOriginateTLS(t *testing.T) {
 			r := startRelay(t, w, c, proxy.Hooks{})
 			if tt.want != "" {
 				r.dialRefused(t, "hello")
-				if f := receive(t, r.failed, "the failure"); !strings.Contains(f.Err.Error(), "TLS with "+addr) || !strings.Contains(f.Err.Error(), tt.want) {
-					t.Errorf("%s: %v, want %q", name, f.Err, tt.want)
+				if f := receive(t, r.failed, "the failure"); f.Reason != proxy.ConnectTLS || !strings.Contains(f.Err.Error(), "TLS with "+addr) || !strings.Contains(f.Err.Error(), tt.want) {
+					t.Errorf("%s: %v, %v, want %q", name, f.Reason, f.Err, tt.want)
 				}
 				continue
 			}
