@@ -56,14 +56,20 @@ func (c *conn) settle(target int) *member {
 
 // unsettle notes that none was.
 func (c *conn) unsettle(err error) {
-	ours := shortage(err) || errors.Is(err, splice.ErrStopped)
-	if !ours {
+	defer c.tries[0].leave()
+	switch {
+	case shortage(err), errors.Is(err, splice.ErrStopped):
+	case errors.Is(err, splice.ErrClientLeft), errors.Is(err, splice.ErrLifetime):
+		tried := parts(err)
+		for i, m := range c.tries[:max(0, len(tried)-1)] { // the last part is why there were no more
+			m.connectFailed(tried[i])
+		}
+	default:
 		errs := causes(err, len(c.tries))
 		for i, m := range c.tries {
 			m.connectFailed(errs[i])
 		}
 	}
-	c.tries[0].leave()
 }
 
 var errUnreached = errors.New("can't be connected to")

@@ -17,14 +17,17 @@ import (
 func (s *Server) serve(c *conn, client net.Conn, f facts, first []byte) {
 	c.first = first
 	var err error
-	if p := c.listener.policy.Load(); p.tls != nil {
+	p := c.listener.policy.Load()
+	if p.tls != nil {
 		var session net.Conn
 		if session, err = c.terminate(s.ctx, client, p, &f); err == nil {
 			client = session
 		}
 	}
 	if c.sni = f.sni; err == nil {
-		err = s.connect(c, client, f)
+		v := s.keepVigil(c, client, p.lifetime())
+		err = s.connect(v, c, client, f)
+		v.end()
 	}
 	if err == nil {
 		return
@@ -35,7 +38,7 @@ func (s *Server) serve(c *conn, client net.Conn, f facts, first []byte) {
 }
 
 // connect finds the way, dials and joins.
-func (s *Server) connect(c *conn, client net.Conn, f facts) error {
+func (s *Server) connect(v *vigil, c *conn, client net.Conn, f facts) error {
 	p := c.listener.policy.Load()
 	r := p.match(f)
 	if r == nil {
@@ -46,7 +49,7 @@ func (s *Server) connect(c *conn, client net.Conn, f facts) error {
 	if u == nil {
 		return errRejected
 	}
-	members, err := u.choose(s.ctx, c.key())
+	members, err := u.choose(v.ctx, c.key())
 	if err != nil {
 		return err
 	}
@@ -55,35 +58,46 @@ func (s *Server) connect(c *conn, client net.Conn, f facts) error {
 		if i > 0 && !m.enter() {
 			continue
 		}
-		if err := s.try(c, client, m); err != nil {
-			errs = append(errs, err)
-			m.leave()
-			continue
+		err := s.try(v, c, client, m)
+		if err == nil {
+			return nil
 		}
-		return nil
+		errs = append(errs, err)
+		m.leave()
+		if v.over() != nil {
+			break
+		}
 	}
 	return errors.Join(errs...)
 }
 
 // try dials m and joins the client to it.
-func (s *Server) try(c *conn, client net.Conn, m *member) error {
+func (s *Server) try(v *vigil, c *conn, client net.Conn, m *member) error {
 	timeout := m.upstream.connectTimeout()
 	deadline := time.Now().Add(timeout)
 	var server net.Conn
-	err := s.insist(client, deadline, func() (err error) {
-		server, err = s.dial(c, client, m, timeout)
+	err := s.insist(v, client, deadline, func() (err error) {
+		server, err = s.dial(v.ctx, c, client, m, timeout)
 		return err
 	})
 	if err != nil {
-		if s.ctx.Err() == nil && !shortage(err) {
+		if over := v.over(); over != nil {
+			return over
+		}
+		if !shortage(err) {
 			m.connectFailed(err)
 		}
 		return err
 	}
 	m.connected()
-	err = s.insist(client, deadline, func() error { return s.join(c, client, server, m) })
+	v.dismiss()
+	err = s.insist(v, client, deadline, func() error { return s.join(v, c, client, server, m) })
 	if err != nil {
 		reset(server)
+		var side *splice.Error
+		if errors.As(err, &side) && side.Side == "a" && errors.Is(err, syscall.ENOTCONN) {
+			return fmt.Errorf("%w: %w", splice.ErrClientLeft, err)
+		}
 		return fmt.Errorf("join %s: %w", m.name, err)
 	}
 	return nil
@@ -97,7 +111,7 @@ func (u *upstream) connectTimeout() time.Duration {
 
 // insist tries again where descriptors are lacking, until the deadline. So
 // long nobody is accepted: the client that is here is served before the next.
-func (s *Server) insist(client net.Conn, deadline time.Time, try func() error) error {
+func (s *Server) insist(v *vigil, client net.Conn, deadline time.Time, try func() error) error {
 	err := try()
 	if !shortage(err) {
 		return err
@@ -109,7 +123,7 @@ func (s *Server) insist(client net.Conn, deadline time.Time, try func() error) e
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
-		case <-s.ctx.Done():
+		case <-v.ctx.Done():
 			timer.Stop()
 			return err
 		}
@@ -125,8 +139,8 @@ func (s *Server) starve(n int) {
 	s.change()
 }
 
-func (s *Server) dial(c *conn, client net.Conn, m *member, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+func (s *Server) dial(ctx context.Context, c *conn, client net.Conn, m *member, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	source, version := m.upstream.manner()
 	d := net.Dialer{KeepAliveConfig: keepAlive}
@@ -171,7 +185,7 @@ func (u *upstream) manner() (source netip.Addr, version ProxyVersion) {
 }
 
 // join starts the session, which owns both connections from then on.
-func (s *Server) join(c *conn, client, server net.Conn, m *member) error {
+func (s *Server) join(v *vigil, c *conn, client, server net.Conn, m *member) error {
 	s.mu.Lock()
 	if s.aborting {
 		s.mu.Unlock()
@@ -182,7 +196,7 @@ func (s *Server) join(c *conn, client, server net.Conn, m *member) error {
 	s.mu.Unlock()
 
 	options := []splice.Option{splice.Follow(c.route.plan), splice.Own(), splice.OnEnd(c.onEnd)}
-	if life := c.listener.policy.Load().lifetime(); life > 0 {
+	if life := v.rest(); life > 0 {
 		options = append(options, splice.MaxLifetime(life))
 	}
 	if len(c.first) > 0 {
@@ -216,9 +230,7 @@ func shortage(err error) bool {
 
 // reset closes a connection so that its peer learns that it failed.
 func reset(c net.Conn) {
-	if session, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = session.NetConn() // without the close_notify of TLS, which is a clean end
-	}
+	c = below(c) // without the close_notify of TLS, which is a clean end
 	if tc, ok := c.(*net.TCPConn); ok {
 		_ = tc.SetLinger(0)
 	}

@@ -22,6 +22,8 @@ const (
 	ClientTooOften   FailReason = "client-rate"
 	HandshakeTimeout FailReason = "handshake-timeout"
 	HandshakeFailed  FailReason = "handshake-failed"
+	ClientLeft       FailReason = "client-left"
+	LifetimeOver     FailReason = "lifetime"
 	NoServerUp       FailReason = "no-server-up"
 	QueueFull        FailReason = "queue-full"
 	QueueTimeout     FailReason = "queue-timeout"
@@ -49,6 +51,9 @@ var failReasons = []struct {
 	{errDenied, ClientDenied},
 	{errTooOften, ClientTooOften},
 	{errHandshake, HandshakeTimeout},
+	{splice.ErrClientLeft, ClientLeft},
+	{errLeftBefore, ClientLeft},
+	{splice.ErrLifetime, LifetimeOver},
 	{errClientTLS, HandshakeFailed},
 	{errNoServer, NoServerUp},
 	{errQueueFull, QueueFull},
@@ -86,15 +91,21 @@ func failReason(err error) FailReason {
 // causes takes an error of n tries apart, one for each; where it does not tell,
 // all have the whole of it.
 func causes(err error, n int) []error {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		if errs := joined.Unwrap(); len(errs) == n {
-			return errs
-		}
+	if errs := parts(err); len(errs) == n {
+		return errs
 	}
 	errs := make([]error, n)
 	for i := range errs {
 		errs[i] = err
 	}
 	return errs
+}
+
+// parts are what was joined to err.
+func parts(err error) []error {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		return joined.Unwrap()
+	}
+	return nil
 }

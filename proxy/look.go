@@ -121,7 +121,7 @@ func (w *watcher) conclude(o peek.Outcome) error {
 	case w.header && errors.Is(o.Err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("the proxy has left with %d bytes of a PROXY header", len(o.Bytes))
 	case errors.Is(o.Err, io.ErrUnexpectedEOF) && len(o.Bytes) == 0:
-		return errors.New("the client has left without a word")
+		return errLeftBefore
 	case errors.Is(o.Err, io.ErrUnexpectedEOF), errors.Is(o.Err, os.ErrDeadlineExceeded):
 		protocol := detect.AtLast(o.Bytes)
 		if protocol == detect.TLS || bytes.HasPrefix(o.Bytes, []byte{handshakeRecord}) || w.facts.protocol == ProtocolTLS {

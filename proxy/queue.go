@@ -33,7 +33,7 @@ func (u *upstream) choose(ctx context.Context, key pickKey) ([]*member, error) {
 		case <-timer.C:
 			late = errQueueLate
 		case <-ctx.Done():
-			late = ctx.Err()
+			late = context.Cause(ctx)
 		}
 		u.mu.Lock()
 		// Also when the time is over: there may be room just now.

@@ -180,7 +180,8 @@ func (s *Server) Accepting() bool {
 // init makes what the zero value lacks. s.mu is held.
 func (s *Server) init() {
 	if s.ctx == nil {
-		s.ctx, s.cancel = context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancelCause(context.Background())
+		s.ctx, s.cancel = ctx, func() { cancel(ErrServerClosed) }
 		s.sockets = make(map[*socket]struct{})
 		s.maxConns = RoomForConns()
 	}
@@ -307,6 +308,7 @@ var (
 	errDenied     = errors.New("the client's address is not allowed")
 	errTooOften   = errors.New("the client connects too often")
 	errClientTLS  = errors.New("TLS with the client")
+	errLeftBefore = errors.New("the client has left without a word")
 	errServerTLS  = errors.New("TLS with")
 	errNotStarted = fmt.Errorf("proxy: not started: %w", ErrServerClosed)
 )

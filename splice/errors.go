@@ -40,6 +40,8 @@ var (
 	ErrIdleTimeout      = error(engine.ErrIdle)
 	ErrHalfCloseTimeout = error(engine.ErrHalfClose)
 	ErrLifetime         = error(engine.ErrLifetime)
+	// ErrClientLeft is given to [Handler].Failed only.
+	ErrClientLeft = engine.ErrClientLeft
 )
 
 // ErrEngine: the engine named can't run here. The error that wraps it says why.

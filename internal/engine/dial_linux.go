@@ -22,6 +22,8 @@ type dial struct {
 	deadline time.Duration // loop clock: of waiting for descriptors
 	starved  bool          // is counted as such
 	pause    time.Duration // the last one, for the current target
+	watchAt  time.Duration // loop clock: the client is watched from then on; 0 is, or is not to be
+	leftAt   time.Duration // loop clock: then a client that has said goodbye, and nothing else, has left; 0 has not
 	errs     []error
 }
 
@@ -49,8 +51,18 @@ const (
 	dialMost      = 100 * time.Millisecond
 )
 
+// A client that goes away while it waits is noticed. Most dials are over before
+// that is worth an event.
+const (
+	watchAfter = 50 * time.Millisecond
+	// goodbye is how long one that has sent a FIN and not a single byte may still
+	// be answered: it may have come to listen only.
+	goodbye = time.Second
+)
+
 func (d *dial) begin(l *loop, s *Session) {
 	d.deadline = l.now + d.plan.Timeout
+	d.watchAt = l.now + watchAfter
 	d.try(l, s)
 }
 
@@ -136,21 +148,21 @@ func (d *dial) close(l *loop, s *Session) {
 	l.drop(e)
 	if e.fd >= 0 {
 		_ = sys.Close(e.fd)
-		e.fd = -1
 	}
+	*e = endpoint{session: s, fd: -1, slot: -1} // without what its events said
 }
 
 // finish says whether the session is connected now.
 func (d *dial) finish(l *loop, s *Session) bool {
 	e := &s.ends[1]
 	if s.stopping {
-		d.starve(false, nil)
-		s.ends[0].reset()
-		s.stopAll(l, Stopped, ErrStopped)
-		d.handler.Failed(ErrStopped)
+		d.giveUp(l, s, Stopped, ErrStopped)
 		return false
 	}
 	if !e.writable {
+		if d.deserted(l, s) {
+			d.giveUp(l, s, ResetBySource, errors.Join(append(d.errs, ErrClientLeft)...))
+		}
 		return false
 	}
 	var err error
@@ -171,7 +183,7 @@ func (d *dial) finish(l *loop, s *Session) bool {
 	}
 	family := d.targets[d.next].Address.Family()
 	e.resettable, e.exact = family != syscall.AF_UNIX, family != syscall.AF_UNIX
-	if err := l.add(&s.ends[0]); err != nil {
+	if err := d.watch(l, s); err != nil {
 		d.errs, d.next = append(d.errs, err), len(d.targets)
 		d.try(l, s)
 		return false
@@ -183,6 +195,54 @@ func (d *dial) finish(l *loop, s *Session) bool {
 	local, _ := sys.LocalAddr(e.fd) // can't fail: it is a socket
 	d.handler.Connected(d.next, local)
 	return true
+}
+
+// giveUp ends the session although there may be targets left.
+func (d *dial) giveUp(l *loop, s *Session, r Reason, err error) {
+	d.starve(false, nil)
+	s.ends[0].reset()
+	s.stopAll(l, r, err)
+	d.handler.Failed(err)
+}
+
+// watch registers the client's socket.
+func (d *dial) watch(l *loop, s *Session) error {
+	d.watchAt = 0
+	if s.ends[0].slot >= 0 {
+		return nil
+	}
+	return l.add(&s.ends[0])
+}
+
+// deserted says whether the client is gone. One that has sent all that it has to
+// say, and then its FIN, is not.
+func (d *dial) deserted(l *loop, s *Session) bool {
+	e := &s.ends[0]
+	switch {
+	case e.failed:
+		return true
+	case !e.hangup:
+		return false
+	}
+	if n, err := sys.Unread(e.fd); err != nil || n > 0 {
+		return false
+	}
+	if d.leftAt == 0 {
+		d.leftAt = l.now + goodbye
+		s.settle(l)
+	}
+	return l.now >= d.leftAt
+}
+
+// due is when the dial has to be looked at next.
+func (d *dial) due(s *Session) time.Duration {
+	due := d.at
+	for _, at := range [...]time.Duration{d.watchAt, d.leftAt, s.lifetimeEnd()} {
+		if at != 0 && at < due {
+			due = at
+		}
+	}
+	return due
 }
 
 // starve counts the session among those that wait for a descriptor, or no more.
@@ -200,6 +260,17 @@ func (d *dial) starve(on bool, err error) {
 
 // expire is called when at has come.
 func (d *dial) expire(l *loop, s *Session) {
+	if end := s.lifetimeEnd(); end != 0 && l.now >= end {
+		d.giveUp(l, s, Lifetime, errors.Join(append(d.errs, ErrLifetime)...))
+		return
+	}
+	if d.watchAt != 0 && l.now >= d.watchAt {
+		_ = d.watch(l, s) // else it is noticed later, as the dial ends
+	}
+	if d.deserted(l, s) {
+		d.giveUp(l, s, ResetBySource, errors.Join(append(d.errs, ErrClientLeft)...))
+		return
+	}
 	switch {
 	case l.now < d.at:
 		s.settle(l)

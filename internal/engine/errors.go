@@ -12,6 +12,9 @@ var (
 	ErrIdle      = &timeoutError{"idle timeout"}
 	ErrHalfClose = &timeoutError{"half-close timeout"}
 	ErrLifetime  = &timeoutError{"lifetime over"}
+
+	// ErrClientLeft ends a dial: there is nobody to dial for any more.
+	ErrClientLeft = errors.New("the client has left")
 )
 
 // A timeoutError is ETIMEDOUT with its name, as SO_SPLICE's idle timer is.

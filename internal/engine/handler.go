@@ -12,7 +12,10 @@ type Handler interface {
 	// Connected: the session is joined, with that target, which sees local as
 	// its client; invalid for a unix socket.
 	Connected(target int, local netip.AddrPort)
-	// Failed: no target could be reached. The client was sent a RST.
+	// Failed: no target could be reached; or the client has left meanwhile
+	// ([ErrClientLeft]), or its lifetime is over ([ErrLifetime]): then err joins
+	// that with the errors of the targets that were tried before. The client was
+	// sent a RST.
 	Failed(err error)
 	// Ended: it was joined, and has ended.
 	Ended(Result)

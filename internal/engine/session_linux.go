@@ -480,7 +480,7 @@ func (s *Session) due() time.Duration {
 		return s.abortAt
 	}
 	if s.dial != nil {
-		return s.dial.at
+		return s.dial.due(s)
 	}
 	due := time.Duration(0)
 	sooner := func(t time.Duration) {
@@ -491,8 +491,8 @@ func (s *Session) due() time.Duration {
 	if d, _ := s.idleLimit(); d > 0 {
 		sooner(s.active + d)
 	}
-	if s.limits.Lifetime > 0 {
-		sooner(s.startedAt + s.limits.Lifetime)
+	if end := s.lifetimeEnd(); end != 0 {
+		sooner(end)
 	}
 	if s.wire != nil && s.wire.at != 0 {
 		sooner(s.wire.at)
@@ -509,6 +509,14 @@ func (s *Session) due() time.Duration {
 		}
 	}
 	return due
+}
+
+// lifetimeEnd is when the session is too old, 0 for never.
+func (s *Session) lifetimeEnd() time.Duration {
+	if s.limits.Lifetime <= 0 {
+		return 0
+	}
+	return s.startedAt + s.limits.Lifetime
 }
 
 func (s *Session) idleLimit() (time.Duration, bool) {
@@ -544,7 +552,7 @@ func (s *Session) expire(l *loop) {
 	if s.redirect != nil {
 		s.redirect.expire(l, s)
 	}
-	if s.limits.Lifetime > 0 && l.now >= s.startedAt+s.limits.Lifetime {
+	if end := s.lifetimeEnd(); end != 0 && l.now >= end {
 		s.stopAll(l, Lifetime, ErrLifetime)
 		return
 	}
