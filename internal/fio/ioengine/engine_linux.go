@@ -27,10 +27,10 @@ type File struct {
 	Device bool  // a block device
 	Direct bool
 	Write  bool // opened for writing
+	Advice int  // of sys.Advise...: random, sequential or neither
 
 	pos    int64  // engine sync: where the file's own offset is
 	mapped []byte // engine mmap
-	mapOff int64
 }
 
 // A Unit is one I/O. The caller sets the fields up to Len, the engine N and

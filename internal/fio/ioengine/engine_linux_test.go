@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -120,6 +122,62 @@ func TestSplicePipeIsCleanAfterAnError(t *testing.T) {
 	u.Dir, u.File, u.Offset, u.N, u.Err = Read, f, 4096, 0, nil
 	if e.Do(u); u.Err != nil || !bytes.Equal(u.Buf, want[4096:4096+len(u.Buf)]) {
 		t.Errorf("the next read got other bytes than the file's, %v", u.Err)
+	}
+}
+
+// A mapping does not inherit the advice of its file: without its own, a random
+// read of one page would read those around it too.
+func TestMmapIsAdvised(t *testing.T) {
+	for advice, flag := range map[int]string{sys.AdviseRandom: "rr", sys.AdviseSequential: "sr", sys.AdviseNormal: ""} {
+		e, f, u := engineOn(t, "mmap", 4096)
+		f.Advice = advice
+		u.Dir, u.Len = Read, 4096
+		if e.Do(u); u.Err != nil {
+			t.Fatal(u.Err)
+		}
+		maps, err := os.ReadFile("/proc/self/smaps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, found := strings.Cut(string(maps), f.Name)
+		_, after, _ = strings.Cut(after, "VmFlags:")
+		line, _, _ := strings.Cut(after, "\n")
+		if !found {
+			t.Fatalf("%s is not mapped", f.Name)
+		}
+		flags := strings.Fields(line)
+		for _, known := range []string{"rr", "sr"} {
+			if got, want := slices.Contains(flags, known), known == flag; got != want {
+				t.Errorf("advice %d: the mapping has the flags %q: %s %v, want %v", advice, flags, known, got, want)
+			}
+		}
+	}
+}
+
+// A page beyond the end of a file that was truncated is an error of the I/O,
+// for short and for long copies, and the next read works.
+func TestMmapOfATruncatedFile(t *testing.T) {
+	for _, size := range []int{512, 8192} {
+		e, f, u := engineOn(t, "mmap", size)
+		do := func(dir int, off int64) error {
+			u.Dir, u.Offset, u.At, u.Len, u.N, u.Err = dir, off, 0, size, 0, nil
+			e.Do(u)
+			return u.Err
+		}
+		if err := do(Read, 512<<10); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(f.Name, 256<<10); err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []int{Read, Write} {
+			if err := do(dir, 512<<10); err != syscall.EIO || u.N != 0 {
+				t.Errorf("%d bytes in direction %d: moved %d, %v, want 0 and EIO", size, dir, u.N, err)
+			}
+			if err := do(dir, 0); err != nil || u.N != size {
+				t.Errorf("%d bytes in direction %d: moved %d before the end, %v", size, dir, u.N, err)
+			}
+		}
 	}
 }
 

@@ -1,17 +1,15 @@
 package ioengine
 
 import (
+	"os"
 	"runtime/debug"
 	"syscall"
 
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
-// mmapEngine copies to and from a mapping of the file: the whole of it, or a
-// window of 1 GiB that follows the I/O.
+// mmapEngine copies to and from a mapping of the whole file.
 type mmapEngine struct{ fileCalls }
-
-const mmapWindow = 1 << 30
 
 func (e *mmapEngine) Close(f *File) error { return unmap(f) }
 
@@ -28,14 +26,15 @@ func (e *mmapEngine) Do(u *Unit) {
 	switch u.Dir {
 	case Read, Write:
 		f := u.File
-		if f.mapped == nil || u.Offset < f.mapOff || u.Offset+int64(u.Len) > f.mapOff+int64(len(f.mapped)) {
-			if u.Err = remap(f, u.Offset, u.Len); u.Err != nil {
+		if end := u.Offset + int64(u.Len); end > int64(len(f.mapped)) {
+			if u.Err = remap(f, end); u.Err != nil {
 				return
 			}
 		}
-		copyMapped(u, f.mapped[u.Offset-f.mapOff:])
+		copyMapped(u, f.mapped[u.Offset:])
 		if u.Err == nil && u.Dir == Write && f.Direct {
-			u.Err = sys.Msync(f.mapped)
+			first := u.Offset &^ (int64(os.Getpagesize()) - 1)
+			u.Err = sys.Msync(f.mapped[first : u.Offset+int64(u.Len)])
 		}
 	case Trim:
 		e.other(u)
@@ -49,26 +48,25 @@ func (e *mmapEngine) Do(u *Unit) {
 	}
 }
 
-func remap(f *File, off int64, n int) error {
+// remap maps a file that has to have a byte before end.
+func remap(f *File, end int64) error {
 	if err := unmap(f); err != nil {
 		return err
 	}
-	const page = 4096
-	size := f.Size
-	start := int64(0)
-	if size > mmapWindow {
-		start = off &^ (page - 1)
-		size = min(max(mmapWindow, int64(n)+page), f.Size-start)
+	if end > f.Size {
+		return syscall.EIO
 	}
-	if off+int64(n) > start+size {
-		return syscall.EIO // beyond the end
-	}
-	m, err := sys.MapFile(f.FD, start, int(size), f.Write)
+	m, err := sys.MapFile(f.FD, 0, int(f.Size), f.Write)
 	if err != nil {
 		return err
 	}
-	f.mapped, f.mapOff = m, start
-	return nil
+	f.mapped = m
+	// A mapping has advice of its own, and without it each fault of a random
+	// access reads what is around the page too.
+	if f.Advice == sys.AdviseNormal {
+		return nil
+	}
+	return sys.Madvise(m, f.Advice)
 }
 
 // copyMapped copies; touching a page beyond the end of a file that was
@@ -76,9 +74,9 @@ func remap(f *File, off int64, n int) error {
 func copyMapped(u *Unit, m []byte) {
 	defer recoverFault(u, debug.SetPanicOnFault(true))
 	if u.Dir == Read {
-		u.N = copy(u.Buf[u.At:u.At+u.Len], m)
+		u.N = sys.CopyLong(u.Buf[u.At:u.At+u.Len], m)
 	} else {
-		u.N = copy(m, u.Buf[u.At:u.At+u.Len])
+		u.N = sys.CopyLong(m, u.Buf[u.At:u.At+u.Len])
 	}
 }
 

@@ -413,9 +413,11 @@ func (w *worker) advise(f *ioengine.File) {
 	}
 	switch {
 	case w.o.Fadvise == "random" || w.o.Fadvise == "1" && w.o.Random():
-		_ = sys.Fadvise(f.FD, 0, 0, sys.AdviseRandom)
+		f.Advice = sys.AdviseRandom
+		_ = sys.Fadvise(f.FD, 0, 0, f.Advice)
 	case w.o.Fadvise == "sequential" || w.o.Fadvise == "1":
-		_ = sys.Fadvise(f.FD, 0, 0, sys.AdviseSequential)
+		f.Advice = sys.AdviseSequential
+		_ = sys.Fadvise(f.FD, 0, 0, f.Advice)
 	case w.o.Fadvise == "noreuse":
 		_ = sys.Fadvise(f.FD, 0, 0, sys.AdviseNoReuse)
 	}
