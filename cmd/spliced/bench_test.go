@@ -48,6 +48,7 @@ func TestBenchRefusesBadInput(t *testing.T) {
 		{"sockmap --max-queued 1kB", exitUsage, "max-queued 1000"},
 		{"sockmap --json " + dir, exitFailed, "directory"},
 		{"sink 127.0.0.1:port", exitFailed, "unknown port"},
+		{"source host:1 --html " + filepath.Join(dir, "x") + " --benchstat " + filepath.Join(dir, "x"), exitUsage, "--html writes there"},
 		{"diff a b --threshold 5", exitUsage, `threshold "5"`},
 		{"net --json " + filepath.Join(dir, "x") + " --html " + filepath.Join(dir, "x"), exitUsage, "--json writes there"},
 		{"net --html " + filepath.Join(dir, "x") + " --benchstat " + filepath.Join(dir, ".", "y", "..", "x"), exitUsage, "--html writes there"},
@@ -62,6 +63,10 @@ func TestBenchRefusesBadInput(t *testing.T) {
 			t.Errorf("bench %s: exit code %d, want %d; stdout %q, stderr %q, want one line with %q",
 				test.args, code, test.code, out.String(), said, test.want)
 		}
+	}
+	var out, errs bytes.Buffer
+	if code := run([]string{"bench", "sink", ""}, streams{&out, &errs}); code != exitUsage || !strings.Contains(errs.String(), "address is empty") {
+		t.Errorf("an empty address: exit code %d, %s", code, errs.String())
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("files left behind: %v, %v", left, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 )
 
@@ -132,6 +133,8 @@ func (f *File) check() error {
 	return nil
 }
 
+// check compares the summary with the samples, where there are any: whoever
+// reads a median relies on its being theirs.
 func (f *Figure) check() error {
 	if !(f.Min <= f.Median && f.Median <= f.Max) {
 		return fmt.Errorf("median %v is not within %v and %v", f.Median, f.Min, f.Max)
@@ -139,6 +142,19 @@ func (f *Figure) check() error {
 	for _, s := range f.Samples {
 		if !(f.Min <= s && s <= f.Max) {
 			return fmt.Errorf("sample %v is not within %v and %v", s, f.Min, f.Max)
+		}
+	}
+	of := NewFigure(f.Samples)
+	if of == nil {
+		return nil
+	}
+	for _, v := range []struct {
+		name     string
+		said, is float64
+	}{{"median", f.Median, of.Median}, {"least", f.Min, of.Min}, {"most", f.Max, of.Max}} {
+		const rounding = 1e-9
+		if math.Abs(v.said-v.is) > rounding*math.Abs(v.is) {
+			return fmt.Errorf("%s %v, but that of the samples is %v", v.name, v.said, v.is)
 		}
 	}
 	return nil

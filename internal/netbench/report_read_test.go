@@ -71,6 +71,14 @@ func TestDecodeRefuses(t *testing.T) {
 			result(`{"path":"p","workload":"w","fds_per_pair":{"median":1,"min":1,"max":2,"samples":[1,9]}}`),
 			"sample 9",
 		},
+		"median of others": {
+			result(`{"path":"p","workload":"w","throughput_bytes_per_s":{"median":2,"min":1,"max":9,"samples":[1,8,9]}}`),
+			"throughput_bytes_per_s: median 2, but that of the samples is 8",
+		},
+		"least of others": {
+			result(`{"path":"p","workload":"w","throughput_bytes_per_s":{"median":8,"min":1,"max":9,"samples":[7,8,9]}}`),
+			"throughput_bytes_per_s: least 1, but that of the samples is 7",
+		},
 		"percentile beyond 100": {
 			result(`{"path":"p","workload":"rr","latency_us":{"curve":[{"percentile":101,"us":1}]}}`),
 			"curve",
