@@ -40,7 +40,8 @@ type Inheritance struct {
 // An heirloom is a listening socket that nobody has claimed yet.
 type heirloom struct {
 	socketRecord
-	ln net.Listener
+	ln   net.Listener
+	file *socketFile // of a unix socket; nil: none that is to be removed
 }
 
 // Inherited is how the taking over of connections has gone.

@@ -27,7 +27,7 @@ func Inherit(context.Context, *net.UnixConn) (*Inheritance, error) {
 }
 
 // Listener has nothing to give here.
-func (i *Inheritance) Listener(string) (net.Listener, error) { return nil, nil }
+func (i *Inheritance) Listener(string, string) (net.Listener, error) { return nil, nil }
 
 // Refuse does nothing here.
 func (i *Inheritance) Refuse(error) {}

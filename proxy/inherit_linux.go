@@ -73,7 +73,11 @@ func (i *Inheritance) take(m *message, p *parcel.Parcel, first bool) error {
 		if err != nil {
 			return fmt.Errorf("listener %s: the socket %s: %w", r.Listener, r.Address, err)
 		}
-		i.sockets = append(i.sockets, &heirloom{r, ln})
+		h := &heirloom{socketRecord: r, ln: ln}
+		if r.Path != "" {
+			h.file = socketFileAt(r.Path)
+		}
+		i.sockets = append(i.sockets, h)
 	}
 	return nil
 }
@@ -97,14 +101,20 @@ func listenerOf(f *os.File) (net.Listener, error) {
 }
 
 // Listener takes a listening socket of the [Baggage]. nil: there is none of that
-// name.
-func (i *Inheritance) Listener(name string) (net.Listener, error) {
+// name. path is what [SocketPath] has said to the predecessor; a call of
+// SetUnlinkOnClose(true) has the file removed with the listener, if it is still the
+// same one then.
+func (i *Inheritance) Listener(name, path string) (net.Listener, error) {
 	if i == nil || i.Files[name] == nil {
 		return nil, nil
 	}
 	f := i.Files[name]
 	delete(i.Files, name)
-	return listenerOf(f)
+	ln, err := listenerOf(f)
+	if u, ok := ln.(*net.UnixListener); ok && path != "" {
+		return &boundUnix{UnixListener: u, file: socketFileAt(path), leave: true}, err
+	}
+	return ln, err
 }
 
 // Refuse tells the other process that it has to go on, and why, unless a server
@@ -150,7 +160,7 @@ func (i *Inheritance) claim(name string, key socketKey) ([]*socket, error) {
 			err = errOptions(key.address)
 			return false
 		}
-		found = append(found, &socket{key: key, ln: h.ln, addr: h.ln.Addr(), inherited: h.Path})
+		found = append(found, &socket{key: key, ln: h.ln, addr: h.ln.Addr(), inherited: h.file})
 		return true
 	})
 	return found, err
@@ -193,9 +203,7 @@ func (s *Server) succeed(ctx context.Context) error {
 	i.conn = nil
 	// What no listener has now is closed as a reload would close it.
 	for _, h := range i.sockets {
-		if h.Path != "" {
-			_ = os.Remove(h.Path)
-		}
+		h.file.remove()
 	}
 	i.discard()
 	s.mu.Lock()

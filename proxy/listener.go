@@ -102,7 +102,7 @@ type socket struct {
 	addr     net.Addr
 	listener atomic.Pointer[listener] // nil until it is in force; changes if an address does
 
-	inherited string // the path of a unix socket's file that came with it
+	inherited *socketFile // came with it, and is the predecessor's until this accepts
 
 	// The server's lock is held for these.
 	preparing bool
@@ -151,8 +151,8 @@ func (k *socket) accept() {
 		return
 	}
 	k.accepting = true
-	if k.inherited != "" {
-		k.file = socketFileAt(k.inherited) // it was its predecessor's until now
+	if k.inherited != nil {
+		k.file = k.inherited
 	}
 	if k.forwarder != nil {
 		k.forwarder.Resume()

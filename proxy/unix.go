@@ -56,6 +56,16 @@ func (l *boundUnix) Close() error {
 	return l.UnixListener.Close()
 }
 
+// SocketPath returns the path of the file of a unix socket that [Listen] has opened,
+// or [Inheritance.Listener] taken over. "" is that there is none, or that it is not
+// the socket's any more.
+func SocketPath(ln net.Listener) string {
+	if l, ok := ln.(*boundUnix); ok && l.file.there() {
+		return l.file.path
+	}
+	return ""
+}
+
 // A socketFile is the file of a unix socket, of which another one may have the path
 // by now. nil: the socket has none.
 type socketFile struct {

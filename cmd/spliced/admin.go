@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/proxy/config"
 )
 
 // admin answers the operators of a daemon, over HTTP on a unix socket.
@@ -70,11 +71,16 @@ func (d *daemon) api() http.Handler {
 	return mux
 }
 
-func (a *admin) serve() {
-	// What has come with an upgrade is this process's to remove now.
-	if u, ok := a.ln.(*net.UnixListener); ok {
+// removeWith has the file of a socket that has come with an upgrade removed with it:
+// it is this process's now.
+func removeWith(ln net.Listener) {
+	if u, ok := ln.(interface{ SetUnlinkOnClose(bool) }); ok && proxy.SocketPath(ln) != "" {
 		u.SetUnlinkOnClose(true)
 	}
+}
+
+func (a *admin) serve() {
+	removeWith(a.ln)
 	a.done = make(chan struct{})
 	go func() {
 		defer close(a.done)
@@ -108,7 +114,7 @@ func (a *admin) leave() {
 // adminAddress is where the daemon of a configuration is asked to do something, which
 // signal has it do as well.
 func adminAddress(path string, std streams, what, signal string) (string, error) {
-	file, err := loadConfig(path, std)
+	file, err := loadConfig(config.Reader{}, path, std)
 	if err != nil {
 		return "", err
 	}

@@ -20,16 +20,23 @@ import (
 type metrics struct {
 	addr   string // really bound
 	ln     net.Listener
+	mux    *http.ServeMux
 	server *http.Server
 	done   chan struct{} // nil until it serves
 }
 
+// startMetrics is for the relay, whose clients its operator lets whoever can reach
+// the address see. The daemon has an admin socket for that.
 func startMetrics(ctx context.Context, addr proxy.Addr, relay *proxy.Server, counts ...prometheus.Collector) (*metrics, error) {
 	ln, err := listenMetrics(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	m := newMetrics(ln, relay, counts...)
+	m.mux.HandleFunc("GET /connections", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(connections(relay)) // the reader may have gone
+	})
 	m.serve()
 	return m, nil
 }
@@ -59,12 +66,8 @@ func newMetrics(ln net.Listener, relay *proxy.Server, counts ...prometheus.Colle
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	mux.HandleFunc("GET /connections", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(connections(relay)) // the reader may have gone
-	})
 	return &metrics{
-		addr: ln.Addr().String(), ln: ln,
+		addr: ln.Addr().String(), ln: ln, mux: mux,
 		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute},
 	}
 }

@@ -84,6 +84,9 @@ func TestRunMetrics(t *testing.T) {
 
 	live := dial("good")
 	echo1(t, live, "hello")
+	if page, code := read("/connections"); code != http.StatusNotFound {
+		t.Errorf("clients are named to anybody: %d, %s", code, page)
+	}
 	page, _ := read("/metrics")
 	expect(page,
 		`spliced_listener_accepted_total{listener="good"} 1`,

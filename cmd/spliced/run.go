@@ -41,7 +41,7 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 }
 
 func (c *runCmd) run(ctx context.Context, std streams, lines *patientLog, before *proxy.Inheritance) error {
-	file, err := (config.Reader{}).Load(c.Config)
+	file, err := (config.Reader{Certificates: true}).Load(c.Config)
 	if err != nil {
 		fmt.Fprintln(std.err, err)
 		before.Refuse(err)
@@ -99,8 +99,8 @@ func (c *runCmd) run(ctx context.Context, std streams, lines *patientLog, before
 
 // loadConfig reads the file; what is wrong is written to standard error, a line
 // each.
-func loadConfig(name string, std streams) (*config.File, error) {
-	file, err := (config.Reader{}).Load(name)
+func loadConfig(r config.Reader, name string, std streams) (*config.File, error) {
+	file, err := r.Load(name)
 	if err != nil {
 		fmt.Fprintln(std.err, err)
 		return nil, exitStatus(exitUsage)
@@ -177,8 +177,9 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 	if d.admin != nil {
 		d.admin.serve()
 	}
-	if luggage.abandoned != "" {
-		_ = os.Remove(luggage.abandoned)
+	if luggage.abandoned != nil {
+		removeWith(luggage.abandoned)
+		_ = luggage.abandoned.Close()
 	}
 	if d.eyes != nil {
 		d.eyes.serve()
@@ -206,7 +207,7 @@ func (d *daemon) sayAddresses() {
 // was.
 func (d *daemon) reload(ctx context.Context) error {
 	begun := time.Now()
-	file, err := (config.Reader{}).Load(d.path)
+	file, err := (config.Reader{Certificates: true}).Load(d.path)
 	if err == nil {
 		err = d.server.Reload(ctx, file.Config)
 	}
@@ -255,9 +256,9 @@ type checkCmd struct {
 	Config string `arg:"" name:"file" help:"The configuration to check."`
 }
 
-// Run checks without opening or resolving anything.
+// Run checks, certificates too, without listening or resolving anything.
 func (c *checkCmd) Run(std streams) error {
-	file, err := loadConfig(c.Config, std)
+	file, err := loadConfig(config.Reader{Certificates: true}, c.Config, std)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
 	"maps"
@@ -168,7 +169,69 @@ func TestReadmeRun(t *testing.T) {
 	d.stop(t)
 }
 
+// exampleCertificates has the files that the example names.
+func exampleCertificates(t *testing.T) (dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: selfSigned(t, "www.example.org", key)})
+	dir = t.TempDir()
+	for name, text := range map[string][]byte{
+		"www.pem": public, "www.key": secret, "proxy.pem": public, "proxy.key": secret,
+		"other.pem": append(slices.Clone(public), secret...), "clients.pem": public, "inside-ca.pem": public,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// Certificates are read by a check, and what is wrong with one has its place. Who
+// only asks the daemon for something need not be able to read them.
+func TestCheckReadsCertificates(t *testing.T) {
+	dir := exampleCertificates(t)
+	path := filepath.Join(dir, "c.yaml")
+	const text = `admin: unix:DIR/admin.sock
+listeners:
+  web:
+    address: 127.0.0.1:0
+    upstream: web
+    tls:
+      certificates: {certificate: DIR/www.pem, key: DIR/KEY}
+upstreams:
+  web:
+    servers: 127.0.0.1:1
+    tls: {ca: DIR/CA}
+`
+	for _, tt := range []struct{ key, ca, want string }{
+		{"www.key", "clients.pem", ""},
+		{"none.key", "clients.pem", path + ":7:7: "},
+		{"www.key", "www.key", path + ":11:10: "},
+	} {
+		config := strings.NewReplacer("DIR", dir, "KEY", tt.key, "CA", tt.ca).Replace(text)
+		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, stderr, code := execute(t, "check", path)
+		if tt.want == "" && code != exitOK || tt.want != "" && (code != exitUsage || !strings.Contains(stderr, tt.want) || !strings.Contains(stderr, dir)) {
+			t.Errorf("check with %s and %s: exit code %d, %q; want %q", tt.key, tt.ca, code, stderr, tt.want)
+		}
+		if _, stderr, code = execute(t, "reload", "-c", path); code != exitFailed || !strings.Contains(stderr, "admin.sock") {
+			t.Errorf("reload with %s and %s: exit code %d, %q; want it to ask the daemon", tt.key, tt.ca, code, stderr)
+		}
+	}
+}
+
 func TestExampleConfig(t *testing.T) {
+	t.Setenv("CERTIFICATES", exampleCertificates(t))
 	stdout, stderr, code := execute(t, "check", "../../docs/example.yaml")
 	if code != exitOK || !strings.Contains(stdout, "1. sni api.example.org and alpn h2 -> upstream api") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)

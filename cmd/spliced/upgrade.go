@@ -27,19 +27,20 @@ const (
 
 // daemonState is what a daemon tells its successor.
 type daemonState struct {
-	Admin     string `json:"admin,omitempty"`   // the address as configured
-	Metrics   string `json:"metrics,omitempty"` // likewise
+	Admin     string `json:"admin,omitempty"`      // the address as configured
+	AdminFile string `json:"admin_file,omitempty"` // of the socket; "": none that is its own
+	Metrics   string `json:"metrics,omitempty"`    // likewise
 	Sandboxed bool   `json:"sandboxed,omitempty"`
 }
 
 // luggage are the sockets that a successor goes on with.
 type luggage struct {
 	admin, metrics net.Listener
-	abandoned      string // the file of an admin socket that nobody answers at any more
+	abandoned      net.Listener // an admin socket at which nobody answers any more
 }
 
 func (l luggage) close() {
-	for _, ln := range []net.Listener{l.admin, l.metrics} {
+	for _, ln := range []net.Listener{l.admin, l.metrics, l.abandoned} {
 		if ln != nil {
 			_ = ln.Close()
 		}
@@ -57,13 +58,11 @@ func (d *daemon) unpack(file *config.File, before *proxy.Inheritance) (l luggage
 		return l, fmt.Errorf("take over: %w", err)
 	}
 	d.sandboxed = st.Sandboxed
-	if st.Admin != file.Admin.Address {
-		l.abandoned = strings.TrimPrefix(st.Admin, "unix:")
-	} else {
-		l.admin, err = before.Listener(adminFile)
+	if l.admin, err = before.Listener(adminFile, st.AdminFile); st.Admin != file.Admin.Address {
+		l.admin, l.abandoned = nil, l.admin
 	}
 	if err == nil && st.Metrics == file.Metrics {
-		l.metrics, err = before.Listener(metricsFile)
+		l.metrics, err = before.Listener(metricsFile, "")
 	}
 	if err != nil {
 		l.close()
@@ -85,7 +84,7 @@ func (d *daemon) pack() (b proxy.Baggage, err error) {
 		}
 	}
 	if d.admin != nil {
-		st.Admin = d.admin.address
+		st.Admin, st.AdminFile = d.admin.address, proxy.SocketPath(d.admin.ln)
 		add(adminFile, d.admin.ln)
 	}
 	if d.eyes != nil {

@@ -424,6 +424,55 @@ func TestUpgradeRefused(t *testing.T) {
 	d.stopLast(t)
 }
 
+// The file of an admin socket is removed by whoever has the socket, and only if it
+// is still that of the socket: after an upgrade too, and if the address has changed.
+func TestUpgradeLeavesForeignAdminFile(t *testing.T) {
+	testnet.Leaks(t)
+	dir := t.TempDir()
+	text := func(admin string) string {
+		return fmt.Sprintf("admin: unix:%s/%s\nlisteners:\n  echo: {address: 127.0.0.1:0, upstream: echo}\nupstreams:\n  echo: {servers: 127.0.0.1:1}\n", dir, admin)
+	}
+	d := runUpgradable(t, text("a"))
+	upgrades := 0
+	upgrade := func() {
+		t.Helper()
+		upgrades++
+		_ = syscall.Kill(d.last(), syscall.SIGUSR2)
+		d.stderr.awaitNth(t, "msg=started", 1+upgrades)
+		d.stderr.awaitNth(t, "msg=ended", upgrades)
+	}
+	there := func(name string, want bool) {
+		t.Helper()
+		if _, err := os.Lstat(filepath.Join(dir, name)); (err == nil) != want {
+			t.Errorf("%s is there: %v, want %v", name, err == nil, want)
+		}
+	}
+	foreign := func(name string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	upgrade()
+	there("a", true)
+	d.write(t, text("b"))
+	upgrade()
+	there("a", false) // nobody answers there any more
+	foreign("b")
+	d.write(t, text("c"))
+	upgrade()
+	there("b", true)
+	upgrade()
+	foreign("c")
+	upgrade()
+	d.stopLast(t)
+	there("c", true)
+}
+
 // The service manager is told which process is the main one.
 func TestUpgradeTellsTheServiceManager(t *testing.T) {
 	testnet.Leaks(t)

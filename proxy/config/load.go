@@ -36,6 +36,9 @@ type Reader struct {
 	Glob func(pattern string) ([]string, error)
 	// LookupEnv is os.LookupEnv unless it is set.
 	LookupEnv func(name string) (string, bool)
+	// Certificates has the certificates and keys that are named read too, as this
+	// process would on starting: it is an error if they can't be used.
+	Certificates bool
 }
 
 // Load reads a file and those that it includes. The error is of type [Problems]:
@@ -55,6 +58,11 @@ func (r Reader) Load(name string) (*File, error) {
 	if l.problems == nil {
 		l.check()
 		for _, p := range l.file.Config.Check() {
+			l.wrong(l.nearest(p.Path), p.Message)
+		}
+	}
+	if l.problems == nil && r.Certificates {
+		for _, p := range l.file.CheckFiles() {
 			l.wrong(l.nearest(p.Path), p.Message)
 		}
 	}
