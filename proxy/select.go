@@ -12,6 +12,7 @@ import (
 type Filter struct {
 	Listener, Upstream, Server string        // names
 	Client                     netip.Prefix  // has the client's address
+	ClientPort                 uint16        // is the client's; 0 is any
 	Unix                       bool          // the client came by a unix socket
 	Engine                     splice.Engine // carries it now, as [CarriedBy] says; [splice.EngineAuto] is any
 }
@@ -19,7 +20,8 @@ type Filter struct {
 func (f *Filter) matches(c *conn) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
 	return is(f.Listener, c.listener.name) && is(f.Upstream, c.upstreamName()) && is(f.Server, c.member.name) &&
-		(!f.Client.IsValid() || f.Client.Contains(c.client.Addr())) && (!f.Unix || !c.client.IsValid())
+		(!f.Client.IsValid() || f.Client.Contains(c.client.Addr().WithZone(""))) && (f.ClientPort == 0 || f.ClientPort == c.client.Port()) &&
+		(!f.Unix || !c.client.IsValid())
 }
 
 // Select returns up to limit of the joined connections that f chooses, in the order

@@ -121,6 +121,7 @@ func TestSelect(t *testing.T) {
 			{"server of another upstream", proxy.Filter{Upstream: "x", Server: servers[0].addr}, 0},
 			{"client", proxy.Filter{Client: netip.PrefixFrom(self, 32)}, 6},
 			{"network", proxy.Filter{Client: netip.MustParsePrefix("127.0.0.0/8")}, 6},
+			{"port", proxy.Filter{ClientPort: netip.MustParseAddrPort(clients[0].LocalAddr().String()).Port()}, 1},
 			{"another network", proxy.Filter{Client: netip.MustParsePrefix("10.0.0.0/8")}, 0},
 			{"unix", proxy.Filter{Unix: true}, 0},
 			{"engine", proxy.Filter{Engine: carries}, 6},

@@ -2,73 +2,123 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
 	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/config"
 )
 
-// admin answers the operators of a daemon, over HTTP on a unix socket.
+// admin answers the operators of a daemon, over HTTP.
 type admin struct {
-	address string // as configured
-	ln      net.Listener
+	doors   []door
+	api     *adminapi.API
 	server  *http.Server
-	done    chan struct{} // nil until it serves
+	serving sync.WaitGroup
+	served  bool
 }
 
-// newAdmin answers nobody before serve. ln is what a predecessor has listened on;
-// nil opens the address.
-func newAdmin(ctx context.Context, address string, ln net.Listener, d *daemon) (*admin, error) {
+// A door is an address where operators ask.
+type door struct {
+	address string // as configured
+	ln      net.Listener
+}
+
+// newAdmin answers nobody before serve. passed is what a predecessor has listened
+// on, by address; the rest is opened.
+func newAdmin(ctx context.Context, file *config.File, passed map[string]net.Listener, d *daemon) (*admin, error) {
+	token, err := readToken(file.Admin.TokenFile, d.log)
+	if err != nil {
+		return nil, err
+	}
+	a := &admin{api: adminapi.New(d.server, operated{d}, d.log)}
+	a.api.SetToken(token)
+	a.server = a.api.NewServer()
+	for _, address := range file.Admin.Address {
+		ln := passed[address]
+		delete(passed, address)
+		if ln == nil {
+			if ln, err = openDoor(ctx, address, file.User, token != ""); err != nil {
+				a.stop()
+				return nil, fmt.Errorf("admin: %w", err)
+			}
+		}
+		a.doors = append(a.doors, door{address, ln})
+	}
+	return a, nil
+}
+
+// openDoor listens at an address. The file of a unix socket is its user's alone.
+func openDoor(ctx context.Context, address, userName string, guarded bool) (net.Listener, error) {
 	addr, err := proxy.ParseAddr(address)
 	if err != nil {
 		return nil, err // the configuration was checked
 	}
-	if ln == nil {
-		if ln, err = proxy.Listen(ctx, addr, proxy.SocketOptions{}); err != nil {
-			return nil, fmt.Errorf("admin: %w", err)
+	ln, err := proxy.Listen(ctx, addr, proxy.SocketOptions{})
+	if err != nil {
+		return nil, err
+	}
+	switch bound := ln.Addr().(type) {
+	case *net.TCPAddr:
+		if !guarded && !bound.IP.IsLoopback() {
+			err = fmt.Errorf("%s is %s: whoever can reach it could do anything: want admin.token_file", address, bound)
 		}
+	case *net.UnixAddr:
 		if !strings.HasPrefix(addr.Address, "@") {
-			if err := os.Chmod(addr.Address, 0o600); err != nil {
-				_ = ln.Close()
-				return nil, fmt.Errorf("admin: %w", err)
-			}
+			err = ownSocket(addr.Address, userName)
 		}
 	}
-	return &admin{
-		address: address, ln: ln,
-		server: &http.Server{Handler: d.api(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute},
-	}, nil
+	if err != nil {
+		_ = ln.Close()
+		return nil, err
+	}
+	return ln, nil
 }
 
-// api are the things that can be asked for.
-func (d *daemon) api() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
-		// The caller may go: what is begun is brought to its end.
-		if err := d.reload(context.WithoutCancel(r.Context())); err != nil {
-			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
-	})
-	mux.HandleFunc("POST /v1/upgrade", func(w http.ResponseWriter, r *http.Request) {
-		pid, err := d.upgrade(context.WithoutCancel(r.Context()))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]int{"pid": pid}) // the caller may have gone
-	})
-	return mux
+func ownSocket(path, userName string) error {
+	if err := os.Chmod(path, 0o600); err != nil {
+		return err
+	}
+	who, err := lookUp(userName)
+	if err != nil || who == nil {
+		return err
+	}
+	return os.Chown(path, who.UID, who.GID)
+}
+
+const (
+	leastToken = 16
+	mostToken  = 4096
+)
+
+// readToken reads the word that operators must know; "" for no file.
+func readToken(path string, log *slog.Logger) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	info, err := os.Stat(path)
+	var b []byte
+	if err == nil && info.Size() <= mostToken {
+		b, err = os.ReadFile(path)
+	}
+	token := strings.TrimSpace(string(b))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("admin: token_file: %w", err)
+	case len(token) < leastToken || len(b) > mostToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "", fmt.Errorf("admin: token_file %s: want one word of %d characters or more, like that of: openssl rand -hex 32", path, leastToken)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		log.Warn("admin: anybody may read the token", "token_file", path, "mode", info.Mode().Perm().String())
+	}
+	return token, nil
 }
 
 // removeWith has the file of a socket that has come with an upgrade removed with it:
@@ -79,99 +129,39 @@ func removeWith(ln net.Listener) {
 	}
 }
 
-func (a *admin) serve() {
-	removeWith(a.ln)
-	a.done = make(chan struct{})
-	go func() {
-		defer close(a.done)
-		_ = a.server.Serve(a.ln) // until stop or leave
-	}()
+func (a *admin) serve(log *slog.Logger) {
+	a.served = true
+	for _, d := range a.doors {
+		removeWith(d.ln)
+		a.serving.Go(func() { _ = a.server.Serve(d.ln) }) // until stop or leave
+		log.Info("admin", "address", listenAddr(d.ln.Addr()))
+	}
 }
 
 func (a *admin) stop() {
-	_ = a.server.Close()
-	if a.done == nil {
-		_ = a.ln.Close()
+	if !a.served {
+		for _, d := range a.doors {
+			_ = d.ln.Close()
+		}
 		return
 	}
-	<-a.done
+	a.api.Stop()
+	_ = a.server.Close()
+	a.serving.Wait()
 }
 
-// leave lets another process answer, which has the socket too. Who has asked is
+// leave lets another process answer, which has the sockets too. Who has asked is
 // answered.
 func (a *admin) leave() {
-	if u, ok := a.ln.(interface{ SetUnlinkOnClose(bool) }); ok {
-		u.SetUnlinkOnClose(false)
+	for _, d := range a.doors {
+		if u, ok := d.ln.(interface{ SetUnlinkOnClose(bool) }); ok {
+			u.SetUnlinkOnClose(false)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if a.server.Shutdown(ctx) != nil {
 		_ = a.server.Close()
 	}
-	<-a.done
-}
-
-// adminAddress is where the daemon of a configuration is asked to do something, which
-// signal has it do as well.
-func adminAddress(path string, std streams, what, signal string) (string, error) {
-	file, err := loadConfig(config.Reader{}, path, std)
-	if err != nil {
-		return "", err
-	}
-	if file.Admin.Address == "" {
-		return "", usageError{fmt.Errorf("%s: the configuration has no admin address to ask at: add admin: unix:/run/spliced.sock, or send %s and read the log", what, signal)}
-	}
-	return file.Admin.Address, nil
-}
-
-// askReload has the daemon at address reload. The error is the daemon's.
-func askReload(ctx context.Context, address string) error {
-	_, err := ask(ctx, address, "/v1/reload")
-	var refused refusal
-	switch {
-	case errors.As(err, &refused):
-		return fmt.Errorf("reload refused, the old configuration stays in force:\n%w", err)
-	case err != nil:
-		return fmt.Errorf("reload: %w", err)
-	}
-	return nil
-}
-
-// A refusal is what the daemon answers if it does not do what it is asked.
-type refusal struct{ text string }
-
-func (r refusal) Error() string { return r.text }
-
-// maxAnswer bounds what is read of an answer.
-const maxAnswer = 256 << 20
-
-// ask asks the daemon at address for path. Its refusal is an error of type refusal.
-func ask(ctx context.Context, address, path string) (answer string, err error) {
-	socket := strings.TrimPrefix(address, "unix:")
-	client := &http.Client{
-		Timeout: 2 * upgradeTimeout,
-		Transport: &http.Transport{
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-			},
-		},
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://spliced"+path, nil)
-	if err != nil {
-		return "", err
-	}
-	response, err := client.Do(r)
-	if err != nil {
-		return "", fmt.Errorf("ask the daemon at %s: %w", address, errors.Unwrap(err))
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return "", fmt.Errorf("the answer of the daemon at %s: %w", address, err)
-	}
-	if response.StatusCode/100 != 2 {
-		return "", refusal{strings.TrimSpace(string(text))}
-	}
-	return string(text), nil
+	a.serving.Wait()
 }

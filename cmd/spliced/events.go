@@ -63,6 +63,7 @@ func (e *events) onEnded(c proxy.Ended) {
 		}
 	}
 	args := []any{
+		"id", c.ID,
 		"client", c.Client,
 		"target", c.Target,
 		"engine", engine.String(),
@@ -111,7 +112,7 @@ func (e *events) onFailed(f proxy.Failed) {
 	if e.daemon {
 		log = log.With("listener", f.Listener, "upstream", f.Upstream)
 	}
-	log.Warn("no target reached", "client", f.Client, "reason", string(f.Reason), "error", oneLine{f.Err}, "duration_ms", float64(f.After.Microseconds())/1e3)
+	log.Warn("no target reached", "id", f.ID, "client", f.Client, "reason", string(f.Reason), "error", oneLine{f.Err}, "duration_ms", float64(f.After.Microseconds())/1e3)
 }
 
 // onChanged tells of servers and names.

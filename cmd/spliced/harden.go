@@ -85,7 +85,9 @@ func writable(file *config.File) []string {
 			dirs = append(dirs, filepath.Dir(path))
 		}
 	}
-	add(file.Admin.Address)
+	for _, a := range file.Admin.Address {
+		add(a)
+	}
 	for _, l := range file.Listeners {
 		for _, a := range l.Address {
 			add(a)

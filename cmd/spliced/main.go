@@ -25,6 +25,7 @@ type cli struct {
 	Reload  reloadCmd  `cmd:"" help:"Have a running proxy read its configuration again."`
 	Upgrade upgradeCmd `cmd:"" help:"Have a new process of the program take a running proxy's place, with all its connections."`
 	Schema  schemaCmd  `cmd:"" help:"Print the JSON Schema of configurations."`
+	OpenAPI openAPICmd `cmd:"" name:"openapi" help:"Print the description of the admin API, in OpenAPI."`
 	Relay   relayCmd   `cmd:"" help:"Accept connections and join each to a target."`
 	Bench   benchCmd   `cmd:"" help:"Measure relays, this one and others, side by side."`
 	Probe   probeCmd   `cmd:"" help:"Measure what this kernel and this user may do."`

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
 	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/splice"
 )
@@ -89,72 +90,12 @@ func (m *metrics) stop() {
 	<-m.done
 }
 
-// connection is an element of /connections. See docs/relay.md.
-type connection struct {
-	ID              uint64        `json:"id"`
-	Client          string        `json:"client"`
-	Target          string        `json:"target"`
-	Engine          splice.Engine `json:"engine"`
-	EngineReason    splice.Why    `json:"engine_reason"`
-	BytesToTarget   int64         `json:"bytes_to_target"`
-	BytesToClient   int64         `json:"bytes_to_client"`
-	SplicedToTarget int64         `json:"spliced_to_target"`
-	SplicedToClient int64         `json:"spliced_to_client"`
-	EndToTarget     splice.Reason `json:"end_to_target"`
-	EndToClient     splice.Reason `json:"end_to_client"`
-	Started         time.Time     `json:"started"`
-	LastProgress    time.Time     `json:"last_progress"`
-	Wire            *wireView     `json:"wire,omitempty"`
-}
-
-// wireView is a connection's way to the engine wire.
-type wireView struct {
-	HandedOver          bool    `json:"handed_over"`
-	Returned            bool    `json:"returned"`
-	Attempts            int     `json:"attempts"`
-	Refused             string  `json:"refused,omitempty"`
-	ClosedMS            float64 `json:"closed_ms"`
-	BytesToTarget       int64   `json:"bytes_to_target"`
-	BytesToClient       int64   `json:"bytes_to_client"`
-	PacketsToTarget     uint64  `json:"packets_to_target"`
-	PacketsToClient     uint64  `json:"packets_to_client"`
-	RetransmitsToTarget uint64  `json:"retransmits_to_target"`
-	RetransmitsToClient uint64  `json:"retransmits_to_client"`
-	ErrorsToTarget      uint64  `json:"errors_to_target"`
-	ErrorsToClient      uint64  `json:"errors_to_client"`
-}
-
-func viewWire(w *splice.WireStats) *wireView {
-	if w == nil || w.Attempts == 0 && !w.Switched && w.Refused == 0 {
-		return nil // nothing to tell
-	}
-	v := &wireView{
-		HandedOver: w.Switched, Returned: w.Returned, Attempts: w.Attempts,
-		ClosedMS:      float64(w.Closed.Microseconds()) / 1e3,
-		BytesToTarget: w.Delivered[0], BytesToClient: w.Delivered[1],
-		PacketsToTarget: w.Packets[0], PacketsToClient: w.Packets[1],
-		RetransmitsToTarget: w.Retransmits[0], RetransmitsToClient: w.Retransmits[1],
-		ErrorsToTarget: w.Errors[0], ErrorsToClient: w.Errors[1],
-	}
-	if w.Refused != 0 {
-		v.Refused = w.Refused.String()
-	}
-	return v
-}
-
-func connections(relay *proxy.Server) []connection {
+// connections are the elements of /connections. See docs/relay.md.
+func connections(relay *proxy.Server) []adminapi.Session {
 	live := relay.Connections()
-	list := make([]connection, len(live))
+	list := make([]adminapi.Session, len(live))
 	for i, c := range live {
-		engine, why := proxy.CarriedBy(c.Stats)
-		list[i] = connection{
-			ID: c.ID, Client: c.Client, Target: c.Target,
-			Engine: engine, EngineReason: why,
-			BytesToTarget: c.Stats.AToB.Bytes, BytesToClient: c.Stats.BToA.Bytes,
-			SplicedToTarget: c.Stats.AToB.Spliced, SplicedToClient: c.Stats.BToA.Spliced,
-			EndToTarget: c.Stats.AToB.Reason, EndToClient: c.Stats.BToA.Reason,
-			Started: c.Started, LastProgress: c.Stats.LastProgress, Wire: viewWire(c.Stats.Wire),
-		}
+		list[i] = adminapi.ViewSession(c)
 	}
 	return list
 }

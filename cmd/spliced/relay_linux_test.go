@@ -131,7 +131,7 @@ func TestConnectionLine(t *testing.T) {
 		t.Errorf("duration_ms is %v", line["duration_ms"])
 	}
 	want := map[string]any{
-		"msg": "connection ended", "level": "INFO",
+		"msg": "connection ended", "level": "INFO", "id": 1.0,
 		"client": c.LocalAddr().String(), "target": target,
 		"engine": "copy", "engine_reason": "small-messages",
 		"bytes_to_target": 5.0, "bytes_to_client": 5.0,
@@ -337,7 +337,7 @@ func TestMetrics(t *testing.T) {
 	keys := slices.Sorted(maps.Keys(live[0]))
 	want := []string{
 		"bytes_to_client", "bytes_to_target", "client", "end_to_client", "end_to_target", "engine", "engine_reason",
-		"id", "last_progress", "spliced_to_client", "spliced_to_target", "started", "target",
+		"id", "last_progress", "listener", "local", "route", "server", "spliced_to_client", "spliced_to_target", "started", "target", "upstream",
 	}
 	if !slices.Equal(keys, want) {
 		t.Errorf("keys %v, want %v", keys, want)

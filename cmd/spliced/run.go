@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
 	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/config"
 	"github.com/spliced-io/spliced/splice"
@@ -124,6 +125,14 @@ type daemon struct {
 	sandboxed bool   // it may not write files any more
 
 	metricsAddress string // as configured
+	started        time.Time
+
+	reloading sync.Mutex // comes before mu
+
+	mu       sync.Mutex
+	file     *config.File // in force
+	loaded   time.Time
+	reloaded *adminapi.Reload // the last one; nil: none
 
 	upgrading  sync.Mutex
 	succeeded  chan *proxy.Succession // another process has taken this one's place
@@ -134,6 +143,7 @@ func newDaemon(path string, file *config.File, passed *passedSockets, std stream
 	d := &daemon{
 		path: path, level: new(slog.LevelVar), std: std,
 		service: newNotifier(os.LookupEnv), self: program(), succeeded: make(chan *proxy.Succession, 1),
+		started: time.Now(), file: file, loaded: time.Now(),
 	}
 	d.level.Set(file.Log.Level)
 	options := &slog.HandlerOptions{Level: d.level}
@@ -156,8 +166,8 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 	if err != nil {
 		return err
 	}
-	if file.Admin.Address != "" {
-		if d.admin, err = newAdmin(ctx, file.Admin.Address, luggage.admin, d); err != nil {
+	if len(file.Admin.Address) > 0 {
+		if d.admin, err = newAdmin(ctx, file, luggage.admin, d); err != nil {
 			luggage.close()
 			return err
 		}
@@ -175,12 +185,9 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 		return err
 	}
 	if d.admin != nil {
-		d.admin.serve()
+		d.admin.serve(d.log)
 	}
-	if luggage.abandoned != nil {
-		removeWith(luggage.abandoned)
-		_ = luggage.abandoned.Close()
-	}
+	luggage.abandon()
 	if d.eyes != nil {
 		d.eyes.serve()
 		d.log.Info("metrics", "url", "http://"+d.eyes.addr+"/metrics")
@@ -206,20 +213,50 @@ func (d *daemon) sayAddresses() {
 // reload brings the file as it is now into force, or leaves everything as it
 // was.
 func (d *daemon) reload(ctx context.Context) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	begun := time.Now()
 	file, err := (config.Reader{Certificates: true}).Load(d.path)
+	var token string
+	if err == nil {
+		token, err = readToken(file.Admin.TokenFile, d.log)
+	}
 	if err == nil {
 		err = d.server.Reload(ctx, file.Config)
 	}
+	d.noteReload(file, token, err)
 	if err != nil {
 		d.log.Error("reload refused: the old configuration stays in force", "config", d.path, "error", oneLine{err})
 		return err
 	}
-	d.level.Set(file.Log.Level)
 	d.log.Info("reloaded", "config", d.path, "listeners", len(file.Listeners), "upstreams", len(file.Upstreams),
 		"duration_ms", float64(time.Since(begun).Microseconds())/1e3)
 	d.sayAddresses()
 	return nil
+}
+
+// noteReload remembers how a reload of file has gone, and brings into force what
+// is not the server's.
+func (d *daemon) noteReload(file *config.File, token string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reloaded = &adminapi.Reload{Time: time.Now(), OK: err == nil}
+	if err != nil {
+		d.reloaded.Error = err.Error()
+		return
+	}
+	if file.Log.Level != d.file.Log.Level { // else what an operator has said holds
+		d.level.Set(file.Log.Level)
+	}
+	switch {
+	case !slices.Equal(file.Admin.Address, d.file.Admin.Address):
+		// The addresses stay what they are, and so does what they need.
+		d.log.Warn("admin: the addresses and the token change with an upgrade or a restart only", "config", d.path)
+		file.Admin = d.file.Admin
+	case d.admin != nil:
+		d.admin.api.SetToken(token)
+	}
+	d.file, d.loaded = file, time.Now()
 }
 
 func (d *daemon) stop() {
@@ -272,17 +309,4 @@ type schemaCmd struct{}
 func (c *schemaCmd) Run(std streams) error {
 	_, err := std.out.Write(config.Schema())
 	return err
-}
-
-type reloadCmd struct {
-	Config string `short:"c" required:"" placeholder:"FILE" help:"The configuration of the daemon: its key admin says where it listens."`
-}
-
-// Run has the daemon read its configuration again.
-func (c *reloadCmd) Run(ctx context.Context, std streams) error {
-	address, err := adminAddress(c.Config, std, "reload", "SIGHUP")
-	if err != nil {
-		return err
-	}
-	return askReload(ctx, address)
 }

@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
+	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
 	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/config"
 )
@@ -21,29 +24,51 @@ const upgradeTimeout = time.Minute
 
 // The names of what goes along with a server: see [proxy.Baggage].
 const (
-	adminFile   = "admin"
+	adminFile   = "admin " // and the address
 	metricsFile = "metrics"
 )
 
 // daemonState is what a daemon tells its successor.
 type daemonState struct {
-	Admin     string `json:"admin,omitempty"`      // the address as configured
-	AdminFile string `json:"admin_file,omitempty"` // of the socket; "": none that is its own
-	Metrics   string `json:"metrics,omitempty"`    // likewise
-	Sandboxed bool   `json:"sandboxed,omitempty"`
+	Admins  []doorState `json:"admins,omitempty"`
+	Metrics string      `json:"metrics,omitempty"` // the address as configured
+	// Level is what is logged, and Configured what the configuration says: if that has
+	// not changed, an operator's word holds.
+	Level      *slog.Level `json:"level,omitempty"`
+	Configured *slog.Level `json:"configured_level,omitempty"`
+	Sandboxed  bool        `json:"sandboxed,omitempty"`
+}
+
+// A doorState is an address where operators ask.
+type doorState struct {
+	Address string `json:"address"`        // as configured
+	File    string `json:"file,omitempty"` // of the socket; "": none that is its own
 }
 
 // luggage are the sockets that a successor goes on with.
 type luggage struct {
-	admin, metrics net.Listener
-	abandoned      net.Listener // an admin socket at which nobody answers any more
+	admin     map[string]net.Listener // by address
+	metrics   net.Listener
+	abandoned []net.Listener // admin sockets at which nobody answers any more
 }
 
 func (l luggage) close() {
-	for _, ln := range []net.Listener{l.admin, l.metrics, l.abandoned} {
-		if ln != nil {
-			_ = ln.Close()
-		}
+	for _, ln := range l.admin {
+		_ = ln.Close()
+	}
+	for _, ln := range l.abandoned {
+		_ = ln.Close()
+	}
+	if l.metrics != nil {
+		_ = l.metrics.Close()
+	}
+}
+
+// abandon closes what has no use any more, with its files.
+func (l luggage) abandon() {
+	for _, ln := range l.abandoned {
+		removeWith(ln)
+		_ = ln.Close()
 	}
 }
 
@@ -58,8 +83,22 @@ func (d *daemon) unpack(file *config.File, before *proxy.Inheritance) (l luggage
 		return l, fmt.Errorf("take over: %w", err)
 	}
 	d.sandboxed = st.Sandboxed
-	if l.admin, err = before.Listener(adminFile, st.AdminFile); st.Admin != file.Admin.Address {
-		l.admin, l.abandoned = nil, l.admin
+	if st.Level != nil && st.Configured != nil && *st.Configured == file.Log.Level {
+		d.level.Set(*st.Level)
+	}
+	l.admin = make(map[string]net.Listener)
+	for _, door := range st.Admins {
+		if err != nil {
+			break
+		}
+		var ln net.Listener
+		switch ln, err = before.Listener(adminFile+door.Address, door.File); {
+		case ln == nil:
+		case slices.Contains(file.Admin.Address, door.Address):
+			l.admin[door.Address] = ln
+		default:
+			l.abandoned = append(l.abandoned, ln)
+		}
 	}
 	if err == nil && st.Metrics == file.Metrics {
 		l.metrics, err = before.Listener(metricsFile, "")
@@ -73,7 +112,10 @@ func (d *daemon) unpack(file *config.File, before *proxy.Inheritance) (l luggage
 
 // pack is the inverse of unpack.
 func (d *daemon) pack() (b proxy.Baggage, err error) {
-	st := daemonState{Sandboxed: d.sandboxed}
+	d.mu.Lock()
+	level, configured := d.level.Level(), d.file.Log.Level
+	d.mu.Unlock()
+	st := daemonState{Sandboxed: d.sandboxed, Level: &level, Configured: &configured}
 	b.Files = make(map[string]*os.File)
 	add := func(name string, ln net.Listener) {
 		if err != nil {
@@ -84,8 +126,10 @@ func (d *daemon) pack() (b proxy.Baggage, err error) {
 		}
 	}
 	if d.admin != nil {
-		st.Admin, st.AdminFile = d.admin.address, proxy.SocketPath(d.admin.ln)
-		add(adminFile, d.admin.ln)
+		for _, door := range d.admin.doors {
+			st.Admins = append(st.Admins, doorState{door.address, proxy.SocketPath(door.ln)})
+			add(adminFile+door.address, door.ln)
+		}
 	}
 	if d.eyes != nil {
 		st.Metrics = d.metricsAddress
@@ -237,24 +281,20 @@ func (d *daemon) leaveAdmin() {
 }
 
 type upgradeCmd struct {
-	Config string `short:"c" required:"" placeholder:"FILE" help:"The configuration of the daemon: its key admin says where it listens."`
+	adminFlags
 }
 
 // Run has another process take the daemon's place.
 func (c *upgradeCmd) Run(ctx context.Context, std streams) error {
-	address, err := adminAddress(c.Config, std, "upgrade", "SIGUSR2")
+	client, err := c.client(std)
 	if err != nil {
 		return err
 	}
-	text, err := ask(ctx, address, "/v1/upgrade")
-	if err != nil {
-		return fmt.Errorf("upgrade: %w", err)
-	}
-	var answer struct {
-		PID int `json:"pid"`
-	}
-	if err := json.NewDecoder(strings.NewReader(text)).Decode(&answer); err != nil {
-		return fmt.Errorf("upgrade: %w", err)
+	ctx, cancel := context.WithTimeout(ctx, 2*upgradeTimeout)
+	defer cancel()
+	var answer adminapi.Upgraded
+	if err := client.Do(ctx, http.MethodPost, "/v1/upgrade", nil, &answer); err != nil {
+		return fmt.Errorf("upgrade: %w", explain(client, err))
 	}
 	fmt.Fprintln(std.out, answer.PID)
 	return nil

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
@@ -113,7 +114,7 @@ func TestInstance(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	var live []struct {
 		Client, Target, Engine string
-		Wire                   wireView
+		Wire                   adminapi.Wire
 	}
 	if err := json.Unmarshal([]byte(get(t, client, base+"connections")), &live); err != nil || len(live) != 2 {
 		t.Fatalf("%+v, %v", live, err)

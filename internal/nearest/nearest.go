@@ -1,7 +1,11 @@
 // Package nearest finds the word that somebody meant who wrote another.
 package nearest
 
-import "strings"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // Of returns the one of words that word is most like; "" if it is like none.
 func Of(word string, words []string) string {
@@ -12,6 +16,13 @@ func Of(word string, words []string) string {
 		}
 	}
 	return best
+}
+
+// Some returns up to n of words, those first that word is most like.
+func Some(word string, words []string, n int) []string {
+	list := slices.Clone(words)
+	slices.SortStableFunc(list, func(a, b string) int { return cmp.Compare(editDistance(word, a), editDistance(word, b)) })
+	return list[:min(n, len(list))]
 }
 
 // Want says what would be right in the place of word, as the end of a message.

@@ -1,6 +1,9 @@
 package nearest
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestWant(t *testing.T) {
 	t.Parallel()
@@ -20,5 +23,16 @@ func TestWant(t *testing.T) {
 		if got := Want(tc.word, tc.words); got != tc.want {
 			t.Errorf("%q of %q: %q, want %q", tc.word, tc.words, got, tc.want)
 		}
+	}
+}
+
+func TestSome(t *testing.T) {
+	t.Parallel()
+	words := []string{"database", "web", "web2", "api"}
+	if got := Some("wbe", words, 2); !slices.Equal(got, []string{"web", "web2"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := Some("x", nil, 2); len(got) != 0 {
+		t.Errorf("got %q of nothing", got)
 	}
 }

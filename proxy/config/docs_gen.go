@@ -5,7 +5,8 @@ package config
 // fieldDocs are the comments of the fields.
 func fieldDocs() map[string]string {
 	return map[string]string{
-		"Admin.Address":                    "address is a unix socket, unix:/path, that only the daemon's user and root may use. Default: none.",
+		"Admin.Address":                    "address is where to listen, one or several: a unix socket, unix:/path, that only the daemon's user and root may use, or host:port for a browser. Default: none.",
+		"Admin.TokenFile":                  "token_file is a file with a word, of 16 characters or more, that whoever asks must know: Authorization: Bearer WORD. It is read again with each reload. Any address but a unix socket, 127.0.0.1, [::1] and localhost must have one. Default: nobody has to know anything.",
 		"Bandwidth.ToClient":               "to_client bounds the direction to the client. 0: no limit.",
 		"Bandwidth.ToServer":               "to_server bounds the direction to the server. 0: no limit.",
 		"Config.Drain":                     "drain is how the end goes.",
@@ -20,7 +21,7 @@ func fieldDocs() map[string]string {
 		"Ejection.MaxTime":                 "max_time bounds the doubling.",
 		"Ejection.Off":                     "off lets clients try broken servers for ever.",
 		"Ejection.Time":                    "time is how long a server is out: for the first time, then twice as long each time, up to max_time.",
-		"File.Admin":                       "admin is where spliced reload and its like are listened to.",
+		"File.Admin":                       "admin is where operators ask: spliced ctl, top, reload and upgrade, and programs.",
 		"File.Include":                     "include are further files to read, relative to this one; * and ? stand for any characters of a file's name.",
 		"File.Log":                         "log is what is told of it.",
 		"File.Metrics":                     "metrics is where /metrics and /healthz are served to whoever can reach it, host:port or :port. Default: nowhere.",

@@ -13,7 +13,7 @@ type File struct {
 	Include []string `yaml:"include"`
 	// Log is what is told of it.
 	Log Log `yaml:"log"`
-	// Admin is where spliced reload and its like are listened to.
+	// Admin is where operators ask: spliced ctl, top, reload and upgrade, and programs.
 	Admin Admin `yaml:"admin"`
 	// User is whom to become once the sockets are open, by name or number, with its
 	// group alone. It must be able to read this file and those of certificates.
@@ -28,6 +28,9 @@ type File struct {
 	Metrics string `yaml:"metrics"`
 
 	proxy.Config `yaml:",inline"`
+
+	// Sources are the files that this was read from, in their order.
+	Sources []Source
 }
 
 // Log says what is logged, to standard error.
@@ -40,9 +43,20 @@ type Log struct {
 
 // Admin is the way to the daemon for its operators.
 type Admin struct {
-	// Address is a unix socket, unix:/path, that only the daemon's user and root may
-	// use. Default: none.
-	Address string `yaml:"address,short"`
+	// Address is where to listen, one or several: a unix socket, unix:/path, that only
+	// the daemon's user and root may use, or host:port for a browser. Default: none.
+	Address []string `yaml:"address,short"`
+	// TokenFile is a file with a word, of 16 characters or more, that whoever asks must
+	// know: Authorization: Bearer WORD. It is read again with each reload. Any address
+	// but a unix socket, 127.0.0.1, [::1] and localhost must have one. Default: nobody
+	// has to know anything.
+	TokenFile string `yaml:"token_file"`
+}
+
+// A Source is a file that was read, and the SHA-256 of its content by then.
+type Source struct {
+	Path   string
+	SHA256 [32]byte
 }
 
 // LogFormat is how log lines are written.

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -76,16 +79,7 @@ func (r Reader) Load(name string) (*File, error) {
 
 // check looks at what is not package proxy's.
 func (l *loader) check() {
-	if a := l.file.Admin.Address; a != "" {
-		at := l.nearest([]string{"admin", "address"})
-		addr, err := proxy.ParseAddr(a)
-		switch {
-		case err != nil:
-			l.wrong(at, err.Error())
-		case addr.Network != "unix":
-			l.wrong(at, fmt.Sprintf("address %q: want unix:/path", a))
-		}
-	}
+	l.checkAdmin(&l.file.Admin)
 	if m := l.file.Metrics; m != "" {
 		at := l.nearest([]string{"metrics"})
 		addr, err := proxy.ParseAddr(m)
@@ -96,6 +90,34 @@ func (l *loader) check() {
 			l.wrong(at, fmt.Sprintf("address %q: want host:port or :port", m))
 		}
 	}
+}
+
+func (l *loader) checkAdmin(a *Admin) {
+	for i, text := range a.Address {
+		at := l.nearest([]string{"admin", "address", strconv.Itoa(i)})
+		addr, err := proxy.ParseAddr(text)
+		switch {
+		case err != nil:
+			l.wrong(at, err.Error())
+		case slices.Contains(a.Address[:i], text):
+			l.wrong(at, fmt.Sprintf("address %q is there twice", text))
+		case a.TokenFile == "" && addr.Network == "tcp" && !isLoopback(addr.Address):
+			l.wrong(at, fmt.Sprintf("address %q: whoever can reach it could do anything: want admin.token_file, or unix:/path or 127.0.0.1:port", text))
+		}
+	}
+	if a.TokenFile != "" && len(a.Address) == 0 {
+		l.wrong(l.nearest([]string{"admin", "token_file"}), "token_file: there is no admin address to need it at")
+	}
+}
+
+// isLoopback says whether an address is one of this machine alone.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 func readFile(name string) ([]byte, error) {
@@ -174,6 +196,7 @@ func (l *loader) load(name string, by place) {
 		l.wrong(by, "read "+name+": "+err.Error())
 		return
 	}
+	l.file.Sources = append(l.file.Sources, Source{name, sha256.Sum256(text)})
 	tree, err := parse(text)
 	if err != nil {
 		l.syntax(name, err)

@@ -141,7 +141,12 @@ func TestMistakes(t *testing.T) {
 		"name":               {strings.Replace(minimal, "  web: {address", "  \"we b\": {address", 1), `name "we b": want letters, digits, - _ and . only`},
 		"broken":             {"listeners: [\n", `c.yaml:1:`},
 		"documents":          {minimal + "---\n" + minimal, `several documents`},
-		"admin":              {minimal + "admin: 127.0.0.1:1\n", `c.yaml:6:8: address "127.0.0.1:1": want unix:/path`},
+		"admin":              {minimal + "admin: 192.0.2.1:1\n", `c.yaml:6:8: address "192.0.2.1:1": whoever can reach it could do anything: want admin.token_file`},
+		"admin everywhere":   {minimal + "admin: {address: [\"unix:/a\", \":1\"]}\n", `c.yaml:6:30: address ":1": whoever can reach it`},
+		"admin twice":        {minimal + "admin: {address: [\"unix:/a\", \"unix:/a\"]}\n", `c.yaml:6:30: address "unix:/a" is there twice`},
+		"admin, no address":  {minimal + "admin: {token_file: /a}\n", `c.yaml:6:21: token_file: there is no admin address`},
+		"admin here":         {minimal + "admin: {address: [\"127.0.0.1:1\", \"[::1]:1\", \"localhost:2\"]}\n", ""},
+		"admin with a token": {minimal + "admin: {address: \":1\", token_file: /a}\n", ""},
 		"included not there": {"include: more.yaml\n" + minimal, `c.yaml:1:10: read more.yaml: file does not exist`},
 	} {
 		t.Run(name, func(t *testing.T) {
