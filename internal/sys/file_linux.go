@@ -131,6 +131,20 @@ func MapMemory(n int, shared, huge bool) ([]byte, error) {
 	return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, flags)
 }
 
+// LockedMemory returns pages that stay in memory until they are unmapped
+// (mlock(2)): EPERM or ENOMEM beyond RLIMIT_MEMLOCK without CAP_IPC_LOCK.
+func LockedMemory(n int) ([]byte, error) {
+	m, err := MapMemory(n, false, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Mlock(m); err != nil {
+		_ = unix.Munmap(m)
+		return nil, err
+	}
+	return m, nil
+}
+
 // Unmap is munmap(2).
 func Unmap(b []byte) error { return unix.Munmap(b) }
 

@@ -54,6 +54,7 @@ type Pattern struct {
 // Options are one job's, with fio's defaults where nothing was said.
 type Options struct {
 	Name        string
+	Section     string // where it stands, which files are named after: not name=
 	Description string
 
 	// Job control.
@@ -72,6 +73,8 @@ type Options struct {
 	CreateOnly      bool
 	ContinueOnError string
 	IgnoreError     Triple[[]int]
+	ExecBefore      string // shell commands
+	ExecAfter       string
 
 	// Type and size.
 	RW              string // as documented, "readwrite" for "rw"
@@ -145,6 +148,7 @@ type Options struct {
 	Mem              string
 	MemAlign         uint64
 	HugePage         uint64
+	LockMemory       uint64
 	Fadvise          string
 
 	// Data.
@@ -198,6 +202,8 @@ type Options struct {
 	VerifyOffset       uint64
 	VerifyPattern      *Pattern
 	VerifyFatal        bool
+	VerifyAsync        int // checkers beside the job
+	VerifyAsyncCPUs    []int
 	VerifyDump         bool
 	VerifyBacklog      uint64
 	VerifyBacklogBatch uint64

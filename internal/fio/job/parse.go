@@ -256,7 +256,7 @@ func (p *Parser) Set() (*Set, error) {
 		if sec.name != "global" {
 			copied := base
 			o, job = &copied, sec.name
-			o.Name, o.Given = sec.name, nil
+			o.Name, o.Section, o.Given = sec.name, sec.name, nil
 		}
 		if err := p.apply(o, sec.settings, job); err != nil {
 			return nil, err

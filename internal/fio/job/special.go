@@ -256,23 +256,26 @@ func setLog(at func(*Options) **string) setter {
 	}
 }
 
-func setCPUs(o *Options, v string, _ bool) error {
-	o.CPUs = nil
-	for part := range strings.SplitSeq(v, ",") {
-		lo, hi, has := strings.Cut(part, "-")
-		a, err := strconv.Atoi(lo)
-		b := a
-		if err == nil && has {
-			b, err = strconv.Atoi(hi)
+func setCPUs(at func(*Options) *[]int) setter {
+	return func(o *Options, v string, _ bool) error {
+		var list []int
+		for part := range strings.SplitSeq(v, ",") {
+			lo, hi, has := strings.Cut(part, "-")
+			a, err := strconv.Atoi(lo)
+			b := a
+			if err == nil && has {
+				b, err = strconv.Atoi(hi)
+			}
+			if err != nil || a < 0 || b < a || b >= 1024 {
+				return fmt.Errorf("%q is no CPU or range of CPUs", part)
+			}
+			for c := a; c <= b; c++ {
+				list = append(list, c)
+			}
 		}
-		if err != nil || a < 0 || b < a || b >= 1024 {
-			return fmt.Errorf("%q is no CPU or range of CPUs", part)
-		}
-		for c := a; c <= b; c++ {
-			o.CPUs = append(o.CPUs, c)
-		}
+		*at(o) = list
+		return nil
 	}
-	return nil
 }
 
 func setCPUMask(o *Options, v string, _ bool) error {

@@ -38,6 +38,8 @@ func options() []option {
 		{"create_only", "only lay out the files", flag(func(o *o) *bool { return &o.CreateOnly })},
 		{"continue_on_error", "which errors do not end the job", choice(func(o *o) *string { return &o.ContinueOnError },
 			"none", "read", "write", "io", "verify", "all", "0>none", "1>all")},
+		{"exec_prerun", "shell command to run before the job", text(func(o *o) *string { return &o.ExecBefore })},
+		{"exec_postrun", "shell command to run after the job", text(func(o *o) *string { return &o.ExecAfter })},
 		{"ignore_error", "errnos a direction may meet, separated by :", setIgnoreError},
 
 		{"rw readwrite", "direction and order of the I/O", setRW},
@@ -120,6 +122,7 @@ func options() []option {
 			"malloc", "shm>mmap", "mmap", "mmapshared", "mmaphuge", "shmhuge>mmaphuge")},
 		{"iomem_align mem_align", "alignment of buffers", bytes(func(o *o) *uint64 { return &o.MemAlign }, 0)},
 		{"hugepage-size", "size of a huge page", bytes(func(o *o) *uint64 { return &o.HugePage }, 4096)},
+		{"lockmem", "bytes of memory to hold (mlock) while the job runs", bytes(func(o *o) *uint64 { return &o.LockMemory }, 0)},
 		{"fadvise_hint", "what posix_fadvise is told", choice(func(o *o) *string { return &o.Fadvise }, "0", "1", "random", "sequential", "noreuse")},
 
 		{"buffer_pattern", "what buffers hold", setPattern(func(o *o) **Pattern { return &o.BufferPattern }, false)},
@@ -186,6 +189,8 @@ func options() []option {
 		{"verify_offset", "where the header is inside its interval", bytes(func(o *o) *uint64 { return &o.VerifyOffset }, 40)},
 		{"verify_pattern", "what the data is", setPattern(func(o *o) **Pattern { return &o.VerifyPattern }, true)},
 		{"verify_fatal", "stop at the first mismatch", flag(func(o *o) *bool { return &o.VerifyFatal })},
+		{"verify_async", "how many threads check blocks beside the job", integer(func(o *o) *int { return &o.VerifyAsync }, 0, 1024)},
+		{"verify_async_cpus", "CPUs that these may run on", setCPUs(func(o *o) *[]int { return &o.VerifyAsyncCPUs })},
 		{"verify_dump", "write mismatching blocks to files", flag(func(o *o) *bool { return &o.VerifyDump })},
 		{"verify_backlog", "verify after so many writes", bytes(func(o *o) *uint64 { return &o.VerifyBacklog }, 0)},
 		{"verify_backlog_batch", "how many blocks are verified then", bytes(func(o *o) *uint64 { return &o.VerifyBacklogBatch }, 0)},
@@ -241,7 +246,7 @@ func options() []option {
 			return err
 		}},
 
-		{"cpus_allowed", "CPUs the job may run on", setCPUs},
+		{"cpus_allowed", "CPUs the job may run on", setCPUs(func(o *o) *[]int { return &o.CPUs })},
 		{"cpumask", "the same as a bit mask", setCPUMask},
 		{"cpus_allowed_policy", "shared, or split: one CPU a job", choice(func(o *o) *string { return &o.CPUsPolicy }, "shared", "split")},
 		{"nice", "-20 to 19", integer(func(o *o) *int { return &o.Nice }, -20, 19)},

@@ -46,6 +46,13 @@ func (w *worker) allocate(depth, block int) error {
 			buffers = append(buffers, m[from+i*each:from+(i+1)*each:from+(i+1)*each])
 		}
 	}
+	if n := w.o.LockMemory; n > 0 {
+		m, err := sys.LockedMemory(int(n))
+		if err != nil {
+			return fmt.Errorf("lockmem=%d: %w", n, err)
+		}
+		w.locked = m
+	}
 	for i, b := range buffers[:depth] {
 		w.units = append(w.units, &ioengine.Unit{Buf: b, Index: i})
 		if w.o.Writes() || w.o.Trims() {

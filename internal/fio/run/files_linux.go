@@ -43,7 +43,7 @@ func fileNames(o *job.Options, clone int) []string {
 		names = splitNames(o.Filename)
 	} else {
 		for i := range o.NrFiles {
-			r := strings.NewReplacer("$jobname", strings.ReplaceAll(o.Name, "/", "_"), "$jobnum", strconv.Itoa(clone),
+			r := strings.NewReplacer("$jobname", strings.ReplaceAll(o.Section, "/", "_"), "$jobnum", strconv.Itoa(clone),
 				"$filenum", strconv.Itoa(i), "$clientuid", "localhost")
 			names = append(names, r.Replace(o.FilenameFormat))
 		}

@@ -3,7 +3,6 @@ package run
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -64,9 +63,7 @@ func (l *logs) open(w *worker) error {
 		if *base != "" {
 			stem = *base
 		}
-		if w.run.conf.AuxPath != "" {
-			stem = filepath.Join(w.run.conf.AuxPath, stem)
-		}
+		stem = w.aux(stem)
 		if !o.PerJobLogs {
 			return stem + "_" + kind + ".log"
 		}

@@ -141,11 +141,7 @@ func (r *Run) prepare(w *worker) error {
 	if err := w.setup(); err != nil {
 		return err
 	}
-	l := &layout{stop: r.stop.Load, say: func(format string, args ...any) {
-		if r.conf.Info != nil {
-			r.conf.Info(fmt.Sprintf(format, args...))
-		}
-	}}
+	l := &layout{stop: r.stop.Load, say: r.info}
 	if err := l.prepare(w); err != nil {
 		return err
 	}
@@ -167,11 +163,16 @@ func (r *Run) broken(w *worker, err error) {
 	}
 }
 
-func (r *Run) say(format string, args ...any) {
+func (r *Run) say(format string, args ...any) { r.tell(r.conf.Say, format, args) }
+
+func (r *Run) info(format string, args ...any) { r.tell(r.conf.Info, format, args) }
+
+// tell passes a line on, one at a time.
+func (r *Run) tell(to func(line string), format string, args []any) {
 	r.sayMu.Lock()
 	defer r.sayMu.Unlock()
-	if r.conf.Say != nil {
-		r.conf.Say(fmt.Sprintf(format, args...))
+	if to != nil {
+		to(fmt.Sprintf(format, args...))
 	}
 }
 
@@ -276,9 +277,16 @@ func (r *Run) body(w *worker) {
 	w.lat.init(w)
 	w.st.PID = sys.ThreadID()
 	w.st.Started = time.Now()
+	if err := w.hook("prerun", w.o.ExecBefore); err != nil {
+		r.broken(w, err)
+		return
+	}
 	from, _ := sys.ThreadUsage()
 	err = w.work()
 	w.usage(from)
+	if e := w.hook("postrun", w.o.ExecAfter); err == nil {
+		err = e
+	}
 	w.st.Steady = w.steady
 	if e := w.saveState(); err == nil {
 		err = e

@@ -18,6 +18,9 @@ func (w *worker) transfer() (err error) {
 	if errors.Is(err, errFull) {
 		err = nil
 	}
+	if e := w.checksDone(); err == nil {
+		err = e
+	}
 	return err
 }
 

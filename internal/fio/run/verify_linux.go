@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -133,35 +134,44 @@ func (w *worker) unique() bool {
 // readBack reads pieces and checks them.
 func (w *worker) readBack(pieces []piece) error {
 	known := data.Known{Seed: !w.o.VerifyOnly, Number: !w.o.VerifyOnly}
-	if w.async == nil {
-		u := w.units[0]
-		for i := range pieces {
-			if w.stopped() || w.verifyTimedOut() {
-				return nil
-			}
-			if err := w.aim(u, &pieces[i]); err != nil {
-				return err
-			}
-			u.Issue = w.now()
-			u.Start = u.Issue
-			w.st.Depth[0]++
-			w.st.Submit[1]++
-			w.st.Submits++
-			w.st.Complete[1]++
-			w.st.Fetches++
-			w.engine.Do(u)
-			for u.Err == nil && u.N > 0 && u.N < u.Len {
-				if w.short(u); u.Len > 0 {
-					w.engine.Do(u)
-				}
-			}
-			if err := w.verified(u, known); err != nil {
-				return err
+	read := w.readBackSync
+	if w.async != nil {
+		read = w.readBackAsync
+	}
+	err := read(pieces, known)
+	if e := w.checksDone(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func (w *worker) readBackSync(pieces []piece, known data.Known) error {
+	u := w.units[0]
+	for i := range pieces {
+		if w.stopped() || w.verifyTimedOut() {
+			return nil
+		}
+		if err := w.aim(u, &pieces[i]); err != nil {
+			return err
+		}
+		u.Issue = w.now()
+		u.Start = u.Issue
+		w.st.Depth[0]++
+		w.st.Submit[1]++
+		w.st.Submits++
+		w.st.Complete[1]++
+		w.st.Fetches++
+		w.engine.Do(u)
+		for u.Err == nil && u.N > 0 && u.N < u.Len {
+			if w.short(u); u.Len > 0 {
+				w.engine.Do(u)
 			}
 		}
-		return nil
+		if err := w.verified(u, known); err != nil {
+			return err
+		}
 	}
-	return w.readBackAsync(pieces, known)
+	return nil
 }
 
 func (w *worker) verifyTimedOut() bool {
@@ -216,22 +226,56 @@ func (w *worker) verified(u *ioengine.Unit, known data.Known) error {
 	return w.check(u, known)
 }
 
-// check compares a block that was read with what it should be.
+// A checking is a block that was read, and what is known about it.
+type checking struct {
+	file  *ioengine.File
+	block data.Block
+	known data.Known
+	read  []byte
+}
+
+// check compares a block that was read with what it should be, or leaves it to
+// the checkers of verify_async and returns what they have found until now.
 func (w *worker) check(u *ioengine.Unit, known data.Known) error {
-	var dump []byte
-	if w.o.VerifyDump {
-		dump = append(dump, u.Buf[:u.Size]...)
+	c := checking{u.File, data.Block{Offset: uint64(u.Block), Seed: u.Seed, Number: u.Number, Thread: w.number}, known, u.Buf[:u.Size]}
+	if w.checkers != nil {
+		w.checkers.add(c)
+		return w.judgeFound()
 	}
-	err := w.verifier.Check(u.Buf[:u.Size], data.Block{
-		Offset: uint64(u.Block), Seed: u.Seed, Number: u.Number,
-	}, known)
-	if err == nil {
-		return nil
+	if m := c.mismatch(w.verifier, w.o.VerifyDump); m != nil {
+		return w.judge(m)
 	}
-	if dump != nil {
-		w.dump(u, dump, known)
+	return nil
+}
+
+// mismatch is nil if the block is what it should be. It may change the block,
+// of which it keeps a copy first where that is wanted.
+func (c *checking) mismatch(v *data.Verifier, keep bool) *wrong {
+	var got []byte
+	if keep {
+		got = bytes.Clone(c.read)
 	}
-	err = w.fail(Read, u.File, u.Block, err)
+	if err := v.Check(c.read, c.block, c.known); err != nil {
+		return &wrong{c.file, c.block, c.known, got, err}
+	}
+	return nil
+}
+
+// A wrong is a block that is not what it should be.
+type wrong struct {
+	file  *ioengine.File
+	block data.Block
+	known data.Known
+	got   []byte // nil: not kept
+	err   error
+}
+
+// judge says what a mismatch means for the job.
+func (w *worker) judge(m *wrong) error {
+	if m.got != nil {
+		w.dump(m)
+	}
+	err := w.fail(Read, m.file, int64(m.block.Offset), m.err)
 	if err != nil && !w.o.VerifyFatal {
 		// Without verify_fatal fio goes on to the end and fails then.
 		w.noteError(err)
@@ -243,20 +287,20 @@ func (w *worker) check(u *ioengine.Unit, known data.Known) error {
 
 // dump writes what was read and what was expected to files named after the
 // block.
-func (w *worker) dump(u *ioengine.Unit, got []byte, known data.Known) {
-	stem := fmt.Sprintf("%s.%d", filepath.Base(u.File.Name), u.Block)
-	if w.run.conf.AuxPath != "" {
-		stem = filepath.Join(w.run.conf.AuxPath, stem)
-	}
-	err := os.WriteFile(stem+".received", got, 0o644)
-	if err == nil && known.Seed {
-		want := make([]byte, len(got))
-		w.verifier.Fill(want, data.Block{Offset: uint64(u.Block), Seed: u.Seed, Number: u.Number, Thread: w.number})
+func (w *worker) dump(m *wrong) {
+	stem := w.aux(fmt.Sprintf("%s.%d", filepath.Base(m.file.Name), m.block.Offset))
+	err := os.WriteFile(stem+".received", m.got, 0o644)
+	if err == nil && m.known.Seed {
+		want := make([]byte, len(m.got))
+		w.verifier.Fill(want, m.block)
 		err = os.WriteFile(stem+".expected", want, 0o644)
 	}
 	if err != nil {
 		w.run.say("job %q: verify_dump: %v", w.o.Name, err)
 	}
 }
+
+// aux is where a log, dump or output of this name goes.
+func (w *worker) aux(name string) string { return filepath.Join(w.run.conf.AuxPath, name) }
 
 var errTruncated = fmt.Errorf("less than was written is there: %w", syscall.EIO)

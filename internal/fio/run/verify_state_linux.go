@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -30,7 +29,7 @@ const (
 // stateName is fio's.
 func (w *worker) stateName() string {
 	name := fmt.Sprintf("local-%s-%d-verify.state", strings.ReplaceAll(w.o.Name, "/", "."), w.clone)
-	return filepath.Join(w.run.conf.AuxPath, name)
+	return w.aux(name)
 }
 
 func (w *worker) saveState() error {

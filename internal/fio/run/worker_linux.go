@@ -36,12 +36,14 @@ type worker struct {
 	filler     *data.Filler
 	fillEach   bool
 	verifier   *data.Verifier
+	checkers   *checkers // nil: the job checks itself
 	units      []*ioengine.Unit
 	free       []*ioengine.Unit
 	finished   []*ioengine.Unit
 	inflight   int
 	batch      int // queued and not handed to the kernel yet
 	memory     []byte
+	locked     []byte // lockmem
 	st         *stat.Job
 	lat        latencies
 	history    []piece
@@ -164,6 +166,9 @@ func (w *worker) start() (err error) {
 		w.async = a
 	}
 	if err := w.allocate(depth, block); err != nil {
+		return err
+	}
+	if err := w.startCheckers(); err != nil {
 		return err
 	}
 	w.st.LatencyDepth = depth
@@ -321,9 +326,14 @@ func (w *worker) finish() {
 	if w.engine != nil {
 		w.engine.Shutdown()
 	}
-	if w.memory != nil {
-		_ = sys.Unmap(w.memory)
-		w.memory = nil
+	if w.checkers != nil {
+		w.checkers.end()
+	}
+	for _, m := range []*[]byte{&w.memory, &w.locked} {
+		if *m != nil {
+			_ = sys.Unmap(*m)
+			*m = nil
+		}
 	}
 	w.units, w.free, w.finished = nil, nil, nil
 	w.logHistograms(w.now())
