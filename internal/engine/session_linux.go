@@ -392,8 +392,8 @@ func (s *Session) part(l *loop) {
 			continue
 		}
 		// A stream that was cut in the middle has no clean end.
-		if len(to.undelivered) > 0 && to.reason() != Max {
-			e.reset() // its receiver has stalled for the time of a limit
+		if to.stalled() {
+			e.reset()
 			continue
 		}
 		if to.reason() == Lifetime {
@@ -403,6 +403,20 @@ func (s *Session) part(l *loop) {
 		e.part()
 	}
 	s.awaitAcks(l)
+}
+
+// stalled says whether d's receiver has left bytes with the session for the time of a
+// limit, or with the source, which was not read then.
+func (d *direction) stalled() bool {
+	switch d.reason() {
+	case Max:
+		return false
+	case Idle, HalfClosed:
+		if n, err := sys.Unread(d.src.fd); err == nil && n > 0 {
+			return true
+		}
+	}
+	return len(d.undelivered) > 0
 }
 
 // stopNow ends what a Stop could not end in time.

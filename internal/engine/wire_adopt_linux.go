@@ -57,7 +57,7 @@ func (r *Reactor) AdoptWire(policy WirePolicy, accepted func(s *Session, a, b ne
 		if v, err := a.Pair.Look(); err == nil { // else its first look says so
 			_ = a.Pair.Limit(&v, s.wire.roomLeft(s, &v)) // and ends what its predecessor had begun
 		}
-		s.wired.Store(&wired{pair: a.Pair, base: a.Meta.Base})
+		s.wired.Store(newWired(a.Pair, a.Meta.Base))
 		s.started = time.Unix(0, a.Meta.Started)
 		from, to := a.Addrs()
 		h := accepted(s, from, to)

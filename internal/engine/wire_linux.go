@@ -398,6 +398,7 @@ func (w *wiring) fail(l *loop, s *Session, why wire.Refusal) {
 	}
 	w.bound(l, wire.WindowOpen)
 	w.attempt(l, w.pause)
+	w.pair.Probe() // a peer answers only so many in a second
 	w.pause *= 2
 	w.most = min(2*w.most, wireMostLast)
 	l.queue(s) // what was halted
@@ -420,7 +421,7 @@ func (w *wiring) switched(l *loop, s *Session) {
 		w.base[i] = s.dirs[i].out.Load() - undelivered[i]
 		w.before[i] = s.dirs[i].choice.view.Load()
 	}
-	s.wired.Store(&wired{pair: w.pair, base: w.base})
+	s.wired.Store(newWired(w.pair, w.base))
 	w.publish(s)
 	w.drain(l, s)
 	l.queue(s) // what was halted
@@ -514,9 +515,11 @@ func (w *wiring) refresh(l *loop, s *Session) {
 	if w.phase == wireOn {
 		w.watchLimits(s, &v)
 	}
-	if moved := l.now - time.Duration(sys.Monotonic()-v.LastMoved); v.LastMoved > 0 && moved > s.active {
-		s.active = moved
-		s.progress.Store(int64(moved))
+	if wired := s.wired.Load(); wired != nil && v.LastMoved > 0 {
+		if moved := s.startedAt + wired.at(v.LastMoved).Sub(s.started); moved > s.active {
+			s.active = moved
+			s.progress.Store(int64(moved))
+		}
 	}
 	if w.phase == wireLeaving {
 		return // the sockets have to go first
@@ -588,9 +591,18 @@ func (w *wiring) cut(l *loop, s *Session) {
 
 // wired is what others than the loop need of a spliced session.
 type wired struct {
-	pair *wire.Pair
-	base [2]int64
+	pair  *wire.Pair
+	base  [2]int64
+	epoch time.Time // the same moment by two clocks
+	mono  int64
 }
+
+func newWired(pair *wire.Pair, base [2]int64) *wired {
+	return &wired{pair: pair, base: base, epoch: time.Now(), mono: sys.Monotonic()}
+}
+
+// at is the time of a moment that the program has noted: always the same for the same.
+func (w *wired) at(mono int64) time.Time { return w.epoch.Add(time.Duration(mono - w.mono)) }
 
 // live brings st up to date.
 func (w *wired) live(s *Session, st *Stats) {
@@ -600,7 +612,7 @@ func (w *wired) live(s *Session, st *Stats) {
 	}
 	st.AToB.Bytes = max(st.AToB.Bytes, w.base[0]+v.Delivered[0])
 	st.BToA.Bytes = max(st.BToA.Bytes, w.base[1]+v.Delivered[1])
-	if moved := time.Now().Add(-time.Duration(sys.Monotonic() - v.LastMoved)); v.LastMoved > 0 && moved.After(st.LastProgress) {
+	if moved := w.at(v.LastMoved); v.LastMoved > 0 && moved.After(st.LastProgress) {
 		st.LastProgress = moved
 	}
 	if st.Wire != nil {

@@ -26,8 +26,14 @@ type Engine struct {
 	// Small says the same after small messages only.
 	Small func(splice.DirectionStats) error
 	// Refused is the reason for which connections of a network are left to
-	// another engine; empty where they are not.
-	Refused func(Network) string
+	// another engine; empty where they are not. own says whose they are.
+	Refused func(n Network, own bool) string
+	// Reason is where the engine says that reason; nil is DirectionStats.Why.
+	Reason func(splice.Stats) splice.Why
+	// Handed says whether a session has been handed over to the engine, if that
+	// takes it a while.
+	Handed func(splice.Stats) bool
+	early  bool // scenarios go on when it is
 }
 
 // Copy is the engine that reads and writes.
@@ -94,7 +100,7 @@ func Sockmap() Engine {
 			}
 			return nil
 		},
-		Refused: func(n Network) string {
+		Refused: func(n Network, _ bool) string {
 			for _, l := range []Leg{n.A, n.B} {
 				switch l {
 				case Unix:
@@ -106,6 +112,50 @@ func Sockmap() Engine {
 			return ""
 		},
 	}
+}
+
+// Wire is the engine that has the packets translated. It needs privileges.
+func Wire() Engine {
+	carried := func(d splice.DirectionStats) error {
+		if d.Engine != splice.EngineWire || d.Why.String() != "handed-over" {
+			return fmt.Errorf("want engine wire, handed over, have %+v", d)
+		}
+		return nil
+	}
+	return Engine{
+		Name:    "wire",
+		Options: []splice.Option{splice.Use(splice.EngineWire)},
+		Stream:  carried,
+		Small:   carried,
+		Refused: func(n Network, own bool) string {
+			switch {
+			case !own:
+				return "wire-not-owned"
+			case n.A == Unix || n.B == Unix || n.A == MPTCP || n.B == MPTCP:
+				return "wire-not-tcp"
+			case n.A != n.B:
+				return "wire-address-families"
+			}
+			return ""
+		},
+		Reason: func(s splice.Stats) splice.Why {
+			if s.Wire == nil {
+				return 0
+			}
+			return s.Wire.Refused
+		},
+		Handed: func(s splice.Stats) bool { return s.AToB.Engine == splice.EngineWire },
+	}
+}
+
+// Early has each scenario begin when its session has been handed over, but for those
+// that wait for a timeout, and those in which that can't be: the engine refuses the
+// connections, one has ended, a limit of bytes is near, or bytes are there at the start,
+// which the scenario has to receive.
+func (e Engine) Early() Engine {
+	e.Name += "-early"
+	e.early = true
+	return e
 }
 
 // Engines are the engines that need no privileges, in the order of their names
@@ -133,21 +183,32 @@ func small(d splice.DirectionStats) error {
 	return nil
 }
 
-// check calls f, Stream or Small, unless the engine refuses n: then the reason
-// has to be said.
-func (e Engine) check(f func(splice.DirectionStats) error, n Network, d splice.DirectionStats) error {
-	if e.Refused != nil {
-		if why := e.Refused(n); why != "" {
-			if d.Why.String() != why || d.Engine == splice.EngineSockmap {
-				return fmt.Errorf("want another engine because of %s, have %+v", why, d)
-			}
-			return nil
+// check calls f, Stream or Small, for a direction, unless the engine refuses n: then
+// the reason has to be said.
+func (e Engine) check(f func(splice.DirectionStats) error, w way) error {
+	d := w.stats()
+	if why := e.refused(w.place); why != "" {
+		said := d.Why
+		if e.Reason != nil {
+			said = e.Reason(w.Session.Stats())
 		}
+		if said.String() != why || d.Engine == splice.EngineSockmap || d.Engine == splice.EngineWire {
+			return fmt.Errorf("want another engine because of %s, have %+v, because of %v", why, d, said)
+		}
+		return nil
 	}
 	if f == nil {
 		return nil
 	}
 	return f(d)
+}
+
+// refused is the reason for which the engine leaves a place to another.
+func (e Engine) refused(p *place) string {
+	if e.Refused == nil {
+		return ""
+	}
+	return e.Refused(p.network, p.own)
 }
 
 func (e Engine) hold() int64 {

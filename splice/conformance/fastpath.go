@@ -22,11 +22,53 @@ func fastPath() []scenario {
 func fastStream(t *testing.T, w way) {
 	const n = stream
 	w.Start()
-	w.carry(0, n, 1<<20)
-	w.carried(n)
+	at := w.handedOver(64 << 10)
+	w.carry(at, n, 1<<20)
+	w.carried(at + n)
 	w.finish()
 	w.receiveEOF()
 	w.fast(t)
+	w.wired(t, n)
+}
+
+// handedOver carries messages of that size, answered if they are small ones, until the
+// session is handed over to an engine that takes that. It returns how many bytes went
+// this way.
+func (w way) handedOver(size int64) (at int64) {
+	w.t.Helper()
+	e := w.place.engine
+	if e.Handed == nil || e.refused(w.place) != "" {
+		return 0
+	}
+	eventually(w.t, "the session handed over", func() bool {
+		if w.carry(at, size, size); size < 1000 {
+			w.back().carry(at, size, size)
+		}
+		at += size
+		return e.Handed(w.Session.Stats())
+	})
+	return at
+}
+
+// wired checks that at least n bytes went this way by the program.
+func (w way) wired(t *testing.T, n int64) {
+	t.Helper()
+	if e := w.place.engine; e.Handed == nil || e.refused(w.place) != "" {
+		return
+	}
+	i := 0
+	if !w.ahead {
+		i = 1
+	}
+	var have int64
+	if !within(patience, func() bool { // acknowledgements may be late
+		if st := w.Session.Stats().Wire; st != nil {
+			have = st.Delivered[i]
+		}
+		return have >= n
+	}) {
+		t.Errorf("want %d bytes or more by the program, have %d", n, have)
+	}
 }
 
 // fast checks the way that a stream went.
@@ -41,17 +83,19 @@ func (w way) fast(t *testing.T) {
 		return
 	}
 	e := w.place.engine
-	if err := e.check(e.Stream, w.place.network, d); err != nil {
+	if err := e.check(e.Stream, w); err != nil {
 		t.Errorf("after a stream: %v", err)
 	}
 }
 
 func fastSmall(t *testing.T, w way) {
+	const rounds, size = 500, 64
 	w.Start()
-	w.pingPong(0, 500, 64)
+	w.pingPong(w.handedOver(size), rounds, size)
 	for _, w := range []way{w, w.back()} {
+		w.wired(t, rounds*size)
 		e := w.place.engine
-		if err := e.check(e.Small, w.place.network, w.stats()); err != nil {
+		if err := e.check(e.Small, w); err != nil {
 			t.Errorf("after small messages: %v", err)
 		}
 	}
@@ -105,14 +149,17 @@ func fastBoth(t *testing.T, p *place) {
 	l := p.link(t)
 	f, b := l.forward(), l.backward()
 	l.Start()
-	pf, pb := f.pump(0, n, 1<<20), b.pump(0, n, 1<<20)
-	sf, sb := f.sink(0), b.sink(0)
+	at := f.handedOver(64)
+	pf, pb := f.pump(at, n, 1<<20), b.pump(at, n, 1<<20)
+	sf, sb := f.sink(at), b.sink(at)
 	pf.wait()
 	pb.wait()
-	sf.beyond(n)
-	sb.beyond(n)
-	f.carried(n)
-	b.carried(n)
-	f.fast(t)
-	b.fast(t)
+	sf.beyond(at + n)
+	sb.beyond(at + n)
+	f.carried(at + n)
+	b.carried(at + n)
+	for _, w := range []way{f, b} {
+		w.fast(t)
+		w.wired(t, n)
+	}
 }

@@ -19,6 +19,7 @@ type Link struct {
 	A, B    net.Conn        // the ends of the client and of the server
 	Session *splice.Session // nil before Start
 
+	ring           bool // the ends are joined by another session
 	t              TB
 	place          *place
 	relayA, relayB net.Conn // what the session joins
@@ -72,6 +73,40 @@ func (l *Link) Start(opts ...splice.Option) {
 		l.t.Fatalf("start: %v", err)
 	}
 	l.Session = s
+	if e := l.place.engine; e.early && e.refused(l.place) == "" {
+		l.handOver()
+	}
+}
+
+// handOver waits until the session is handed over, or has said why it is not.
+func (l *Link) handOver() {
+	l.t.Helper()
+	e := l.place.engine
+	var s splice.Stats
+	if !within(patience, func() bool {
+		select {
+		case <-l.Session.Done():
+			return true
+		default:
+		}
+		s = l.Session.Stats()
+		switch why := e.Reason(s).String(); why {
+		case "no-bytes":
+			return e.Handed(s) || s.AToB.Bytes+s.BToA.Bytes > 0
+		case "wire-ended", "wire-max-bytes":
+			return true
+		case "wire-address-conflict":
+			if l.ring {
+				return true
+			}
+			fallthrough
+		default:
+			l.t.Fatalf("not handed over because of %s", why)
+			return false
+		}
+	}) {
+		l.t.Fatalf("not handed over within %v, and no reason: %+v, %+v", patience, s, s.Wire)
+	}
 }
 
 func (l *Link) options(opts ...splice.Option) []splice.Option {

@@ -173,6 +173,7 @@ func loopStops(t *testing.T, p *place) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.ring = true
 	l.Start(splice.Prefetched(l.forward().bytes(0, 1000), l.backward().bytes(0, 100_000)))
 	defer func() {
 		_, _ = ring.Stop(t.Context())

@@ -101,12 +101,16 @@ func (p *peek) held(sent int64) int64 {
 		return n
 	}
 	sample := func() int64 {
-		held := sent - must(unread(p.in)) - must(unread(w.dst))
-		// Bytes that arrived and are not acknowledged yet count twice; that
-		// passes within the time of a delayed acknowledgement.
+		held := sent - must(unread(w.dst))
 		if w.inLeg().tcp() {
 			held -= must(unacked(w.src))
 		}
+		if w.handed() {
+			return held // the relay has no sockets any more
+		}
+		held -= must(unread(p.in))
+		// Bytes that arrived and are not acknowledged yet count twice; that
+		// passes within the time of a delayed acknowledgement.
 		if w.outLeg().tcp() {
 			held -= must(unacked(p.out))
 		}

@@ -61,6 +61,12 @@ func (w way) stats() splice.DirectionStats {
 	return w.Session.Stats().BToA
 }
 
+// handed says whether the session is one of an engine that needs no sockets.
+func (w way) handed() bool {
+	h := w.place.engine.Handed
+	return h != nil && h(w.Session.Stats())
+}
+
 func (w way) end(res splice.Result) splice.End {
 	if w.ahead {
 		return res.AToB

@@ -75,16 +75,26 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 	if why, err = pair.insert(); why != 0 {
 		return nil, why, err
 	}
-	for i := range pair.legs {
-		pair.legs[i].probe()
-	}
+	pair.Probe()
 	return pair, 0, nil
+}
+
+// Probe makes those peers speak that were not seen yet.
+func (pair *Pair) Probe() {
+	for i := range pair.keys {
+		if f, err := pair.plane.objects.Flow(&pair.keys[i]); err == nil && f.Seen == 0 {
+			pair.legs[i].probe()
+		}
+	}
 }
 
 func (pair *Pair) insert() (Refusal, error) {
 	p := pair.plane
 	p.mu.Lock() // an entry and its owner change together
 	defer p.mu.Unlock()
+	if p.ring(pair) {
+		return Conflict, nil
+	}
 	for i := range pair.keys {
 		l := &pair.legs[i]
 		f := bpf.WireFlow{Passed: l.received}
@@ -108,6 +118,29 @@ func (pair *Pair) insert() (Refusal, error) {
 	}
 	p.own(pair)
 	return 0, nil
+}
+
+// rowMost is how many pairs packets may go through on one machine.
+const rowMost = 64
+
+// ring says whether other pairs would lead the pair's packets back to it: they would
+// go round for ever, and nobody be there to send them again. The plane is locked.
+func (p *Plane) ring(pair *Pair) bool {
+	k := pair.keys[1].Reverse() // of what a sends, when it leaves
+	for range rowMost {
+		next := p.pairs[k]
+		if next == nil {
+			return false
+		}
+		out := 1
+		if next.keys[1] == k {
+			out = 0
+		}
+		if k = next.keys[out].Reverse(); k == pair.keys[0] {
+			return true
+		}
+	}
+	return true
 }
 
 // stale takes an entry out whose connection is over.

@@ -156,3 +156,23 @@ func TestForeignPins(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Pairs may stand in a row, one's packets being the next one's; the one that would
+// close a ring is refused: packets would go round for ever.
+func TestRing(t *testing.T) {
+	c := newChain(t)
+	p := openPlane(t, c, wire.Config{Instance: "ring", Root: testnet.BPFFS(t)})
+	local := place{"", onB, onB, "127.0.0.1", "127.0.0.1"}
+	first, second := local.open(t, c), local.open(t, c)
+	row := []*bench{first, {a: first.server, b: second.client}, second}
+	for i, b := range row {
+		pair := consider(t, c, p, b, func() {})
+		defer pair.Withdraw()
+		if i == 0 {
+			refused(t, c, p, fd(t, first.client), fd(t, first.server), wire.Conflict)
+			refused(t, c, p, fd(t, first.server), fd(t, first.client), wire.Conflict)
+		}
+	}
+	refused(t, c, p, fd(t, first.client), fd(t, second.server), wire.Conflict)
+	refused(t, c, p, fd(t, second.server), fd(t, first.client), wire.Conflict)
+}
