@@ -1,13 +1,14 @@
 package engine
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,30 +23,36 @@ import (
 // minute. The figures are in docs/engines.md.
 func soak() bool { return os.Getenv("SPLICED_SOCKMAP_SOAK") != "" }
 
-// A sequence is a stream of which each byte tells its place, if it is read in
-// words.
-type sequence uint64
+// A sequence is a stream of bytes at random, which come again after a prime
+// number of them: what is lost, repeated or out of order is seen.
+type sequence int64
 
-func (q sequence) word(i uint64) uint64 { return (i+1)*0x9E3779B97F4A7C15 ^ uint64(q) }
+const (
+	sequencePeriod = 1<<20 - 3
+	sequencePart   = 256 << 10 // the most at once
+)
 
-// fill writes the bytes from position at on into b.
-func (q sequence) fill(b []byte, at int64) {
-	var w [8]byte
-	for n := 0; n < len(b); {
-		p := uint64(at) + uint64(n)
-		binary.LittleEndian.PutUint64(w[:], q.word(p/8))
-		n += copy(b[n:], w[p%8:])
-	}
+var sequenceBytes = sync.OnceValue(func() []byte {
+	b := make([]byte, sequencePeriod+sequencePart)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b[:sequencePeriod])
+	copy(b[sequencePeriod:], b)
+	return b
+})
+
+// part returns the n bytes from position at on, which are not to be changed.
+func (q sequence) part(at int64, n int) []byte {
+	begin := (int64(q)*7919 + at) % sequencePeriod
+	return sequenceBytes()[begin:][:n]
 }
 
 // check says whether b is what comes at position at.
-func (q sequence) check(b []byte, at int64, scratch []byte) error {
-	want := scratch[:len(b)]
-	q.fill(want, at)
-	for i := range b {
-		if b[i] != want[i] {
-			return fmt.Errorf("another byte at position %d", at+int64(i))
+func (q sequence) check(b []byte, at int64) error {
+	if want := q.part(at, len(b)); !bytes.Equal(b, want) {
+		i := 0
+		for b[i] == want[i] {
+			i++
 		}
+		return fmt.Errorf("another byte at position %d", at+int64(i))
 	}
 	return nil
 }
@@ -99,6 +106,7 @@ func TestRedirectStalls(t *testing.T) {
 	client, server := descriptor(t, peers[0]), descriptor(t, peers[1])
 	defer sys.Close(client)
 	defer sys.Close(server)
+	before := kernelMemory(t)
 	s, err := r.Start(Spec{Kind: Sockmap, A: fds[0], B: fds[1], Own: true})
 	if err != nil {
 		t.Fatal(err)
@@ -107,11 +115,8 @@ func TestRedirectStalls(t *testing.T) {
 	var sent atomic.Int64
 	sender := make(chan error, 1)
 	go func() {
-		b := make([]byte, 256<<10)
 		for at := int64(0); at < total; {
-			part := b[:min(total-at, 1+rand.Int64N(int64(len(b))))]
-			seed.fill(part, at)
-			n, err := peers[0].Write(part)
+			n, err := peers[0].Write(seed.part(at, int(min(total-at, 1+rand.Int64N(sequencePart)))))
 			at += int64(n)
 			sent.Store(at)
 			if err != nil {
@@ -136,7 +141,8 @@ func TestRedirectStalls(t *testing.T) {
 		t.Fatalf("%d of %d bytes sent while the receiver read nothing", n, total)
 	}
 	var most, read int64
-	b, scratch := make([]byte, 256<<10), make([]byte, 256<<10)
+	var memory []int64 // of the machine's, beyond what is charged to the sockets
+	b := make([]byte, sequencePart)
 	for i := range stalls {
 		held, err := beyond(sent.Load(), read, client, looks[0], looks[1], server)
 		if err != nil {
@@ -144,10 +150,15 @@ func TestRedirectStalls(t *testing.T) {
 		}
 		// Write counts when it returns: one call's bytes may be in the buffers.
 		most = max(most, held)
+		beyond := kernelMemory(t) - before
+		for _, fd := range []int{client, looks[0], looks[1], server} {
+			beyond -= charged(t, fd)
+		}
+		memory = append(memory, beyond)
 		for until := min(total, read+1+rand.Int64N(2*(total-read)/int64(stalls-i))); read < until; {
 			n, err := peers[1].Read(b[:min(int64(len(b)), until-read)])
 			if err == nil {
-				err = seed.check(b[:n], read, scratch)
+				err = seed.check(b[:n], read)
 			}
 			read += int64(n)
 			if err != nil {
@@ -159,7 +170,7 @@ func TestRedirectStalls(t *testing.T) {
 	for {
 		n, err := peers[1].Read(b)
 		if n > 0 {
-			if err := seed.check(b[:n], read, scratch); err != nil {
+			if err := seed.check(b[:n], read); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -179,7 +190,14 @@ func TestRedirectStalls(t *testing.T) {
 	<-s.Done()
 	d := s.Result().Stats.AToB
 	t.Logf("%d bytes, %d stalls, at most %d bytes beyond the sockets' buffers; %d redirected", total, stalls, most, d.Redirected)
-	if most > 4<<20 {
+	// One stream is little beside what else happens on the machine.
+	slices.Sort(memory)
+	t.Logf("of the machine's memory beyond the sockets' buffers: median %d, from %d to %d, 19 of 20 below %d",
+		memory[stalls/2], memory[0], memory[stalls-1], memory[stalls*19/20])
+	if soak() && memory[stalls/2] > beyondMost {
+		t.Errorf("%d bytes of memory were held beyond the sockets' buffers", memory[stalls/2])
+	}
+	if most > beyondMost {
 		t.Errorf("%d bytes were held beyond the sockets' buffers", most)
 	}
 	if d.Bytes != total || d.Redirected == 0 {
@@ -306,10 +324,8 @@ func connect(ln net.Listener, accepting *sync.Mutex) (*net.TCPConn, int, error) 
 
 // say sends n bytes and a FIN, or a RST somewhere before.
 func say(p *net.TCPConn, q sequence, n int64, reset bool) error {
-	b := make([]byte, 64<<10)
 	for at := int64(0); at < n; {
-		part := b[:min(n-at, 1+rand.Int64N(int64(len(b))>>rand.IntN(16)))]
-		q.fill(part, at)
+		part := q.part(at, int(min(n-at, 1+rand.Int64N(64<<10>>rand.IntN(16)))))
 		if _, err := p.Write(part); err != nil {
 			return err
 		}
@@ -336,11 +352,11 @@ var errOther = errors.New("other bytes arrived")
 
 // hear checks what comes until the end.
 func hear(p *net.TCPConn, q sequence) (at int64, err error) {
-	b, scratch := make([]byte, 64<<10), make([]byte, 64<<10)
+	b := make([]byte, 64<<10)
 	for {
 		n, err := p.Read(b[:1+rand.IntN(len(b))])
 		if n > 0 {
-			if err := q.check(b[:n], at, scratch); err != nil {
+			if err := q.check(b[:n], at); err != nil {
 				return at, fmt.Errorf("%w: %w", errOther, err)
 			}
 		}

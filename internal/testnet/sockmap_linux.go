@@ -1,7 +1,6 @@
 package testnet
 
 import (
-	"fmt"
 	"syscall"
 
 	"github.com/cilium/ebpf"
@@ -23,7 +22,8 @@ type Sockmap struct {
 var SockmapPrograms = []string{"none", "skb-pass", "msg-pass", "msg-to-1"}
 
 // NewSockmap makes one (ebpf.SockMap or ebpf.SockHash), which lives until the
-// test ends.
+// test ends. There is one program more, skb-to-1: a verdict that hands what is
+// received to be sent by the socket with the key 1.
 func NewSockmap(t TB, typ ebpf.MapType, program string) *Sockmap {
 	t.Helper()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: typ, KeySize: 4, ValueSize: 4, MaxEntries: 16})
@@ -39,9 +39,13 @@ func NewSockmap(t TB, typ ebpf.MapType, program string) *Sockmap {
 		spec.Type, spec.AttachType = ebpf.SkSKB, ebpf.AttachSkSKBVerdict
 	case "msg-pass":
 		spec.Type, spec.AttachType = ebpf.SkMsg, ebpf.AttachSkMsgVerdict
+	case "skb-to-1":
+		spec.Type, spec.AttachType = ebpf.SkSKB, ebpf.AttachSkSKBVerdict
+		spec.Instructions = redirect(typ, m.FD(), asm.FnSkRedirectMap, asm.FnSkRedirectHash, 0)
 	case "msg-to-1":
 		spec.Type, spec.AttachType = ebpf.SkMsg, ebpf.AttachSkMsgVerdict
-		spec.Instructions = redirectMessage(typ, m.FD())
+		const ingress = 1
+		spec.Instructions = redirect(typ, m.FD(), asm.FnMsgRedirectMap, asm.FnMsgRedirectHash, ingress)
 	default:
 		t.Fatalf("unknown program %q", program)
 	}
@@ -60,14 +64,12 @@ func NewSockmap(t TB, typ ebpf.MapType, program string) *Sockmap {
 	return &Sockmap{t, m}
 }
 
-// redirectMessage returns msg_redirect_map(ctx, m, 1, BPF_F_INGRESS), or the
-// same for a sockhash.
-func redirectMessage(typ ebpf.MapType, m int) asm.Instructions {
-	const ingress = 1
-	helper := asm.FnMsgRedirectMap
+// redirect returns toMap(ctx, m, 1, flags), or toHash for a sockhash.
+func redirect(typ ebpf.MapType, m int, toMap, toHash asm.BuiltinFunc, flags int32) asm.Instructions {
+	helper := toMap
 	key := asm.Instructions{asm.Mov.Imm(asm.R3, 1)}
 	if typ == ebpf.SockHash {
-		helper = asm.FnMsgRedirectHash
+		helper = toHash
 		key = asm.Instructions{
 			asm.StoreImm(asm.RFP, -4, 1, asm.Word),
 			asm.Mov.Reg(asm.R3, asm.RFP),
@@ -75,7 +77,7 @@ func redirectMessage(typ ebpf.MapType, m int) asm.Instructions {
 		}
 	}
 	return append(append(asm.Instructions{asm.LoadMapPtr(asm.R2, m)}, key...),
-		asm.Mov.Imm(asm.R4, ingress), helper.Call(), asm.Return())
+		asm.Mov.Imm(asm.R4, flags), helper.Call(), asm.Return())
 }
 
 // Put enters a connected TCP socket.
@@ -85,8 +87,16 @@ func (s *Sockmap) Put(key uint32, c syscall.Conn) {
 	if err != nil {
 		s.t.Fatalf("enter a socket into a sockmap: %v", err)
 	}
-	if outer := raw.Control(func(fd uintptr) { err = s.m.Put(key, uint32(fd)) }); outer != nil || err != nil {
-		s.t.Fatalf("enter a socket into a sockmap: %v", fmt.Sprint(outer, err))
+	if err := raw.Control(func(fd uintptr) { s.PutDescriptor(key, int(fd)) }); err != nil {
+		s.t.Fatalf("enter a socket into a sockmap: %v", err)
+	}
+}
+
+// PutDescriptor is Put for who has only that.
+func (s *Sockmap) PutDescriptor(key uint32, fd int) {
+	s.t.Helper()
+	if err := s.m.Put(key, uint32(fd)); err != nil {
+		s.t.Fatalf("enter a socket into a sockmap: %v", err)
 	}
 }
 

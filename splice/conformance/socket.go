@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 	"unsafe"
+
+	"github.com/spliced-io/spliced/internal/sys"
 )
 
 // Kernel: include/uapi/linux/sockios.h. Unread bytes, and bytes not yet
@@ -47,6 +49,15 @@ func peekAt(c any, b []byte) (n int64, err error) {
 // unacked returns how many bytes written to the TCP connection c its peer has
 // not acknowledged.
 func unacked(c any) (int64, error) { return queue(c, siocOutQ) }
+
+// writable says whether c's send buffer has room.
+func writable(c any) (room bool, err error) {
+	err = control(c, func(fd int) error {
+		room = sys.Writable(fd)
+		return nil
+	})
+	return room, err
+}
 
 func queue(c any, request uintptr) (int64, error) {
 	var n int32
