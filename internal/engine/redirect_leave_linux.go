@@ -163,6 +163,40 @@ func (r *redirection) forget(l *loop, s *Session, audit bool) error {
 	return err
 }
 
+// entrusted says whether what was redirected is in the drains' send queues, of a
+// session that has ended and whose sockets are about to be shut down. If not,
+// the session comes back later.
+func (r *redirection) entrusted(l *loop, s *Session) bool {
+	if r == nil || r.pair == nil || r.broken {
+		return true
+	}
+	if r.phase == redirectOn {
+		r.phase, r.since, r.pause = redirectClosing, l.now, enterPause
+		r.pair.Close()
+	}
+	return r.delivered(l, s)
+}
+
+// delivered waits, though not for ever, until the drains of a session that has
+// ended have what was redirected to them.
+func (r *redirection) delivered(l *loop, s *Session) bool {
+	for i := range s.dirs {
+		d := &s.dirs[i]
+		if d.dst.err != nil || d.reason() == ResetByDrain {
+			continue // nothing enters any more
+		}
+		switch ok, err := d.lane.Entered(); {
+		case ok:
+		case err == nil && l.now-r.since <= leavePatience:
+			r.wait(l)
+			return false
+		default:
+			d.complain(fmt.Errorf("bytes remain in the kernel's redirect queue: %w", syscall.EIO))
+		}
+	}
+	return true
+}
+
 // done takes the sockets of a session that has ended out of the maps, before
 // they are closed or given back, and says whether they are out. If not, the
 // session comes back later.
@@ -185,19 +219,8 @@ func (r *redirection) done(l *loop, s *Session) bool {
 			return false
 		}
 	}
-	for i := range s.dirs {
-		d := &s.dirs[i]
-		if d.dst.err != nil || d.reason() == ResetByDrain {
-			continue // nothing enters any more
-		}
-		switch ok, err := d.lane.Entered(); {
-		case ok:
-		case err == nil && l.now-r.since <= leavePatience:
-			r.wait(l)
-			return false
-		default:
-			d.complain(fmt.Errorf("bytes remain in the kernel's redirect queue: %w", syscall.EIO))
-		}
+	if !r.delivered(l, s) {
+		return false
 	}
 	if err := r.forget(l, s, true); err != nil {
 		s.complain(err)

@@ -225,6 +225,23 @@ func (r *redirection) expire(l *loop, s *Session) {
 	}
 }
 
+// onTheWay says whether the kernel's worker has yet to hand over what was
+// redirected: such a session is not idle.
+func (r *redirection) onTheWay(l *loop, s *Session) bool {
+	if r == nil || r.pair == nil {
+		return false
+	}
+	for i := range s.dirs {
+		if d := &s.dirs[i]; !d.ended() {
+			if ok, err := d.lane.Entered(); err == nil && !ok {
+				s.active = l.now
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // take joins the direction to a lane, or takes it from its lane, whose count it
 // keeps.
 func (d *direction) take(lane *sockmap.Lane) {

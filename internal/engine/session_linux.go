@@ -465,7 +465,7 @@ func (s *Session) settle(l *loop) {
 	if s.over {
 		return
 	}
-	if s.ended() && s.own && !s.keeps() && !s.parted && s.dial == nil {
+	if s.ended() && s.own && !s.keeps() && !s.parted && s.dial == nil && s.redirect.entrusted(l, s) {
 		s.part(l)
 	}
 	if s.ended() && s.abortAt == 0 && s.redirect.done(l, s) {
@@ -570,7 +570,7 @@ func (s *Session) expire(l *loop) {
 		s.stopAll(l, Lifetime, ErrLifetime)
 		return
 	}
-	if d, half := s.idleLimit(); d > 0 && l.now >= s.active+d {
+	if d, half := s.idleLimit(); d > 0 && l.now >= s.active+d && !s.redirect.onTheWay(l, s) {
 		if half {
 			s.stopAll(l, HalfClosed, ErrHalfClose)
 		} else {
