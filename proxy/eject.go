@@ -60,16 +60,20 @@ func (m *member) eject(why error) {
 	if c.Off || m.ejected || m.gone || !u.spareable(m) {
 		return
 	}
-	m.ejected = true
 	m.connFailed, m.resets = 0, 0
 	out := time.Duration(c.MaxTime)
 	if m.ejections < 20 {
 		out = min(out, time.Duration(c.Time)<<m.ejections)
 	}
 	m.ejections++
-	m.ejectedFor, m.readmitAt = why, time.Now().Add(out)
-	m.readmit = time.AfterFunc(out, m.admitAgain)
+	m.putOut(why, out)
 	u.changed(m, Ejected, why, out.String())
+}
+
+// putOut takes it out until so much time has passed. u.mu is held.
+func (m *member) putOut(why error, out time.Duration) {
+	m.ejected, m.ejectedFor, m.readmitAt = true, why, time.Now().Add(out)
+	m.readmit = time.AfterFunc(out, m.admitAgain)
 }
 
 // spareable says whether clients can do without m: so many of its kind are not

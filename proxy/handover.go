@@ -89,6 +89,13 @@ type rest struct {
 // serverState is what a server knows that no configuration says.
 type serverState struct {
 	Members []memberRecord `json:"members,omitempty"`
+	Rates   []rateRecord   `json:"rates,omitempty"`
+}
+
+// A rateRecord is who has come to a listener too often for the moment.
+type rateRecord struct {
+	Listener string `json:"listener"`
+	Debts    []byte `json:"debts"`
 }
 
 // A memberRecord is what is known of a server of an upstream.
@@ -99,6 +106,13 @@ type memberRecord struct {
 	Weight   int    `json:"weight,omitempty"` // that an operator has set
 	Listed   int    `json:"listed,omitempty"` // weight in the configuration, by then
 	Down     string `json:"down,omitempty"`   // what its check says
+
+	Ejected    time.Duration `json:"ejected,omitempty"` // for how long it still is
+	EjectedFor string        `json:"ejected_for,omitempty"`
+	Ejections  int           `json:"ejections,omitempty"` // so far
+	ConnFailed int           `json:"conn_failed,omitempty"`
+	Resets     int           `json:"resets,omitempty"`
+	UpFor      time.Duration `json:"up_for,omitempty"` // since it came up again; 0: it was never down
 }
 
 // A connRecord is a joined connection.

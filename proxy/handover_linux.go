@@ -201,12 +201,22 @@ func (s *Server) offerChunk(conn *net.UnixConn, sockets []*socket) error {
 	return say(conn, m, nil, fds...)
 }
 
+// maxDebts bounds what is told of clients that come too often, in bytes.
+const maxDebts = 4 << 20
+
 // state is what the next server is to know.
 func (s *Server) state() serverState {
 	s.mu.Lock()
 	var st serverState
-	upstreams := s.sortedUpstreams()
+	upstreams, listeners := s.sortedUpstreams(), s.sortedListeners()
 	s.mu.Unlock()
+	room := maxDebts
+	for _, l := range listeners {
+		if debts := l.policy.Load().rate.Debts(room); debts != nil {
+			st.Rates = append(st.Rates, rateRecord{l.name, debts})
+			room -= len(debts)
+		}
+	}
 	for _, u := range upstreams {
 		u.mu.Lock()
 		for _, m := range u.members {
@@ -214,13 +224,25 @@ func (s *Server) state() serverState {
 			if m.down && m.lastError != nil {
 				r.Down = m.lastError.Error()
 			}
-			if r.Draining || r.Weight > 0 || r.Down != "" {
+			m.record(&r)
+			if r != (memberRecord{Upstream: u.name, Server: m.name}) {
 				st.Members = append(st.Members, r)
 			}
 		}
 		u.mu.Unlock()
 	}
 	return st
+}
+
+// record notes what clients have found. The upstream's lock is held.
+func (m *member) record(r *memberRecord) {
+	r.Ejections, r.ConnFailed, r.Resets = m.ejections, m.connFailed, m.resets
+	if m.ejected {
+		r.Ejected, r.EjectedFor = max(1, time.Until(m.readmitAt)), m.ejectedFor.Error()
+	}
+	if !m.upSince.IsZero() {
+		r.UpFor = max(1, time.Since(m.upSince))
+	}
 }
 
 // A Succession is what is left to do of a server whose listeners another process

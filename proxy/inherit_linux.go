@@ -219,8 +219,13 @@ func (s *Server) succeed(ctx context.Context) error {
 // recall makes servers what the predecessor knew of them.
 func (s *Server) recall(st serverState) {
 	s.mu.Lock()
-	upstreams := s.upstreams
+	upstreams, listeners := s.upstreams, s.listeners
 	s.mu.Unlock()
+	for _, r := range st.Rates {
+		if l := listeners[r.Listener]; l != nil {
+			l.policy.Load().rate.Owe(r.Debts)
+		}
+	}
 	for _, r := range st.Members {
 		u := upstreams[r.Upstream]
 		if u == nil {
@@ -236,9 +241,28 @@ func (s *Server) recall(st serverState) {
 			if r.Down != "" && u.config.Health != nil && !m.checked {
 				m.checked, m.down, m.downSince, m.lastError = true, true, time.Now(), errors.New(r.Down)
 			}
+			m.recall(&r)
 			u.balancer.reset()
 		}
 		u.mu.Unlock()
+	}
+}
+
+// recall is the inverse of record. The upstream's lock is held.
+func (m *member) recall(r *memberRecord) {
+	c := &m.upstream.config
+	if r.UpFor > 0 {
+		m.upSince = time.Now().Add(-r.UpFor)
+	}
+	if c.Ejection.Off {
+		return
+	}
+	m.ejections, m.connFailed, m.resets = max(0, r.Ejections), max(0, r.ConnFailed), max(0, r.Resets)
+	switch {
+	case r.Ejected > 0 && !m.ejected && m.upstream.spareable(m):
+		m.putOut(errors.New(r.EjectedFor), min(r.Ejected, time.Duration(c.Ejection.MaxTime)))
+	case m.ejections > 0:
+		m.readmit = time.AfterFunc(time.Duration(c.Ejection.MaxTime), m.forgive)
 	}
 }
 
