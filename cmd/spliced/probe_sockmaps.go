@@ -135,7 +135,11 @@ func (v *membershipView) write(std streams) error {
 	if v.PID != 0 {
 		_, err = fmt.Fprintf(std.out, "%d of the %d sockets of process %d are in one; %s\n", len(v.Sockets), v.Total, v.PID, looked)
 	} else {
-		_, err = fmt.Fprintf(std.out, "%d ends of %s are in one; %s\n", len(v.Sockets), v.Conn, looked)
+		ends := "ends of %s are"
+		if len(v.Sockets) == 1 {
+			ends = "end of %s is"
+		}
+		_, err = fmt.Fprintf(std.out, "%d "+ends+" in one; %s\n", len(v.Sockets), v.Conn, looked)
 	}
 	return err
 }

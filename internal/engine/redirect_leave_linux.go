@@ -142,8 +142,11 @@ func (r *redirection) left(l *loop, s *Session) {
 	}
 	err := r.forget(l, s, true)
 	for i := range s.ends {
-		s.ends[i].readable = true
-		err = errors.Join(err, l.hear(&s.ends[i]))
+		e := &s.ends[i]
+		// The kernel tells nobody what happens to a socket in the moment in which it
+		// gets its own functions back.
+		e.readable, e.writable = true, true
+		err = errors.Join(err, l.hear(e))
 	}
 	if err != nil {
 		r.lost(l, s, err)

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -17,7 +19,10 @@ import (
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
-const redirectEnv = "SPLICED_TEST_REDIRECT"
+const (
+	redirectEnv = "SPLICED_TEST_REDIRECT"
+	forbidEnv   = "SPLICED_TEST_FORBID" // see forbid
+)
 
 // passAll is a socket filter that takes everything.
 func passAll() *ebpf.ProgramSpec {
@@ -46,7 +51,19 @@ func TestHelperRedirect(t *testing.T) {
 		}
 		fmt.Println("carries", len(maps), len(programs), strings.Trim(fmt.Sprint(maps, programs), "[]"))
 		_, _ = os.Stdin.Read(make([]byte, 1))
+	case "refused": // by another engine, since the kernel refuses to enter a socket
+		testnet.Leaks(t)
+		var r Reactor
+		empty := emptyMaps(t, &r)
+		forbid(t, os.Getenv(forbidEnv))
+		o := startRedirected(t, &r, Limits{})
+		o.carry()
+		d := o.Stats().AToB
+		fmt.Printf("refused %v because of %v\n", d.Engine, d.Why)
+		o.end()
+		empty()
 	case "open": // and say what is in the way
+		forbid(t, os.Getenv(forbidEnv))
 		testnet.Leaks(t)
 		var r Reactor
 		_, err := r.Plan(Plan{Kind: Sockmap})
@@ -165,6 +182,92 @@ func TestRedirectCannot(t *testing.T) {
 				t.Errorf("%q, want %s named", line, c.want)
 			}
 		})
+	}
+}
+
+// What a kernel without a type of map or program, one whose limit of locked
+// memory is reached (before Linux 5.11), or one that refuses a socket answers,
+// it is made to answer here by seccomp(2), which sees which command of bpf(2) is
+// called and no more.
+func TestRedirectRefusedByTheKernel(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	for _, c := range []struct {
+		name, what, forbid string
+		want               []string
+	}{
+		{"no-bpf", "open", "all 38", []string{"function not implemented"}},
+		{"no-map-type", "open", "0 22", []string{"make a BPF map of type", ": invalid argument"}},
+		{"locked-memory", "open", "0 1", []string{"no capability is missing", "a limit of locked memory", "make a BPF map", ": operation not permitted"}},
+		{"no-memory", "open", "0 12", []string{"for 16384 sockets: cannot allocate memory"}},
+		{"no-program-type", "open", "5 22", []string{"load the BPF programs", ": invalid argument"}},
+		{"no-attach-type", "open", "8 22", []string{"attach the verdict program: invalid argument"}},
+		{"ulp", "refused", "2 22", []string{"copy because of sockmap-ulp"}},
+		{"closing", "refused", "2 95", []string{"copy because of sockmap-closing"}},
+		{"foreign", "refused", "2 16", []string{"copy because of sockmap-foreign"}},
+		{"full", "refused", "2 7", []string{"copy because of sockmap-full"}},
+		{"no-memory-for-a-socket", "refused", "2 12", []string{"copy because of sockmap-full"}},
+		{"something-else", "refused", "2 1", []string{"copy because of sockmap-refused-by-kernel"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := helper(t, c.what)
+			cmd.Env = append(cmd.Env, forbidEnv+"="+c.forbid)
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			line, _, _ := strings.Cut(string(out), "\n")
+			t.Log(line)
+			for _, want := range append(c.want, "refused ") {
+				if !strings.Contains(line, want) {
+					t.Errorf("%q, want %q in it", line, want)
+				}
+			}
+		})
+	}
+}
+
+// forbid has a command of bpf(2), or all of them, fail in this process from here
+// on: "COMMAND ERRNO". Nothing is forbidden by an empty string.
+func forbid(t *testing.T, what string) {
+	t.Helper()
+	if what == "" {
+		return
+	}
+	var command, errno uint32
+	all := strings.HasPrefix(what, "all ")
+	if _, err := fmt.Sscan(strings.TrimPrefix(what, "all "), &errno); all && err != nil {
+		t.Fatal(err)
+	}
+	if !all {
+		if _, err := fmt.Sscan(what, &command, &errno); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const (
+		number, first    = 0, 16 // of struct seccomp_data: the call's, and its first argument's lower half
+		fail, allow      = 0x00050000, 0x7fff0000
+		setFilter, tsync = 1, 1 // seccomp(2): SECCOMP_SET_MODE_FILTER for all threads
+	)
+	calls, known := map[string]struct{ bpf, seccomp uint32 }{"amd64": {321, 317}, "arm64": {280, 277}}[runtime.GOARCH]
+	if !known {
+		t.Fatalf("the numbers of the system calls are not known for %s", runtime.GOARCH)
+	}
+	load := func(at uint32) syscall.SockFilter {
+		return syscall.SockFilter{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_ABS, K: at}
+	}
+	unless := func(k uint32, skip uint8) syscall.SockFilter {
+		return syscall.SockFilter{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, K: k, Jf: skip}
+	}
+	ret := func(k uint32) syscall.SockFilter {
+		return syscall.SockFilter{Code: syscall.BPF_RET | syscall.BPF_K, K: k}
+	}
+	code := []syscall.SockFilter{load(number), unless(calls.bpf, 3), load(first), unless(command, 1), ret(fail | errno), ret(allow)}
+	if all {
+		code = []syscall.SockFilter{load(number), unless(calls.bpf, 1), ret(fail | errno), ret(allow)}
+	}
+	prog := syscall.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	if _, _, errno := syscall.Syscall(uintptr(calls.seccomp), setFilter, tsync, uintptr(unsafe.Pointer(&prog))); errno != 0 {
+		t.Fatal(errno)
 	}
 }
 

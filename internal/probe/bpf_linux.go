@@ -21,6 +21,7 @@ var bpfPrograms = []struct {
 	{"sk_skb", ebpf.SkSKB},
 	{"sk_msg", ebpf.SkMsg},
 	{"sched_cls", ebpf.SchedCLS},
+	{"socket_filter", ebpf.SocketFilter},
 }
 
 var bpfMaps = []struct {

@@ -207,7 +207,7 @@ func TestSockmapProbes(t *testing.T) {
 	testnet.Leaks(t)
 	r := probe.Run(t.Context())
 	for _, name := range []string{
-		"bpf-program.sk_skb", "bpf-program.sk_msg", "bpf-program.sched_cls",
+		"bpf-program.sk_skb", "bpf-program.sk_msg", "bpf-program.sched_cls", "bpf-program.socket_filter",
 		"bpf-map.array", "bpf-map.hash", "bpf-map.ringbuf", "bpf-map.sockmap", "bpf-map.sockhash",
 		"sockmap.redirect",
 	} {

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// SocketsOf lists the sockets of a process, from /proc. It needs to be allowed
+// SocketsOf lists the sockets of a process by descriptor, from /proc. It needs to be allowed
 // to trace the process (ptrace(2)). Sockets that only io_uring or a message on
 // its way holds are not there.
 func SocketsOf(pid int) ([]Socket, error) {
@@ -41,5 +42,6 @@ func SocketsOf(pid int) ([]Socket, error) {
 		}
 		sockets = append(sockets, Socket{fd, inode})
 	}
+	slices.SortFunc(sockets, func(a, b Socket) int { return a.FD - b.FD }) // read by name: 20 comes before 3
 	return sockets, nil
 }

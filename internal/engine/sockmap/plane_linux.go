@@ -1,6 +1,7 @@
 package sockmap
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -54,7 +55,7 @@ func Open(pairs uint32) (_ *Plane, err error) {
 		Target: p.objects.Sources.FD(), Program: p.objects.SockmapVerdict, Attach: ebpf.AttachSkSKBVerdict,
 	})
 	if err != nil {
-		return nil, because(fmt.Errorf("attach verdict: %w", err))
+		return nil, because(fmt.Errorf("attach the verdict program: %w", reason(err)))
 	}
 	if p.memory, err = sys.MapShared(p.objects.Lanes.FD(), 2*int(pairs)*laneSize); err != nil {
 		return nil, fmt.Errorf("map lanes: %w", err)
@@ -70,18 +71,42 @@ func (p *Plane) load(pairs uint32) error {
 	if err != nil {
 		return fmt.Errorf("read program: %w", err)
 	}
-	for _, m := range spec.Maps {
+	// One by one: the loader's own errors name everything but what was refused.
+	maps := make(map[string]*ebpf.Map)
+	for name, m := range spec.Maps {
 		m.MaxEntries = 2 * pairs
+		if maps[name], err = ebpf.NewMap(m); err != nil {
+			return fmt.Errorf("make a BPF map of type %v for %d sockets: %w", m.Type, m.MaxEntries, reason(err))
+		}
+		defer maps[name].Close() // the collection has its own descriptors
 	}
-	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
-		return fmt.Errorf("load program: %w", err)
+	if err := spec.LoadAndAssign(&p.objects, &ebpf.CollectionOptions{MapReplacements: maps}); err != nil {
+		return fmt.Errorf("load the BPF programs (types %v, %v and %v): %w", ebpf.SocketFilter, ebpf.SchedCLS, ebpf.SkSKB, reason(err))
 	}
 	return nil
 }
 
-// because names the capabilities that are missing, if some are.
+// reason leaves of a loader's error what the kernel said.
+func reason(err error) error {
+	var verifier *ebpf.VerifierError
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &verifier) && len(verifier.Log) > 0:
+		return verifier
+	case errors.As(err, &errno):
+		return errno
+	}
+	return err
+}
+
+// because says why the kernel may have refused what should work: which
+// capabilities are missing, or that none is.
 func because(err error) error {
-	return sys.Because(err, sys.CapBPF, sys.CapNetAdmin, sys.CapPerfmon)
+	why := sys.Because(err, sys.CapBPF, sys.CapNetAdmin, sys.CapPerfmon)
+	if why == err && errors.Is(err, syscall.EPERM) {
+		return fmt.Errorf("no capability is missing, but seccomp, a security module or a limit of locked memory is in the way: %w", err)
+	}
+	return why
 }
 
 func ownNamespace() (uint64, error) {
