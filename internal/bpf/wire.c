@@ -11,10 +11,14 @@
 // While B's sockets carry the pair, the entries only watch (PASS). Bytes keep
 // their order from one side to the other, so the distance between the two legs'
 // numbers of a byte is a constant, and no rest is needed to switch: from a cut
-// on, the end of what was passed up to the socket, data goes across (DRAINING),
-// while the sockets deliver what they have received before it. Both may deliver
-// the same bytes: they have the same numbers. When the receivers have
-// acknowledged all that the sockets ever received, all goes across (SPLICED).
+// on, the end of what the socket has received, data goes across (DRAINING),
+// while the sockets deliver what is before it. Both may deliver the same bytes:
+// they have the same numbers. When the receivers have acknowledged all that the
+// sockets ever received, all goes across (SPLICED).
+//
+// At the switch a socket has no hole, and nothing is on its way to it: all that was
+// passed up it has received. Once the other direction has moved on, its sender would take
+// what the socket says for old, and never know whether a hole was filled.
 
 #include <linux/types.h>
 #include <linux/bpf.h>
@@ -36,7 +40,6 @@
 
 #define FLOWS_MAX 262144 // default size; the loader may change it
 #define OPTIONS_MAX 40	 // bytes of TCP options
-#define FLAGS 12	 // offset of a TCP header's length and flags
 #define SHOW_MARK 0x5b11ced1 // a copy of a segment, of which the socket is shown the acknowledgement
 
 enum state {
@@ -251,16 +254,20 @@ static __always_inline __u32 timestamp(struct __sk_buff *skb, const struct segme
 
 #define AT(i) ((i) & 63) // the buffer has 64 bytes: the mask satisfies the verifier
 
-static __always_inline void add32(__u8 *o, __u32 i, __u32 add)
+static __always_inline __u32 at32(const __u8 *o, __u32 i)
 {
-	__u32 v = (__u32)o[AT(i)] << 24 | (__u32)o[AT(i + 1)] << 16 | (__u32)o[AT(i + 2)] << 8 | o[AT(i + 3)];
+	return (__u32)o[AT(i)] << 24 | (__u32)o[AT(i + 1)] << 16 | (__u32)o[AT(i + 2)] << 8 | o[AT(i + 3)];
+}
 
-	v += add;
+static __always_inline void set32(__u8 *o, __u32 i, __u32 v)
+{
 	o[AT(i)] = v >> 24;
 	o[AT(i + 1)] = v >> 16;
 	o[AT(i + 2)] = v >> 8;
 	o[AT(i + 3)] = v;
 }
+
+static __always_inline void add32(__u8 *o, __u32 i, __u32 add) { set32(o, i, at32(o, i) + add); }
 
 // A walk over the options of one segment.
 struct walk {
@@ -268,6 +275,9 @@ struct walk {
 	__u32 n;  // bytes of o that are options
 	__u32 at; // the next one
 	__u32 ack_add, tsval_add, tsecr_add;
+	__u32 most;    // edges beyond it become it, when bounded
+	__u8 bounded;
+	__u8 echoless; // the echo is of nobody's clock: it becomes 0
 };
 
 // option translates the one at w->at. 1 ends the walk.
@@ -290,12 +300,19 @@ static long option(__u32 index, void *ctx)
 		return 1;
 	if (kind == 8 && len == 10) {
 		add32(w->o, at + 2, w->tsval_add);
-		add32(w->o, at + 6, w->tsecr_add);
+		if (w->echoless)
+			set32(w->o, at + 6, 0);
+		else
+			add32(w->o, at + 6, w->tsecr_add);
 	} else if (kind == 5) {
 		// At most four blocks fit.
-		for (__u32 edge = 2; edge <= 30; edge += 4)
-			if (edge + 4 <= len)
-				add32(w->o, at + edge, w->ack_add);
+		for (__u32 edge = 2; edge <= 30; edge += 4) {
+			if (edge + 4 > len)
+				break;
+			add32(w->o, at + edge, w->ack_add);
+			if (w->bounded && before(w->most, at32(w->o, at + edge)))
+				set32(w->o, at + edge, w->most);
+		}
 	}
 	w->at = at + len;
 	return 0;
@@ -414,9 +431,13 @@ static __always_inline enum course drain(struct flow *f, const struct segment *s
 	__u32 cut_ack = *(volatile __u32 *)&f->cut_ack;
 	int across, show;
 
-	// Sent again, because the socket lacks it. A RST reaches it by the numbers
-	// that it knows, in a second try at the latest.
-	if (s->rst || s->syn || (end != s->seq && before(s->seq, f->cut)))
+	// A RST reaches the socket by the numbers that it knows, in a second try at
+	// the latest.
+	if (s->rst || s->syn)
+		return UP;
+	// The socket has it, and says so again. What goes on behind the cut goes across
+	// as it is: its receiver knows what is before the cut, or takes it from here.
+	if (end != s->seq && !before(f->cut, end))
 		return UP;
 	if (!s->acks)
 		return ACROSS;
@@ -577,19 +598,22 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const 
 	if (n > sizeof(struct tcphdr)) {
 		__u8 *o = is + sizeof(struct tcphdr);
 		__u32 tsecr_add = s->acks ? r->tsecr_add : 0;
+		// Of what the socket has delivered: it echoes the socket's clock.
+		int echoless = draining && !before(f->cut_ack, s->ack);
 
 		// For the socket that may take the pair back.
 		if (n >= 32 && plain_timestamps(o))
 			f->tsval = get32(o + 4);
 		if (n == 32 && plain_timestamps(o)) {
 			put32(o + 4, get32(o + 4) + r->tsval_add);
-			put32(o + 8, get32(o + 8) + tsecr_add);
+			put32(o + 8, echoless ? 0 : get32(o + 8) + tsecr_add);
 		} else {
 			struct walk w = {
 				.n = n - sizeof(struct tcphdr),
 				.ack_add = r->ack_add,
 				.tsval_add = r->tsval_add,
 				.tsecr_add = tsecr_add,
+				.echoless = echoless,
 			};
 
 			__builtin_memcpy(w.o, o, OPTIONS_MAX);
@@ -632,11 +656,57 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const 
 	return bpf_redirect_neigh(r->ifindex, NULL, 0, 0);
 }
 
-// show passes up the acknowledgement of a segment, without its data and in numbers
-// that the socket can know.
+// sent is the number after all that the socket has sent, by which it judges
+// acknowledgements: one of more it ignores, and all that comes with it. It need not
+// have sent yet what it has to deliver.
+static __always_inline __u32 sent(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
+{
+	__u32 n = *(volatile __u32 *)&f->cut_ack;
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_tcp_sock *tcp;
+	struct bpf_sock *socket;
+	__u32 size;
+
+	if (s->v6) {
+		__builtin_memcpy(tuple.ipv6.saddr, s->key.saddr, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, s->key.daddr, 16);
+		tuple.ipv6.sport = s->key.sport;
+		tuple.ipv6.dport = s->key.dport;
+		size = sizeof(tuple.ipv6);
+	} else {
+		tuple.ipv4.saddr = s->key.saddr[3];
+		tuple.ipv4.daddr = s->key.daddr[3];
+		tuple.ipv4.sport = s->key.sport;
+		tuple.ipv4.dport = s->key.dport;
+		size = sizeof(tuple.ipv4);
+	}
+	socket = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!socket)
+		return n;
+	if (socket->state != BPF_TCP_LISTEN) {
+		tcp = bpf_tcp_sock(socket);
+		if (tcp)
+			n = tcp->snd_nxt;
+	}
+	bpf_sk_release(socket);
+	return n;
+}
+
+// show passes up the acknowledgement of a segment, without its data and as the socket
+// would have got it, had there been no switch:
+//
+//   - its number is not lower than what the socket has got, or it would be old;
+//   - it acknowledges what the socket has sent at most. A receiver makes one SACK block
+//     of the socket's bytes and those that went across behind them, and the socket
+//     would believe nothing of it;
+//   - its timestamps echo nothing. As soon as the other direction has moved on, the
+//     socket's own segments acknowledge less than their receiver has been told, and it does
+//     not take note of their clock. What it echoes then is that of an earlier
+//     one: the socket would take its retransmission for needless and stop, and the time
+//     since then for the round trip's.
 static __always_inline int show(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
 {
-	__u32 cut = f->cut, cut_ack = *(volatile __u32 *)&f->cut_ack;
+	__u32 cut = f->cut, most = sent(skb, f, s);
 	__u32 n = s->hdrlen;
 	__u8 h[64] = {};
 	__u32 pseudo[10] = {};
@@ -650,7 +720,19 @@ static __always_inline int show(struct __sk_buff *skb, const struct flow *f, con
 	if (s->len && bpf_skb_change_tail(skb, s->l4 + n, 0))
 		return TCX_DROP;
 	put32(h + 4, before(cut, s->seq) ? cut : s->seq);
-	put32(h + 8, before(cut_ack, s->ack) ? cut_ack : s->ack);
+	put32(h + 8, before(most, s->ack) ? most : s->ack);
+	if (n > sizeof(struct tcphdr)) {
+		struct walk w = {
+			.n = n - sizeof(struct tcphdr),
+			.most = most,
+			.bounded = 1,
+			.echoless = 1,
+		};
+
+		__builtin_memcpy(w.o, h + sizeof(struct tcphdr), OPTIONS_MAX);
+		bpf_loop(OPTIONS_MAX, option, &w, 0);
+		__builtin_memcpy(h + sizeof(struct tcphdr), w.o, OPTIONS_MAX);
+	}
 	h[13] = 0x10 | (h[13] & 0xc0); // ACK; ECE and CWR as they are
 	h[16] = h[17] = h[18] = h[19] = 0;
 
@@ -692,30 +774,16 @@ static __always_inline int show(struct __sk_buff *skb, const struct flow *f, con
 	return TCX_NEXT;
 }
 
-// lower passes up a segment with data. The socket would not take it if it
-// acknowledged what the socket never sent. A FIN behind data that was sent again in
-// one segment with it goes across, when its sender repeats it.
+// lower passes up a segment with data. The socket would not take note of it if it
+// acknowledged what the socket never sent.
 static __always_inline int lower(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
 {
-	__u32 cut_ack = *(volatile __u32 *)&f->cut_ack;
-	__be32 was = bpf_htonl(s->ack), is = bpf_htonl(cut_ack);
-	__u8 flags[2];
-	__be16 from, to;
+	__u32 most = sent(skb, f, s);
+	__be32 was = bpf_htonl(s->ack), is = bpf_htonl(most);
 
 	if (s->rst)
 		return TCX_NEXT;
-	if (s->fin) {
-		if (bpf_skb_load_bytes(skb, s->l4 + FLAGS, flags, 2))
-			return TCX_DROP;
-		__builtin_memcpy(&from, flags, 2);
-		flags[1] &= ~1;
-		__builtin_memcpy(&to, flags, 2);
-		if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), from, to, 2))
-			return TCX_DROP;
-		if (bpf_skb_store_bytes(skb, s->l4 + FLAGS, flags, 2, 0))
-			return TCX_DROP;
-	}
-	if (!s->acks || !before(cut_ack, s->ack))
+	if (!s->acks || !before(most, s->ack))
 		return TCX_NEXT;
 	if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), was, is, 4))
 		return TCX_DROP;
@@ -965,6 +1033,13 @@ struct command {
 
 enum errors { AGAIN = 11, NOTCONN = 107, ALREADY = 114, OVERFLOW = 75 };
 
+// lacks says whether a socket has not received all that was passed up to it: it has
+// a hole, or no room, or a segment is on its way.
+static __always_inline int lacks(const struct flow *f, const struct side *s)
+{
+	return before(s->received, f->passed);
+}
+
 // inspect says whether an entry can be switched, and until where its sender has
 // room for what the other one sends.
 static __always_inline int inspect(struct flow *f, const struct side *s, __u32 *room)
@@ -976,7 +1051,7 @@ static __always_inline int inspect(struct flow *f, const struct side *s, __u32 *
 		err = ALREADY;
 	else if (f->fin)
 		err = NOTCONN;
-	else if (!f->seen)
+	else if (!f->seen || lacks(f, s))
 		err = AGAIN;
 	*room = f->acked + (f->window << (s->rewrite.window_in & 15));
 	bpf_spin_unlock(&f->lock);
@@ -985,7 +1060,7 @@ static __always_inline int inspect(struct flow *f, const struct side *s, __u32 *
 
 // begin switches an entry. Until cut_ack is known, which takes the cut of the
 // other one, no acknowledgement can be of anything that went across. A FIN can
-// have come since inspect: it has gone to the socket, which must send it on.
+// have come since inspect, or data: it has gone to the socket, which must send it on.
 static __always_inline int begin(struct flow *f, const struct side *s, const struct side *other, __u64 now)
 {
 	int err = 0;
@@ -993,9 +1068,10 @@ static __always_inline int begin(struct flow *f, const struct side *s, const str
 	bpf_spin_lock(&f->lock);
 	if (f->fin) {
 		err = NOTCONN;
+	} else if (lacks(f, s)) {
+		err = AGAIN;
 	} else {
-		f->cut = before(f->passed, s->received) ? s->received : f->passed;
-		f->end = f->cut;
+		f->cut = f->end = s->received;
 		f->from = f->shown = f->acked;
 		f->edge = f->acked + (f->window << (s->rewrite.window_in & 15));
 		f->cut_ack = f->acked + (1U << 30);

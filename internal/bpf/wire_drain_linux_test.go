@@ -1,34 +1,21 @@
 package bpf_test
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
+	"net"
+	"syscall"
 	"testing"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/spliced-io/spliced/internal/bpf"
+	"github.com/spliced-io/spliced/internal/sys"
 )
 
-// tcpSum is what the one's complement sum over a segment of IPv4 is: 0xffff if its
-// checksum is right.
-func tcpSum(b []byte) uint32 {
-	ip := b[14:]
-	tcp := ip[20:]
-	sum := uint32(6 + len(tcp))
-	for _, part := range [][]byte{ip[12:20], tcp} {
-		for i := 0; i < len(part); i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(part[i:]))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return sum
-}
-
-// A segment that is sent again while a pair drains, and starts before the cut, goes
-// to the socket. A FIN that its sender has packed behind it must not: the socket would
-// end the connection, and the pair with it.
+// A FIN that its sender has packed behind data from before the cut, sent again, goes
+// across, and counts.
 func TestWireKeepsFINFromSocket(t *testing.T) {
 	o := loadWire(t)
 	a, ba, _, _ := pairOf(0)
@@ -38,34 +25,242 @@ func TestWireKeepsFINFromSocket(t *testing.T) {
 	}
 	segment := frame(a, ba)
 	tcp := segment[14+20:]
-	binary.BigEndian.PutUint32(tcp[4:], ^uint32(0)) // two bytes before the cut
-	tcp[13] |= 1
-	binary.BigEndian.PutUint16(tcp[16:], ^uint16(tcpSum(segment)))
-	if tcpSum(segment) != 0xffff {
-		t.Fatal("the test's own checksum is wrong")
+	const cut = 1
+	binary.BigEndian.PutUint32(tcp[4:], (cut-64)&0xffffffff)
+	tcp[13] |= fin
+	ret, err := o.WireIngress.Run(&ebpf.RunOptions{Data: segment})
+	if err != nil || ret != wireRedirect {
+		t.Fatalf("the program answers %d, %v, want a redirect", int32(ret), err)
 	}
-	out := make([]byte, len(segment))
-	ret, err := o.WireIngress.Run(&ebpf.RunOptions{Data: segment, DataOut: out})
+	if f, err := o.Flow(&keys[0]); err != nil || f.Fin != 1 || f.FinEnd != cut+1 {
+		t.Errorf("%+v, %v: the FIN went across", f, err)
+	}
+}
+
+// draining enters a pair that was switched: the sockets have 500 bytes for A, and nothing
+// for C.
+func (w *way) draining(t *testing.T, o *bpf.WireObjects) {
+	t.Helper()
+	keys := w.spliced(t, o)
+	received := [2]uint32{sentByA, sentByC + undelivered}
+	for i := range keys {
+		f, err := o.Flow(&keys[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.State, f.Cut, f.Passed, f.End = bpf.WireDraining, received[i], received[i], received[i]
+		f.Shown, f.From = f.Acked, f.Acked
+		f.Owned, f.Promised = received[1-i], received[1-i]+room
+		f.CutAck = received[1-i] - f.Rewrite.AckAdd
+		if err := o.Flows.Put(&keys[i], &f); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const undelivered = 500
+
+// What the socket is shown of a segment, while it has something to deliver, it has to
+// be able to believe; and what goes across must not tell the other side of a socket's clock.
+func TestWireDrainingPackets(t *testing.T) {
+	o := loadWire(t)
+	stamps := []byte{1, 1, 8, 10}
+	data := make([]byte, 64)
+	const (
+		heardByA = sentByC - addAck       // what A has acknowledged
+		last     = heardByA + undelivered // the end of what the socket has for A
+	)
+	same := func(*crafted) {}
+	for _, tc := range []struct {
+		name   string
+		change func(*crafted) // of an acknowledgement of half of what the socket has
+		shown  func(*crafted) // what becomes of that, for the socket
+		across func(*crafted) // or for C
+	}{
+		{"an acknowledgement", same, same, nil},
+		{"of the far past", func(c *crafted) { c.ack -= 1 << 20 }, same, nil},
+		{"timestamps", func(c *crafted) { c.options = join(stamps, be32(7, 8)) }, func(c *crafted) {
+			c.options = join(stamps, be32(7, 0))
+		}, nil},
+		{"timestamps in another place", func(c *crafted) { c.options = join([]byte{8, 10}, be32(7, 8), []byte{1, 0}) }, func(c *crafted) {
+			c.options = join([]byte{8, 10}, be32(7, 0), []byte{1, 0})
+		}, nil},
+		{"SACK of what it has sent", func(c *crafted) {
+			c.options = join(stamps, be32(7, 8), []byte{1, 1, 5, 10}, be32(last-200, last))
+		}, func(c *crafted) {
+			c.options = join(stamps, be32(7, 0), []byte{1, 1, 5, 10}, be32(last-200, last))
+		}, nil},
+		{"SACK of that and of what went across", func(c *crafted) {
+			c.options = join(stamps, be32(7, 8), []byte{1, 1, 5, 26}, be32(last+2000, last+3000, last-200, last+1000, last-400, last-300))
+		}, func(c *crafted) {
+			c.options = join(stamps, be32(7, 0), []byte{1, 1, 5, 26}, be32(last, last, last-200, last, last-400, last-300))
+		}, nil},
+		{"SACK without timestamps", func(c *crafted) { c.options = join([]byte{1, 1, 5, 10}, be32(last-200, last+1)) }, func(c *crafted) {
+			c.options = join([]byte{1, 1, 5, 10}, be32(last-200, last))
+		}, nil},
+		{"behind what has gone across", func(c *crafted) { c.seq += 1000 }, func(c *crafted) { c.seq = sentByA }, nil},
+		{"a keep-alive", func(c *crafted) { c.seq-- }, same, nil},
+
+		// The socket has it.
+		{"data from before the cut", func(c *crafted) { c.seq, c.data = sentByA-64, data }, same, nil},
+		{"that, with an acknowledgement of what went across", func(c *crafted) { c.seq, c.data, c.ack = sentByA-64, data, last+100 }, func(c *crafted) {
+			c.ack = last
+		}, nil},
+		{"data from before to behind it", func(c *crafted) { c.seq, c.data, c.ack = sentByA-63, data, last }, nil, same},
+		// The socket would end the connection, and the pair with it.
+		{"a FIN behind data from before it", func(c *crafted) {
+			c.seq, c.data, c.ack, c.flags = sentByA-64, data, last, ack|fin
+		}, nil, same},
+
+		{"an acknowledgement of all that the socket has", func(c *crafted) { c.ack, c.options = last, join(stamps, be32(7, 8)) }, nil, func(c *crafted) {
+			c.options = join(stamps, be32(7+addTS, 0))
+		}},
+		{"of what went across too", func(c *crafted) { c.ack, c.options = last+1, join(stamps, be32(7, 8)) }, nil, func(c *crafted) {
+			c.options = join(stamps, be32(7+addTS, 8+addEcho))
+		}},
+		{"of what the socket has, with data", func(c *crafted) { c.data, c.options = data, join(stamps, be32(7, 8)) }, nil, func(c *crafted) {
+			// What the other socket has acknowledged, and the same right edge.
+			c.ack, c.window = sentByC+undelivered, (100<<shiftIn-undelivered/2)>>shiftOut
+			c.options = join(stamps, be32(7+addTS, 0))
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for i := range ways {
+				w := &ways[i]
+				w.draining(t, o)
+				was := crafted{from: w.a, to: w.ba, seq: sentByA, ack: heardByA + undelivered/2, flags: ack, window: 100}
+				tc.change(&was)
+				is, answer := was, int32(wireNext)
+				if tc.shown != nil {
+					tc.shown(&is)
+				} else {
+					answer = wireRedirect
+					is.from, is.to, is.seq, is.ack = w.bc, w.c, was.seq+addSeq, was.ack+addAck
+					is.window = was.window << (shiftIn - shiftOut)
+					tc.across(&is)
+				}
+				want := is.frame()
+				ret, out := runWire(t, o, was.frame())
+				if ret != answer || !bytes.Equal(out[14:], want[14:]) {
+					t.Errorf("%s: %d, %x\nwant %d, %x", w.name, ret, out[14:], answer, want[14:])
+				}
+			}
+		})
+	}
+}
+
+// A pair is not switched as long as a socket lacks something that was passed up to it:
+// its sender might never hear that it has come.
+func TestWireSwitchMeetsHole(t *testing.T) {
+	o := loadWire(t)
+	for side := range 2 {
+		keys, sides := watched(t, o, 0)
+		sides[side].Received-- // of what has passed
+		if err := o.Switch(&sides, true); err != syscall.EAGAIN {
+			t.Errorf("side %d: switching says %v, want EAGAIN", side, err)
+		}
+		for i := range keys {
+			if f, err := o.Flow(&keys[i]); err != nil || f.State != bpf.WirePass {
+				t.Errorf("side %d: %+v, %v: it is switched", side, f, err)
+			}
+		}
+		sides[side].Received += 2 // before its entry was there
+		if err := o.Switch(&sides, true); err != nil {
+			t.Error(err)
+		}
+		if f, err := o.Flow(&keys[side]); err != nil || f.Cut != sides[side].Received {
+			t.Errorf("side %d: %+v, %v, want a cut where the socket is", side, f, err)
+		}
+		for i := range keys {
+			o.Delete(&keys[i])
+		}
+	}
+}
+
+// A socket need not have sent yet all that it has to deliver. Its peer can have the rest
+// already: it went across, before its sender packed it with what was missing. The socket would
+// ignore an acknowledgement of what it has not sent.
+func TestWireShowsWhatSocketSent(t *testing.T) {
+	o := loadWire(t)
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		t.Run(host, func(t *testing.T) {
+			ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+			if err != nil {
+				t.Skip(err) // no IPv6
+			}
+			defer ln.Close()
+			dialed, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dialed.Close()
+			socket, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer socket.Close()
+			if _, err := socket.Write(make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+			sent := written(t, socket.(*net.TCPConn))
+
+			peer := socket.RemoteAddr().(*net.TCPAddr).AddrPort()
+			local := socket.LocalAddr().(*net.TCPAddr).AddrPort()
+			key := bpf.WireKeyOf(peer, local)
+			f := bpf.WireFlow{
+				State: bpf.WireDraining, Seen: 1, Cut: 1000, Passed: 1000, End: 1000,
+				Acked: sent - 50, Shown: sent - 50, CutAck: sent + 70,
+			}
+			if err := o.Insert(&key, &f); err != nil {
+				t.Fatal(err)
+			}
+			blocks := func(of ...uint32) []byte { return join([]byte{1, 1, 5, byte(2 + 4*len(of))}, be32(of...)) }
+			for _, tc := range []struct {
+				name    string
+				is, was crafted
+			}{
+				{"all that it has", crafted{seq: 1000, ack: sent}, crafted{seq: 1000, ack: sent}},
+				{"more", crafted{seq: 1000, ack: sent}, crafted{seq: 1000, ack: sent + 60}},
+				{
+					"SACK of more",
+					crafted{seq: 1000, ack: sent - 50, options: blocks(sent-20, sent)},
+					crafted{seq: 1000, ack: sent - 50, options: blocks(sent-20, sent+200)},
+				},
+				{"data from before the cut", crafted{seq: 990, ack: sent, data: make([]byte, 10)}, crafted{seq: 990, ack: sent + 60, data: make([]byte, 10)}},
+			} {
+				for _, c := range []*crafted{&tc.is, &tc.was} {
+					c.from, c.to, c.flags, c.window = peer, local, ack, 100
+				}
+				want := tc.is.frame()
+				if ret, out := runWire(t, o, tc.was.frame()); ret != wireNext || !bytes.Equal(out[14:], want[14:]) {
+					t.Errorf("%s: %d, %x\nwant %x", tc.name, ret, out[14:], want[14:])
+				}
+			}
+		})
+	}
+}
+
+// written is the number after all that a socket has been given to send.
+func written(t *testing.T, c *net.TCPConn) (n uint32) {
+	t.Helper()
+	raw, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if int32(ret) != -1 {
-		t.Fatalf("the program answers %d, want that it passes", int32(ret))
+	cerr := raw.Control(func(v uintptr) {
+		fd := int(v)
+		if err = sys.SetRepair(fd, sys.RepairOn); err != nil {
+			return
+		}
+		if err = sys.SetRepairQueue(fd, sys.SendQueue); err == nil {
+			n, err = sys.QueueSeq(fd)
+		}
+		err = errors.Join(err, sys.SetRepairQueue(fd, sys.ReceiveQueue), sys.SetRepair(fd, sys.RepairOffNoProbe))
+	})
+	if err := errors.Join(cerr, err); err != nil {
+		t.Fatal(err)
 	}
-	if flags := out[14+20+13]; flags != 0x10 || tcpSum(out) != 0xffff {
-		t.Errorf("flags %#x, sum %#x, want an ACK without FIN and a right checksum", flags, tcpSum(out))
-	}
-	if f, err := o.Flow(&keys[0]); err != nil || f.Fin != 0 {
-		t.Errorf("%+v, %v: the FIN counts though nobody got it", f, err)
-	}
-	// Alone, or behind data after the cut, it goes across.
-	binary.BigEndian.PutUint32(tcp[4:], 1)
-	if ret, err = o.WireIngress.Run(&ebpf.RunOptions{Data: segment}); err != nil || ret != 7 {
-		t.Fatalf("the program answers %d, %v, want a redirect", int32(ret), err)
-	}
-	if f, err := o.Flow(&keys[0]); err != nil || f.Fin != 1 || f.FinEnd != 66 {
-		t.Errorf("%+v, %v: the FIN went across", f, err)
-	}
+	return n
 }
 
 // A limit that is further away than sequence numbers reach is kept by the program alone,

@@ -91,8 +91,21 @@ func (pair *Pair) Bound(w Window) {
 
 // Switch has data go across from now on: it has to be learned. EOVERFLOW, unless
 // anyhow: a side may send by now more than the other has room for. EAGAIN: a side
-// was not seen yet. ENOTCONN: one has ended.
-func (pair *Pair) Switch(anyhow bool) error {
+// was not seen yet, or what a socket has received has a hole: ask again. ENOTCONN: one
+// has ended.
+func (pair *Pair) Switch(anyhow bool) (err error) {
+	for range switchTries {
+		if err = pair.trySwitch(anyhow); err != syscall.EAGAIN {
+			break
+		}
+	}
+	return err
+}
+
+// switchTries bounds the looks at a pair of which something arrives in between.
+const switchTries = 3
+
+func (pair *Pair) trySwitch(anyhow bool) error {
 	for i := range pair.legs {
 		if err := pair.legs[i].look(); err != nil {
 			return err
@@ -116,6 +129,16 @@ func (pair *Pair) Switch(anyhow bool) error {
 	}
 	if err := pair.limit(); err != nil {
 		return err
+	}
+	// Last: nothing may arrive from here on.
+	for i := range sides {
+		l := &pair.legs[i]
+		was := l.received
+		if l.received, err = sys.QueueSeq(l.fd); err != nil {
+			return err
+		}
+		sides[i].Received = l.received
+		sides[i].Edge += l.received - was
 	}
 	return pair.plane.objects.Switch(&sides, anyhow)
 }
@@ -199,8 +222,7 @@ func (pair *Pair) Drained() (bool, error) {
 		return false, err
 	}
 	for i := range received {
-		// Before the cut something is missing, which the peer sends again.
-		if before(received[i], flows[i].Cut) || before(flows[1-i].Acked, received[i]+pair.add[i]) {
+		if before(flows[1-i].Acked, received[i]+pair.add[i]) {
 			return false, nil
 		}
 	}

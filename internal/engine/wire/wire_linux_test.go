@@ -18,7 +18,7 @@ import (
 )
 
 // patience is how long anything may take that should happen at once.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // A bench is a client, a relay's two sockets on B, and a server.
 type bench struct {
