@@ -24,6 +24,12 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if role := testRole(); role != nil {
+		if err := role(os.Args[1:]); err != nil {
+			panic(err)
+		}
+		return
+	}
 	if os.Getenv(beCommand) == "" {
 		os.Exit(m.Run())
 	}

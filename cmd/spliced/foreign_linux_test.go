@@ -25,8 +25,9 @@ import (
 	"time"
 )
 
-// startForeign starts somebody else's server, which ends with the test.
-func startForeign(t *testing.T, as *syscall.Credential, name string, args ...string) {
+// startForeign starts somebody else's server, which ends with the test, and
+// returns its process.
+func startForeign(t *testing.T, as *syscall.Credential, name string, args ...string) int {
 	t.Helper()
 	var out bytes.Buffer
 	cmd := exec.Command(name, args...)
@@ -46,6 +47,7 @@ func startForeign(t *testing.T, as *syscall.Credential, name string, args ...str
 			t.Logf("%s: %s", name, out.String())
 		}
 	})
+	return cmd.Process.Pid
 }
 
 // client runs somebody else's client to its end.

@@ -1,0 +1,16 @@
+package main
+
+import "os"
+
+// testRole returns what the test binary is to be instead of the tests or the
+// command, nil for these.
+func testRole() func(args []string) error {
+	switch {
+	case os.Getenv(beBackend) != "":
+		return func(args []string) error { return runBackend(args[0], args[1]) }
+	case os.Getenv(beHorde) != "":
+		return func(args []string) error { return runHorde(args[0], args[1], args[2], args[3]) }
+	default:
+		return nil
+	}
+}
