@@ -109,7 +109,7 @@ upstreams:
 				}
 				d.stderr.await(t, "server down")
 				meet(4)
-				one = mend()
+				mend()
 				waiting.Wait()
 				d.stderr.await(t, "server up")
 				for range 4 {
