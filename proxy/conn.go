@@ -25,7 +25,6 @@ type conn struct {
 	tries      []*member // by the event loops
 	id         uint64
 	began      time.Time
-	refusal    error
 	cut        string               // why the server ended it
 	sni        string               // the name of the TLS client hello
 	first      []byte               // read before the session begins

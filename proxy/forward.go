@@ -32,18 +32,18 @@ func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice
 	p := l.policy.Load()
 	c, err := l.server.take(l, p, session, client)
 	if err != nil {
-		return c.refuse(p, err)
+		return c.refuse(err)
 	}
 	if c.looks(p) {
 		return c.hand(func(client net.Conn) { l.server.look(c, client, p) })
 	}
 	r := p.match(facts{source: client.Addr()})
 	if r == nil {
-		return c.refuse(p, errNoRoute)
+		return c.refuse(errNoRoute)
 	}
 	c.route = r
 	if r.upstream == nil {
-		return c.refuse(p, errRejected)
+		return c.refuse(errRejected)
 	}
 	if r.crafted {
 		return c.hand(func(client net.Conn) { go l.server.serve(c, client, facts{source: c.client.Addr()}, nil) })
@@ -55,7 +55,7 @@ func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice
 				go l.server.serve(c, client, facts{source: c.client.Addr()}, nil)
 			})
 		}
-		return c.refuse(p, err)
+		return c.refuse(err)
 	}
 	targets := make([]splice.Target, len(members))
 	for i, m := range members {
@@ -93,10 +93,11 @@ func (s *Server) take(l *listener, p *policy, session *splice.Session, client ne
 	return c, nil
 }
 
-// refuse has the client reset.
-func (c *conn) refuse(p *policy, err error) splice.Way {
-	c.refusal = err
-	return splice.Way{Plan: p.plan, Handler: c}
+// refuse has the client reset: by the zero Way, for which no session is begun. In
+// a flood there are many.
+func (c *conn) refuse(err error) splice.Way {
+	c.fail(err)
+	return splice.Way{}
 }
 
 // hand takes the connection from the event loops, and has f go on with it.
@@ -133,11 +134,7 @@ func (c *conn) Connected(target int, local netip.AddrPort) {
 
 // Failed is called when no server could be reached.
 func (c *conn) Failed(err error) {
-	if c.refusal != nil {
-		err = c.refusal
-	} else {
-		c.unsettle(err)
-	}
+	c.unsettle(err)
 	c.fail(err)
 }
 

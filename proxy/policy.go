@@ -21,7 +21,7 @@ type policy struct {
 	routes    []route
 	looks     bool          // some route wants to know the first bytes
 	handshake time.Duration // for them; 0: no limit
-	plan      *splice.Plan  // of connections that are refused
+	plan      *splice.Plan  // of connections that come from another process, and whose route is gone
 	life      time.Duration
 	jitter    Percent
 	tls       *tlsfiles.Server // nil: sessions pass through
