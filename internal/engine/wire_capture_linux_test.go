@@ -8,11 +8,17 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"sort"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/spliced-io/spliced/internal/engine"
 	"github.com/spliced-io/spliced/internal/testnet"
@@ -27,6 +33,7 @@ type packet struct {
 	len           int
 	stamped       bool
 	stamp         uint32
+	mss           uint16 // as a SYN announces it
 	fin, syn, rst bool
 }
 
@@ -144,6 +151,9 @@ func parsePacket(b []byte) (p packet, ok bool) {
 		if n < 2 || n > len(o) {
 			break
 		}
+		if o[0] == 2 && n == 4 {
+			p.mss = binary.BigEndian.Uint16(o[2:])
+		}
 		if o[0] == 8 && n == 10 {
 			p.stamped, p.stamp = true, binary.BigEndian.Uint32(o[2:])
 		}
@@ -158,149 +168,294 @@ type stretch struct {
 	stamp    uint32
 }
 
+// A repeat is a segment with bytes that went by before.
+type repeat struct {
+	stretch
+	out   bool
+	bytes int64
+	// probe says that it is the tail of an earlier one and not larger than a segment:
+	// so a sender asks for an acknowledgement that is late (RFC 8985, 7).
+	probe bool
+}
+
 // checkCapture checks a whole connection of the port, from SYN to FIN: no RST, every
 // byte of both directions there, no acknowledgement of what was not sent, and
-// timestamps that grow with the stream. It returns how many bytes went by twice.
-func checkCapture(packets []packet, port uint16, total map[bool]int64) (twice int64, err error) {
+// timestamps that grow with the stream. It returns what went by twice.
+func checkCapture(packets []packet, port uint16, total map[bool]int64) (twice []repeat, err error) {
 	isn := make(map[bool]uint32)
 	seen := make(map[bool][]stretch)
 	end := make(map[bool]int64)
+	tails := make(map[bool]map[int64]bool)
+	mss := int64(0)
 	for i, p := range packets {
 		switch {
 		case p.from != port && p.to != port:
 			continue
 		case p.rst:
-			return 0, fmt.Errorf("packet %d: a RST", i)
+			return nil, fmt.Errorf("packet %d: a RST", i)
 		case p.syn:
 			isn[p.out] = p.seq + 1
+			tails[p.out] = make(map[int64]bool)
+			mss = max(mss, int64(p.mss))
 			continue
 		}
 		at := int64(p.seq - isn[p.out]) // streams of less than 4 GiB
 		if ack := int64(p.ack - isn[!p.out]); ack > end[!p.out]+1 {
-			return 0, fmt.Errorf("packet %d acknowledges %d, %d were sent", i, ack, end[!p.out])
+			return nil, fmt.Errorf("packet %d acknowledges %d, %d were sent", i, ack, end[!p.out])
 		}
 		if p.len > 0 {
 			seen[p.out] = append(seen[p.out], stretch{at, at + int64(p.len), p.stamp})
 			end[p.out] = max(end[p.out], at+int64(p.len))
 		}
 		if p.fin && at+int64(p.len) != total[p.out] {
-			return 0, fmt.Errorf("packet %d: a FIN after %d bytes of %d", i, at+int64(p.len), total[p.out])
+			return nil, fmt.Errorf("packet %d: a FIN after %d bytes of %d", i, at+int64(p.len), total[p.out])
 		}
 	}
 	for out, list := range seen {
-		slices.SortStableFunc(list, func(a, b stretch) int { return int(a.from - b.from) })
-		next, stamp := int64(0), list[0].stamp
+		var past spans
+		stamps := slices.Clone(list)
 		for _, s := range list {
+			if n := past.add(s.from, s.to); n > 0 {
+				probe := s.to-s.from <= mss && tails[out][s.to]
+				twice = append(twice, repeat{s, out, n, probe})
+			}
+			tails[out][s.to] = true
+		}
+		slices.SortStableFunc(stamps, func(a, b stretch) int { return int(a.from - b.from) })
+		next, stamp := int64(0), stamps[0].stamp
+		for _, s := range stamps {
 			if s.from > next {
-				return 0, fmt.Errorf("nothing from %d to %d (out: %v)", next, s.from, out)
+				return nil, fmt.Errorf("nothing from %d to %d (out: %v)", next, s.from, out)
 			}
 			if s.from < next {
-				twice += min(next, s.to) - s.from
+				// sent again
 			} else if int32(s.stamp-stamp) < 0 {
-				return 0, fmt.Errorf("at %d the timestamp goes back by %d (out: %v)", s.from, int32(stamp-s.stamp), out)
+				return nil, fmt.Errorf("at %d the timestamp goes back by %d (out: %v)", s.from, int32(stamp-s.stamp), out)
 			} else {
 				stamp = s.stamp
 			}
 			next = max(next, s.to)
 		}
 		if next != total[out] {
-			return 0, fmt.Errorf("%d bytes of %d (out: %v)", next, total[out], out)
+			return nil, fmt.Errorf("%d bytes of %d (out: %v)", next, total[out], out)
 		}
 	}
 	return twice, nil
 }
 
-// What A and C see of a hand-over.
+// spans are the parts of a stream that went by, in order and apart from each other.
+type spans []stretch
+
+// add adds one, and says how many of its bytes were there.
+func (s *spans) add(from, to int64) (there int64) {
+	i := sort.Search(len(*s), func(i int) bool { return (*s)[i].to >= from })
+	j := i
+	whole := stretch{from: from, to: to}
+	for ; j < len(*s) && (*s)[j].from <= to; j++ {
+		there += max(0, min(to, (*s)[j].to)-max(from, (*s)[j].from))
+		whole.from, whole.to = min(whole.from, (*s)[j].from), max(whole.to, (*s)[j].to)
+	}
+	*s = slices.Replace(*s, i, j, whole)
+	return there
+}
+
+// captureTries bounds the connections until one is handed over, and captured without a gap.
+const captureTries = 8
+
+// What A and C see of a hand-over. On one processor nothing overtakes anything on the way
+// between namespaces, so that nothing has to go by twice: without a relay, on two of them,
+// up to some hundred KiB of 64 MiB do (docs/wire.md). But a sender may always ask once more.
 func TestWireCapture(t *testing.T) {
 	for _, k := range []struct {
 		name  string
-		clean bool // nothing goes by twice
-		play  func(*net.TCPConn) (sent, got int64, err error)
+		alone bool // on one processor
+		play  func(c *net.TCPConn, handed func() bool) (sent, got int64, err error)
 	}{
-		{"ping-pong", true, func(c *net.TCPConn) (n, _ int64, err error) {
-			var b [64]byte
-			for began := time.Now(); time.Since(began) < 100*time.Millisecond; n += 64 {
-				if _, err = c.Write(b[:]); err == nil {
-					_, err = io.ReadFull(c, b[:])
-				}
-				if err != nil {
-					return n, n, err
-				}
-			}
-			return n, n, c.CloseWrite()
-		}},
-		{"stream", false, func(c *net.TCPConn) (int64, int64, error) {
-			const size = 64 << 20
-			var wg sync.WaitGroup
-			var werr error
-			wg.Go(func() {
-				_, werr = io.Copy(c, io.LimitReader(rand.NewChaCha8([32]byte{}), size))
-				werr = errors.Join(werr, c.CloseWrite())
-			})
-			n, err := io.Copy(io.Discard, c)
-			wg.Wait()
-			if err == nil && n != size {
-				err = fmt.Errorf("%d bytes came back, want %d", n, size)
-			}
-			return size, n, errors.Join(err, werr)
-		}},
+		{"ping-pong", true, playPingPong},
+		{"stream", true, playStream},
+		{"stream on all processors", false, playStream},
 	} {
 		t.Run(k.name, func(t *testing.T) {
+			if k.alone {
+				onOneProcessor(t)
+			}
 			c := wireChain(t)
 			server := serve(t, c.C, testnet.AddrC, func(conn *net.TCPConn) {
 				_, _ = io.Copy(conn, struct{ io.Reader }{conn})
 				_ = conn.CloseWrite()
 			})
 			r := startRelay(t, c.B, relaySpec{Listen: testnet.AddrBA + ":0", Target: server, Kind: uint8(engine.Wire)})
-			atA, atC := startCapture(t, c.A, testnet.LinkAB), startCapture(t, c.C, testnet.LinkCB)
-			conn := dialRelay(t, c.A, r)
-			sent, got, err := k.play(conn)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
-				t.Fatal(err)
-			}
-			conn.Close()
-			res := r.result(t)
-			wantEOF(t, res, sent, got)
-			if res.Engine != "wire" {
-				t.Skipf("the machine was too busy to hand it over in time: %+v", res)
-			}
-			for _, side := range []struct {
-				name string
-				*capture
-				addr  string
-				total map[bool]int64
-			}{
-				{"A", atA, r.addr, map[bool]int64{true: sent, false: got}},
-				{"C", atC, server, map[bool]int64{true: got, false: sent}},
-			} {
-				port := netip.MustParseAddrPort(side.addr).Port()
-				eventuallySeen(t, side.capture, port)
-				if n := side.lost(t); n > 0 {
-					t.Skipf("the capture at %s lacks %d packets", side.name, n)
+			for try := 1; ; try++ {
+				why := captureHandOver(t, c, r, server, k.alone, k.play)
+				if why == "" {
+					return
 				}
-				side.mu.Lock()
-				twice, err := checkCapture(side.packets, port, side.total)
-				count := len(side.packets)
-				side.mu.Unlock()
-				if err != nil {
-					t.Errorf("at %s: %v", side.name, err)
+				if t.Logf("try %d: %s", try, why); try == captureTries {
+					t.Fatal("no hand-over was captured")
 				}
-				if k.clean && twice > 0 {
-					t.Errorf("at %s %d bytes went by twice", side.name, twice)
-				}
-				t.Logf("at %s: %d packets, %d bytes twice", side.name, count, twice)
 			}
-			t.Logf("%d attempts, windows closed for %v, packets across %v", res.Wire.Attempts, res.Wire.Closed, res.Wire.Packets)
 		})
 	}
 }
 
-// eventuallySeen waits for both FINs and for the acknowledgement of the last.
-func eventuallySeen(t *testing.T, c *capture, port uint16) {
+// captureHandOver plays one connection and checks what was captured. why says that there
+// was no hand-over, or not all was captured.
+func captureHandOver(t *testing.T, c *testnet.Chain, r *relay, server string, strict bool,
+	play func(*net.TCPConn, func() bool) (int64, int64, error),
+) (why string) {
 	t.Helper()
+	atA, atC := startCapture(t, c.A, testnet.LinkAB), startCapture(t, c.C, testnet.LinkCB)
+	defer atA.stop()
+	defer atC.stop()
+	conn := dialRelay(t, c.A, r)
+	defer conn.Close()
+	sent, got, err := play(conn, func() bool { return r.spliced(t) > 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatal(err)
+	}
+	conn.Close()
+	res := r.result(t)
+	wantEOF(t, res, sent, got)
+	if res.Engine != "wire" {
+		return "not handed over: " + res.Refused
+	}
+	for _, side := range []struct {
+		name string
+		*capture
+		addr  string
+		total map[bool]int64
+	}{
+		{"A", atA, r.addr, map[bool]int64{true: sent, false: got}},
+		{"C", atC, server, map[bool]int64{true: got, false: sent}},
+	} {
+		port := netip.MustParseAddrPort(side.addr).Port()
+		if !side.whole(port) {
+			return "the capture at " + side.name + " does not see the end"
+		}
+		if n := side.lost(t); n > 0 {
+			return fmt.Sprintf("the capture at %s lacks %d packets", side.name, n)
+		}
+		side.mu.Lock()
+		twice, err := checkCapture(side.packets, port, side.total)
+		count := len(side.packets)
+		side.mu.Unlock()
+		if err != nil {
+			t.Errorf("at %s: %v", side.name, err)
+		}
+		probes, bytes := 0, int64(0)
+		for _, s := range twice {
+			if bytes += s.bytes; s.probe {
+				probes++
+			} else if strict {
+				t.Errorf("at %s %d bytes from %d to %d went by twice (out: %v)", side.name, s.bytes, s.from, s.to, s.out)
+			}
+		}
+		t.Logf("at %s: %d packets, %d bytes twice, in %d segments, %d of these probes", side.name, count, bytes, len(twice), probes)
+	}
+	t.Logf("%d attempts, windows closed for %v, packets across %v", res.Wire.Attempts, res.Wire.Closed, res.Wire.Packets)
+	return ""
+}
+
+// playPingPong exchanges messages until some went by the program.
+func playPingPong(c *net.TCPConn, handed func() bool) (n, _ int64, err error) {
+	var b [64]byte
+	for began, after := time.Now(), 0; after < 10 && time.Since(began) < wirePatience; {
+		for range 50 {
+			if _, err = c.Write(b[:]); err == nil {
+				_, err = io.ReadFull(c, b[:])
+			}
+			if err != nil {
+				return n, n, err
+			}
+			n += int64(len(b))
+		}
+		if handed() {
+			after++
+		}
+	}
+	return n, n, c.CloseWrite()
+}
+
+// playStream sends until 16 MiB went by the program, and receives it all again. It gives up
+// before the numbers of the checker wrap.
+func playStream(c *net.TCPConn, handed func() bool) (sent, got int64, err error) {
+	const piece, after, most = 1 << 20, 16 << 20, 2 << 30
+	var wg sync.WaitGroup
+	var werr error
+	var past atomic.Bool
+	wg.Go(func() {
+		src := rand.NewChaCha8([32]byte{})
+		left := int64(after)
+		for left > 0 && sent < most && werr == nil {
+			var n int64
+			n, werr = io.CopyN(c, src, piece)
+			if sent += n; past.Load() {
+				left -= n
+			}
+		}
+		werr = errors.Join(werr, c.CloseWrite())
+	})
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		got, err = io.Copy(io.Discard, c)
+	}()
+	for began := time.Now(); !past.Load() && time.Since(began) < wirePatience; time.Sleep(5 * time.Millisecond) {
+		past.Store(handed())
+	}
+	past.Store(true)
+	<-over
+	wg.Wait()
+	if err == nil && got != sent {
+		err = fmt.Errorf("%d bytes came back, want %d", got, sent)
+	}
+	return sent, got, errors.Join(err, werr)
+}
+
+// onOneProcessor has the test, and what it starts, run on one processor until it ends.
+func onOneProcessor(t *testing.T) {
+	t.Helper()
+	type cpus [128]byte
+	call := func(number uintptr, thread int, set *cpus) error {
+		if _, _, errno := syscall.Syscall(number, uintptr(thread), unsafe.Sizeof(*set), uintptr(unsafe.Pointer(set))); errno != 0 {
+			return os.NewSyscallError("affinity", errno)
+		}
+		return nil
+	}
+	set := func(set *cpus) {
+		for range 2 { // a thread may make another one meanwhile
+			threads, err := filepath.Glob("/proc/self/task/*")
+			for _, path := range threads {
+				id, _ := strconv.Atoi(filepath.Base(path))
+				// ESRCH: it has ended; those that come have what their makers have.
+				if e := call(syscall.SYS_SCHED_SETAFFINITY, id, set); !errors.Is(e, syscall.ESRCH) {
+					err = errors.Join(err, e)
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var was, first cpus
+	if err := call(syscall.SYS_SCHED_GETAFFINITY, 0, &was); err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range was {
+		if b != 0 {
+			first[i] = b & -b
+			break
+		}
+	}
+	set(&first)
+	t.Cleanup(func() { set(&was) })
+}
+
+// whole waits for both FINs and for the acknowledgement of the last.
+func (c *capture) whole(port uint16) bool {
 	for end := time.Now().Add(wirePatience); ; time.Sleep(time.Millisecond) {
 		fins := make(map[bool]uint32)
 		acked := make(map[bool]bool)
@@ -318,10 +473,10 @@ func eventuallySeen(t *testing.T, c *capture, port uint16) {
 		}
 		c.mu.Unlock()
 		if len(acked) == 2 {
-			return
+			return true
 		}
 		if time.Now().After(end) {
-			t.Fatal("the capture does not see the end")
+			return false
 		}
 	}
 }
@@ -330,13 +485,13 @@ func eventuallySeen(t *testing.T, c *capture, port uint16) {
 func TestCheckCapture(t *testing.T) {
 	total := map[bool]int64{true: 20, false: 0}
 	good := []packet{
-		{out: true, from: 7, to: 9, syn: true, seq: 99},
+		{out: true, from: 7, to: 9, syn: true, seq: 99, mss: 4},
 		{from: 9, to: 7, syn: true, seq: 499, ack: 100},
 		{out: true, from: 7, to: 9, seq: 100, ack: 500, len: 10, stamp: 1},
 		{out: true, from: 7, to: 9, seq: 110, ack: 500, len: 10, stamp: 2, fin: true},
 		{from: 9, to: 7, seq: 500, ack: 121, stamp: 5, fin: true},
 	}
-	if twice, err := checkCapture(good, 7, total); twice != 0 || err != nil {
+	if twice, err := checkCapture(good, 7, total); twice != nil || err != nil {
 		t.Fatal(twice, err)
 	}
 	for name, change := range map[string]func([]packet) []packet{
@@ -351,7 +506,22 @@ func TestCheckCapture(t *testing.T) {
 			t.Errorf("%s was not found", name)
 		}
 	}
-	if twice, _ := checkCapture(append(slices.Clone(good), good[2]), 7, total); twice != 10 {
-		t.Errorf("%d bytes twice, want 10", twice)
+	for _, again := range []struct {
+		seq   uint32
+		len   int
+		bytes int64
+		probe bool
+	}{
+		{100, 10, 10, false}, // all of one
+		{106, 4, 4, true},    // its tail
+		{105, 4, 4, false},
+		{105, 5, 5, false}, // more than a segment
+	} {
+		p := good[2]
+		p.seq, p.len = again.seq, again.len
+		twice, _ := checkCapture(slices.Insert(slices.Clone(good), 3, p), 7, total)
+		if len(twice) != 1 || twice[0].bytes != again.bytes || twice[0].probe != again.probe {
+			t.Errorf("%+v: %+v", again, twice)
+		}
 	}
 }
