@@ -28,7 +28,7 @@ func runOperated(t *testing.T, rest string) *operatedDaemon {
 	t.Helper()
 	dir := t.TempDir()
 	d := &operatedDaemon{socket: filepath.Join(dir, "admin.sock"), server: testnet.Echo(t, "tcp", "127.0.0.1:0")}
-	d.text = fmt.Sprintf("admin: {address: [\"unix:%s\", \"127.0.0.1:0\"]}\nlisteners:\n  web: {address: 127.0.0.1:0, upstream: web}\nupstreams:\n  web: {servers: [{address: %q}, {address: \"127.0.0.1:1\", backup: true}]}\n%s", d.socket, d.server, rest)
+	d.text = fmt.Sprintf("admin: {address: [\"unix:%s\", \"127.0.0.1:0\"]}\nlisteners:\n  web: {address: 127.0.0.1:0, engine: copy, upstream: web}\nupstreams:\n  web: {servers: [{address: %q}, {address: \"127.0.0.1:1\", backup: true}]}\n%s", d.socket, d.server, rest)
 	d.daemonProcess = runDaemon(t, d.text)
 	_, d.tcp, _ = strings.Cut(d.stderr.await(t, "msg=admin address=127"), "address=")
 	return d

@@ -116,6 +116,10 @@ func (c *Client) ask(ctx context.Context, method, path string, body any) (*http.
 		if errors.As(err, &ue) {
 			err = ue.Err // without the URL, which is not what was meant
 		}
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "dial" {
+			err = op.Err // the address is told anyway
+		}
 		return nil, fmt.Errorf("ask the daemon at %s: %w", c.Address, err)
 	}
 	if response.StatusCode/100 == 2 {
