@@ -97,7 +97,7 @@ func count[K comparable](m *map[K]uint64, key K) {
 var connectBounds, durationBounds = ConnectBounds(), DurationBounds()
 
 // joined notes that a client has got its server.
-func (a *account) joined(c *conn) { a.connect.observe(connectBounds, time.Since(c.began)) }
+func (a *account) joined(c *conn) { a.connect.observe(connectBounds, c.connected) }
 
 // ended notes how a connection has ended.
 func (a *account) ended(c *conn, r *splice.Result) {

@@ -25,6 +25,7 @@ type conn struct {
 	tries      []*member // by the event loops
 	id         uint64
 	began      time.Time
+	connected  time.Duration        // from then on, until the server had answered
 	cut        string               // why the server ended it
 	sni        string               // the name of the TLS client hello
 	first      []byte               // read before the session begins
@@ -137,12 +138,13 @@ func (c *conn) view(st splice.Stats) Conn {
 	s.mu.Unlock()
 	return Conn{
 		ID: c.id, Listener: c.listener.name, Route: c.route.name, Upstream: c.upstreamName(), SNI: c.sni,
-		Client: c.clientName(), Server: c.member.name, Target: c.member.dialled(), Local: c.local, Cut: cut, Started: st.Started, Stats: st,
+		Client: c.clientName(), Server: c.member.name, Target: c.member.dialled(), Local: c.local, Cut: cut, Started: st.Started, Connected: c.connected, Stats: st,
 	}
 }
 
 // joined notes that c has its server. s.mu is held.
 func (s *Server) joined(c *conn) {
+	c.connected = max(1, time.Since(c.began))
 	c.listener.account.joined(c)
 	if s.Hooks.Joined != nil {
 		s.tell(unsaid{joined: c})

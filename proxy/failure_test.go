@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,10 +16,6 @@ import (
 
 func TestFailReason(t *testing.T) {
 	t.Parallel()
-	docs, err := os.ReadFile("../docs/run.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, tc := range []struct {
 		err  error
 		want FailReason
@@ -54,8 +52,55 @@ func TestFailReason(t *testing.T) {
 		if got := failReason(tc.err); got != tc.want {
 			t.Errorf("%v: %s, want %s", tc.err, got, tc.want)
 		}
-		if !strings.Contains(string(docs), "`"+string(tc.want)+"`") {
-			t.Errorf("reason %s is not in docs/run.md", tc.want)
+	}
+}
+
+// The table of docs/reasons.md has every code, once, and no other; what comes first
+// of several tries comes first there.
+func TestReasonTable(t *testing.T) {
+	t.Parallel()
+	docs, err := os.ReadFile("../docs/reasons.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| ([a-z, ]+) \\|").FindAllStringSubmatch(string(docs), -1) {
+		if slices.Contains(table, m[1]) {
+			t.Errorf("%s is there twice", m[1])
+		}
+		table = append(table, m[1])
+	}
+	code := make(map[string]bool)
+	for _, name := range []string{"failure.go", "hooks.go"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^\t(?:\w+ +FailReason|Cut\w+) += "([a-z-]+)"`).FindAllStringSubmatch(string(text), -1) {
+			code[m[1]] = true
+		}
+	}
+	for r := splice.Running; r <= splice.Failed; r++ {
+		code[r.String()] = true
+	}
+	if len(code) < 30 {
+		t.Fatalf("only %d codes were found: %v", len(code), code)
+	}
+	for _, name := range table {
+		if !code[name] {
+			t.Errorf("%s is no code", name)
+		}
+		delete(code, name)
+	}
+	for name := range code {
+		t.Errorf("%s is not in the table", name)
+	}
+	last := -1
+	for _, r := range failReasons {
+		if i := slices.Index(table, string(r.reason)); i < last && r.reason != NoDescriptors {
+			t.Errorf("%s stands before what it yields to", r.reason)
+		} else if r.reason != NoDescriptors {
+			last = i
 		}
 	}
 }

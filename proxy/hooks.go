@@ -113,6 +113,9 @@ type Conn struct {
 	Target   string // address really dialled, or unix:/path
 	Local    netip.AddrPort
 	Started  time.Time
-	Stats    splice.Stats
-	Cut      string // why the server ended it; "" if it did not
+	// Connected is the time from accepting the client until its server had answered;
+	// 0 if another process did that.
+	Connected time.Duration
+	Stats     splice.Stats
+	Cut       string // why the server ended it; "" if it did not
 }

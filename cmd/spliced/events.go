@@ -22,9 +22,16 @@ type events struct {
 	toTarget [reasonCount]atomic.Uint64
 	toClient [reasonCount]atomic.Uint64
 	held     atomic.Uint64
+	failures repeats[failureKind]
 
 	mu       sync.Mutex
 	lastHeld time.Time
+}
+
+// A failureKind is what the lines of a flood of failures have in common.
+type failureKind struct {
+	listener, upstream string
+	reason             proxy.FailReason
 }
 
 func newLogger(w io.Writer, format string) *slog.Logger {
@@ -34,7 +41,14 @@ func newLogger(w io.Writer, format string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, nil))
 }
 
-func newEvents(log *slog.Logger) *events { return &events{log: log} }
+func newEvents(log *slog.Logger) *events {
+	e := &events{log: log}
+	e.failures.tell = e.onFailures
+	return e
+}
+
+// close tells what was still to be told.
+func (e *events) close() { e.failures.flush() }
 
 func (e *events) hooks() proxy.Hooks {
 	return proxy.Hooks{Ended: e.onEnded, Failed: e.onFailed, Held: e.onHeld, Changed: e.onChanged, Inherited: e.onInherited}
@@ -51,32 +65,88 @@ func (e *events) onEnded(c proxy.Ended) {
 		e.toTarget[r.AToB.Reason].Add(1)
 		e.toClient[r.BToA.Reason].Add(1)
 	}
-	engine, why := proxy.CarriedBy(c.Stats)
-	log := e.log
-	if e.daemon {
-		log = log.With("listener", c.Listener, "route", c.Route, "upstream", c.Upstream, "server", c.Server)
-		if c.SNI != "" {
-			log = log.With("sni", c.SNI)
-		}
-		if c.Cut != "" {
-			log = log.With("cut", c.Cut)
-		}
+	e.of(&c.Conn).Info(what, carried(&c.Conn, r.Ended, splice.DirectionStats{Bytes: r.AToB.Bytes, Reason: r.AToB.Reason},
+		splice.DirectionStats{Bytes: r.BToA.Bytes, Reason: r.BToA.Reason})...)
+	e.failure(c, "to_target", r.AToB)
+	e.failure(c, "to_client", r.BToA)
+}
+
+// of is the log with the way that a connection has taken.
+func (e *events) of(c *proxy.Conn) *slog.Logger {
+	if !e.daemon {
+		return e.log
 	}
+	log := e.log.With("listener", c.Listener, "route", c.Route, "upstream", c.Upstream, "server", c.Server)
+	if c.SNI != "" {
+		log = log.With("sni", c.SNI)
+	}
+	if c.Cut != "" {
+		log = log.With("cut", c.Cut)
+	}
+	return log
+}
+
+// carried are the keys of what a connection has carried until then.
+func carried(c *proxy.Conn, until time.Time, toTarget, toClient splice.DirectionStats) []any {
+	engine, why := proxy.CarriedBy(c.Stats)
 	args := []any{
 		"id", c.ID,
 		"client", c.Client,
 		"target", c.Target,
 		"engine", engine.String(),
 		"engine_reason", why.String(),
-		"bytes_to_target", r.AToB.Bytes,
-		"bytes_to_client", r.BToA.Bytes,
-		"end_to_target", r.AToB.Reason.String(),
-		"end_to_client", r.BToA.Reason.String(),
-		"duration_ms", float64(r.Ended.Sub(c.Started).Microseconds()) / 1e3,
+		"bytes_to_target", toTarget.Bytes,
+		"bytes_to_client", toClient.Bytes,
+		"end_to_target", toTarget.Reason.String(),
+		"end_to_client", toClient.Reason.String(),
+		"duration_ms", milliseconds(until.Sub(c.Started)),
 	}
-	log.Info(what, append(args, wireArgs(c.Stats.Wire)...)...)
-	e.failure(c, "to_target", r.AToB)
-	e.failure(c, "to_client", r.BToA)
+	return append(args, wireArgs(c.Stats.Wire)...)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
+
+// onAccepted is for those who want to know of each client at once.
+func (e *events) onAccepted(a proxy.Accepted) {
+	e.log.Info("connection accepted", "listener", a.Listener, "id", a.ID, "client", a.Client)
+}
+
+// onJoined tells that a server has answered.
+func (e *events) onJoined(c proxy.Conn) {
+	e.of(&c).Info("connection joined", "id", c.ID, "client", c.Client, "target", c.Target, "connect_ms", milliseconds(c.Connected))
+}
+
+// tellEvery has the living connections told again and again, until stop has
+// returned.
+func (e *events) tellEvery(interval time.Duration, living func() []proxy.Conn) (stop func()) {
+	if interval <= 0 {
+		return func() {}
+	}
+	stopped, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case now := <-ticker.C:
+				e.onRunning(living(), now)
+			case <-stopped:
+				return
+			}
+		}
+	}()
+	return sync.OnceFunc(func() {
+		close(stopped)
+		<-done
+	})
+}
+
+func (e *events) onRunning(conns []proxy.Conn, now time.Time) {
+	for i := range conns {
+		c := &conns[i]
+		e.of(c).Info("connection running", carried(c, now, c.Stats.AToB, c.Stats.BToA)...)
+	}
 }
 
 // wireArgs are the keys of a connection that was handed over to wire, or was to
@@ -108,11 +178,24 @@ func (e *events) failure(c proxy.Ended, direction string, end splice.End) {
 }
 
 func (e *events) onFailed(f proxy.Failed) {
-	log := e.log
-	if e.daemon {
-		log = log.With("listener", f.Listener, "upstream", f.Upstream)
+	kind := failureKind{f.Listener, f.Upstream, f.Reason}
+	if !e.failures.again(kind, f) {
+		return
 	}
-	log.Warn("no target reached", "id", f.ID, "client", f.Client, "reason", string(f.Reason), "error", oneLine{f.Err}, "duration_ms", float64(f.After.Microseconds())/1e3)
+	e.ofFailure(kind).Warn("no target reached", "id", f.ID, "client", f.Client, "reason", string(f.Reason), "error", oneLine{f.Err}, "duration_ms", float64(f.After.Microseconds())/1e3)
+}
+
+func (e *events) ofFailure(k failureKind) *slog.Logger {
+	if !e.daemon {
+		return e.log
+	}
+	return e.log.With("listener", k.listener, "upstream", k.upstream)
+}
+
+// onFailures sums up a flood.
+func (e *events) onFailures(k failureKind, n int, last any) {
+	f := last.(proxy.Failed)
+	e.ofFailure(k).Warn("no target reached, again", "repeated", n, "reason", string(k.reason), "last_id", f.ID, "last_client", f.Client, "last_error", oneLine{f.Err})
 }
 
 // onChanged tells of servers and names.

@@ -139,6 +139,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	service.tell(log, "STOPPING=1")
 	drain(server, log, signals)
 	_ = server.Close()
+	events.close()
 	log.Info("relay ended")
 	return nil
 }

@@ -117,6 +117,7 @@ type daemon struct {
 	server *proxy.Server
 	admin  *admin // nil: none
 	events *events
+	quiet  func()   // stops telling of the living connections
 	eyes   *metrics // nil: none
 	std    streams
 
@@ -155,7 +156,14 @@ func newDaemon(path string, file *config.File, passed *passedSockets, std stream
 	events := newEvents(d.log)
 	events.daemon = true
 	d.events = events
-	d.server = &proxy.Server{Config: file.Config, Hooks: events.hooks(), Listen: passed.listen, Wire: splice.WirePolicy{Upgrade: true}}
+	hooks := events.hooks()
+	if file.Log.Start {
+		hooks.Accepted = events.onAccepted
+	}
+	if file.Log.Connect {
+		hooks.Joined = events.onJoined
+	}
+	d.server = &proxy.Server{Config: file.Config, Hooks: hooks, Listen: passed.listen, Wire: splice.WirePolicy{Upgrade: true}}
 	return d
 }
 
@@ -197,6 +205,7 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 		args = append(args, "predecessor", before.PID, "predecessor_version", before.Predecessor)
 	}
 	d.log.Info("started", args...)
+	d.quiet = d.events.tellEvery(time.Duration(file.Log.Interval), d.server.Connections)
 	d.sayAddresses()
 	return nil
 }
@@ -260,7 +269,9 @@ func (d *daemon) noteReload(file *config.File, token string, err error) {
 }
 
 func (d *daemon) stop() {
+	d.quiet()
 	_ = d.server.Close()
+	d.events.close()
 	d.stopAdmin()
 	d.log.Info("ended")
 }

@@ -255,6 +255,7 @@ func (d *daemon) retire(next *proxy.Succession, signals <-chan os.Signal) {
 		cancel()
 	})
 	begun := time.Now()
+	d.quiet()
 	moved, err := next.Move(ctx)
 	args := []any{"connections", moved, "staying", d.server.Stats().Open, "duration_ms", float64(time.Since(begun).Microseconds()) / 1e3}
 	if err != nil {
@@ -266,6 +267,7 @@ func (d *daemon) retire(next *proxy.Succession, signals <-chan os.Signal) {
 	cancel()
 	d.background.Wait()
 	_ = d.server.Close()
+	d.events.close()
 	d.log.Info("ended", "pid", os.Getpid())
 }
 

@@ -39,6 +39,14 @@ type Log struct {
 	Level slog.Level `yaml:"level" default:"info"`
 	// Format is text or json.
 	Format LogFormat `yaml:"format" default:"text"`
+	// Start has a line for each client as it is accepted. As all of these but level it
+	// is read at the start only.
+	Start bool `yaml:"start"`
+	// Connect has a line for each client when it is joined with its server.
+	Connect bool `yaml:"connect"`
+	// Interval is how often there is a line for each connection that lives, with what
+	// it has carried so far.
+	Interval proxy.Timeout `yaml:"interval" default:"never"`
 }
 
 // Admin is the way to the daemon for its operators.
