@@ -196,7 +196,7 @@ func TestRedirectRefusedByTheKernel(t *testing.T) {
 		want               []string
 	}{
 		{"no-bpf", "open", "all 38", []string{"function not implemented"}},
-		{"no-map-type", "open", "0 22", []string{"make a BPF map of type", ": invalid argument"}},
+		{"no-map-type", "open", "0 22", []string{"make a BPF map of type SockHash", ": invalid argument"}},
 		{"locked-memory", "open", "0 1", []string{"no capability is missing", "a limit of locked memory", "make a BPF map", ": operation not permitted"}},
 		{"no-memory", "open", "0 12", []string{"for 16384 sockets: cannot allocate memory"}},
 		{"no-program-type", "open", "5 22", []string{"load the BPF programs", ": invalid argument"}},

@@ -3,6 +3,8 @@ package sockmap
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -71,16 +73,19 @@ func (p *Plane) load(pairs uint32) error {
 	if err != nil {
 		return fmt.Errorf("read program: %w", err)
 	}
-	// One by one: the loader's own errors name everything but what was refused.
-	maps := make(map[string]*ebpf.Map)
-	for name, m := range spec.Maps {
+	// One by one: the loader's own errors name everything but what was refused. The
+	// one that is mapped comes last (lanes): where the loader can't make it, it
+	// believes that the kernel is too old.
+	made := make(map[string]*ebpf.Map)
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(spec.Maps))) {
+		m := spec.Maps[name]
 		m.MaxEntries = 2 * pairs
-		if maps[name], err = ebpf.NewMap(m); err != nil {
+		if made[name], err = ebpf.NewMap(m); err != nil {
 			return fmt.Errorf("make a BPF map of type %v for %d sockets: %w", m.Type, m.MaxEntries, reason(err))
 		}
-		defer maps[name].Close() // the collection has its own descriptors
+		defer made[name].Close() // the collection has its own descriptors
 	}
-	if err := spec.LoadAndAssign(&p.objects, &ebpf.CollectionOptions{MapReplacements: maps}); err != nil {
+	if err := spec.LoadAndAssign(&p.objects, &ebpf.CollectionOptions{MapReplacements: made}); err != nil {
 		return fmt.Errorf("load the BPF programs (types %v, %v and %v): %w", ebpf.SocketFilter, ebpf.SchedCLS, ebpf.SkSKB, reason(err))
 	}
 	return nil
