@@ -35,7 +35,7 @@
 #define PAIRS_MAX 8192		// default size; the loader may change it
 #define LANES_MAX (2 * PAIRS_MAX)
 #define QUEUE_MAX (1U << 20)	// bytes in front of a drain's send buffer, whatever its size
-#define BEHIND_MAX (1U << 20) // bytes passed behind what the worker has to send to their own socket
+#define BEHIND_MAX (2U << 20) // bytes passed behind what the worker has to send to their own socket
 #define SEGMENT_OVERHEAD 4096	// bytes of kernel memory beside a segment's data
 #define TRIM_STEP 4095		// what bpf_skb_adjust_room cuts off at once
 #define TRIM_STEPS 64
@@ -102,17 +102,18 @@ struct lane {
 	__u32 fault;	  // enum fault
 	__u32 written;	  // the drain's write_seq, as sockmap_look has seen it
 	__u32 queued;	  // segments in front of the drain's send queue, likewise
-	__u32 behind;	  // bytes passed since the worker last had nothing to send to the source
-	__u64 pad0;
+	__u32 dropped;	  // segments that the filter has not let in
+	__u64 beside;	  // of what was passed, bytes that wait behind nothing of the worker's
 
 	// User space's.
 	__u64 forwarded;  // of what was passed, bytes in the drain's send queue
+	__u64 taken;	  // of what was passed, bytes read from the source
 	__u64 budget;	  // of redirected and passed together
 	__u32 base;	  // the drain's write_seq when nothing was redirected or forwarded yet
 	__u32 open;	  // redirect
 	__u32 still;	  // drop what comes
 	__u32 pad1;
-	__u64 pad[4];	  // lanes share no cache line
+	__u64 pad[3];	  // lanes share no cache line
 };
 
 struct route {
@@ -272,8 +273,9 @@ int sockmap_verdict(struct __sk_buff *skb)
 		lane->last = bpf_ktime_get_ns();
 		return bpf_sk_redirect_hash(skb, &members, &route->drain, 0);
 	}
-	lane->behind = worker_busy(skb) ? lane->behind + len : 0;
 	lane->passed += len;
+	if (!worker_busy(skb))
+		lane->beside = lane->passed; // the queue is empty, and this goes past it
 	return SK_PASS;
 }
 
@@ -307,6 +309,14 @@ int sockmap_look(struct __sk_buff *skb)
 	return error;
 }
 
+// behind bounds the bytes that were passed and may still wait for the worker.
+static __always_inline __u64 behind(struct lane *lane)
+{
+	__u64 taken = *(volatile __u64 *)&lane->taken;
+
+	return lane->passed - (taken > lane->beside ? taken : lane->beside);
+}
+
 // sockmap_filter is the filter of each source's socket: it sees a TCP header and
 // what follows. Its result is how much of that is taken.
 SEC("socket")
@@ -326,8 +336,10 @@ int sockmap_filter(struct __sk_buff *skb)
 	struct lane *lane = bpf_map_lookup_elem(&lanes, &index);
 	if (!lane)
 		return skb->len;
-	if (lane->still || (lane->behind > BEHIND_MAX && worker_busy(skb)))
+	if (lane->still || (behind(lane) > BEHIND_MAX && worker_busy(skb))) {
+		lane->dropped++;
 		return 0;
+	}
 	return skb->len;
 }
 

@@ -24,15 +24,16 @@ type SockmapLane struct {
 	Fault      uint32
 	Written    uint32
 	Queued     uint32
-	Behind     uint32
-	Pad0       uint64
+	Dropped    uint32
+	Beside     uint64
 	Forwarded  uint64
+	Taken      uint64
 	Budget     uint64
 	Base       uint32
 	Open       uint32
 	Still      uint32
 	Pad1       uint32
-	Pad        [4]uint64
+	Pad        [3]uint64
 }
 
 type SockmapRoute struct {

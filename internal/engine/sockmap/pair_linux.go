@@ -60,7 +60,7 @@ func (p *Plane) Enter(sockets [2]Socket, first, limit [2]int64) (*Pair, Refusal,
 	for i := range pair.lanes {
 		l := &pair.lanes[i]
 		l.shared = p.lane(2*index + uint32(i))
-		*l.shared = bpf.SockmapLane{Budget: math.MaxUint64, Passed: uint64(first[i]), Open: 1}
+		*l.shared = bpf.SockmapLane{Budget: math.MaxUint64, Passed: uint64(first[i]), Taken: uint64(first[i]), Open: 1}
 		if limit[i] != 0 {
 			l.shared.Budget = uint64(limit[i] - Slack)
 		}
@@ -300,7 +300,15 @@ func (l *Lane) Still(on bool) {
 func (l *Lane) Waiting() int { return int(atomic.LoadUint64(&l.shared.Passed) - l.taken) }
 
 // Took notes n bytes received from the source.
-func (l *Lane) Took(n int) { l.taken += uint64(n) }
+func (l *Lane) Took(n int) {
+	if n > 0 {
+		l.taken += uint64(n)
+		atomic.StoreUint64(&l.shared.Taken, l.taken)
+	}
+}
+
+// Dropped counts the segments that the filter has not let in.
+func (l *Lane) Dropped() int { return int(atomic.LoadUint32(&l.shared.Dropped)) }
 
 // Forwarded notes n bytes sent to the drain. Once that is all, the program may
 // redirect.
