@@ -11,10 +11,11 @@ import (
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
-// sendChunk is the most that one sendfile(2) is asked for, in bytes: the
-// kernel stops at 2 GiB by itself, and a signal or deadline should not have to
-// wait for that.
-const sendChunk = 16 << 20
+// sendChunk is the most that one sendfile(2) is asked for, in bytes. It ends
+// earlier when the socket's buffer is full; where the peer is so fast that it
+// never is, a deadline waits for this much, some 20 ms. Each call that takes
+// longer than a few microseconds costs wake-ups of Go's monitor and of a thread.
+const sendChunk = 64 << 20
 
 // identify finds out how the connection can be sent to.
 func (s *sending) identify() error {

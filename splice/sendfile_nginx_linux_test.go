@@ -1,7 +1,6 @@
 package splice_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -216,31 +215,20 @@ server { listen %[2]s; root %[3]s; } }`, dir, address, filepath.Dir(name))
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
+	// The one worker is the master's only child, made after it listens.
+	list := fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", cmd.Process.Pid)
 	for end := time.Now().Add(copyPatience); ; time.Sleep(5 * time.Millisecond) {
-		conn, err := ns.Dial(b.Context(), "tcp", address)
-		if err == nil {
-			conn.Close()
-			break
+		children, err := os.ReadFile(list)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(children))); err == nil {
+			return &fileServer{address, pid}
 		}
 		if time.Now().After(end) {
-			b.Fatalf("nginx does not listen: %v", err)
+			b.Fatalf("nginx has %q for workers", children)
 		}
 	}
-	// The one worker is the master's only child.
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", cmd.Process.Pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	in := bufio.NewScanner(strings.NewReader(string(children)))
-	in.Split(bufio.ScanWords)
-	if !in.Scan() {
-		b.Fatal("nginx has no worker")
-	}
-	pid, err := strconv.Atoi(in.Text())
-	if err != nil {
-		b.Fatal(err)
-	}
-	return &fileServer{address, pid}
 }
 
 // pin keeps a process on a processor: where the scheduler puts server and

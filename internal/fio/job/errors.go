@@ -1,6 +1,12 @@
 package job
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
 
 // An Error says which job, which file and line, and which option is wrong.
 type Error struct {
@@ -23,9 +29,28 @@ func (e *Error) Error() string {
 		where += fmt.Sprintf("job %q: ", e.Job)
 	}
 	if e.Option != "" {
-		where += "option " + e.Option + ": "
+		where += "option " + printable(abridged(e.Option, mostShown)) + ": "
 	}
-	return where + e.Err.Error()
+	return where + abridged(e.Err.Error(), 8*mostShown)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// mostShown is how many bytes of a job file a message repeats: it could be any
+// file.
+const mostShown = 100
+
+func abridged(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "..."
+}
+
+// printable quotes what a terminal would not show as it is.
+func printable(s string) string {
+	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	return strconv.Quote(s)
+}

@@ -101,7 +101,7 @@ func (p *Parser) Read(name string, r io.Reader) error {
 			}
 			title, _, ok = strings.Cut(title, "]")
 			if !ok {
-				return fail(fmt.Errorf("section without ]: %q", text))
+				return fail(fmt.Errorf("section without ]: %q", abridged(text, mostShown)))
 			}
 			if title == "" {
 				return fail(errors.New("section without a name"))
@@ -119,7 +119,7 @@ func (p *Parser) Read(name string, r io.Reader) error {
 			return nil
 		}
 		if current == nil {
-			return fail(fmt.Errorf("%q stands before the first [section]", text))
+			return fail(fmt.Errorf("%q stands before the first [section]", abridged(text, mostShown)))
 		}
 		s := placed{Setting: setting(text), file: file, line: line}
 		if err := p.check(s, current.name); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func parse(t *testing.T, files map[string]string) (*Set, error) {
@@ -188,6 +189,20 @@ func TestErrorsNameTheOption(t *testing.T) {
 			if !strings.Contains(err.Error(), w) {
 				t.Errorf("%q: %v does not mention %q", text, err, w)
 			}
+		}
+	}
+}
+
+// A file that is no job file at all neither fills the terminal nor controls it.
+func TestErrorsAreOfOneShortLine(t *testing.T) {
+	junk := strings.Repeat("\x1b[2J\xff\x07junk", 500)
+	for _, text := range []string{"[" + junk, junk, "[j]\n" + junk, "[j]\n" + junk + "=1", "[j]\nsize=" + junk} {
+		_, err := parse(t, map[string]string{"main": text})
+		if err == nil {
+			t.Fatalf("%.20q was accepted", text)
+		}
+		if got := err.Error(); len(got) > 1500 || strings.ContainsAny(got, "\x1b\x07\n") || !utf8.ValidString(got) {
+			t.Errorf("%.20q: %d bytes: %.300q", text, len(got), got)
 		}
 	}
 }

@@ -60,6 +60,19 @@ type Dir struct {
 	BW, IOPS        Moments // samples in KiB/s and I/Os per second
 }
 
+func (d *Dir) merge(o *Dir) {
+	d.Bytes += o.Bytes
+	d.IOs += o.IOs
+	d.Short += o.Short
+	d.Dropped += o.Dropped
+	d.Runtime = max(d.Runtime, o.Runtime)
+	d.Slat.merge(&o.Slat)
+	d.Clat.merge(&o.Clat)
+	d.Lat.merge(&o.Lat)
+	d.BW.Sum(o.BW)
+	d.IOPS.Sum(o.IOPS)
+}
+
 // A Job is what a job, or a group of them, did.
 type Job struct {
 	Name        string
@@ -184,17 +197,7 @@ func class(v uint64) int {
 // Merge adds a job to a group.
 func (j *Job) Merge(o *Job) {
 	for d := range j.Dirs {
-		a, b := &j.Dirs[d], &o.Dirs[d]
-		a.Bytes += b.Bytes
-		a.IOs += b.IOs
-		a.Short += b.Short
-		a.Dropped += b.Dropped
-		a.Runtime = max(a.Runtime, b.Runtime)
-		a.Slat.merge(&b.Slat)
-		a.Clat.merge(&b.Clat)
-		a.Lat.merge(&b.Lat)
-		a.BW.Sum(b.BW)
-		a.IOPS.Sum(b.IOPS)
+		j.Dirs[d].merge(&o.Dirs[d])
 	}
 	j.Members += o.Members
 	j.SyncIOs += o.SyncIOs
@@ -230,19 +233,8 @@ func (j *Job) Merge(o *Job) {
 
 // Mix adds writes and trims to the reads, for unified_rw_reporting.
 func (j *Job) Mix() {
-	a := &j.Dirs[Read]
 	for d := Write; d < Directions; d++ {
-		b := &j.Dirs[d]
-		a.Bytes += b.Bytes
-		a.IOs += b.IOs
-		a.Short += b.Short
-		a.Dropped += b.Dropped
-		a.Runtime = max(a.Runtime, b.Runtime)
-		a.Slat.merge(&b.Slat)
-		a.Clat.merge(&b.Clat)
-		a.Lat.merge(&b.Lat)
-		a.BW.Sum(b.BW)
-		a.IOPS.Sum(b.IOPS)
-		*b = Dir{}
+		j.Dirs[Read].merge(&j.Dirs[d])
+		j.Dirs[d] = Dir{}
 	}
 }
