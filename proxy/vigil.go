@@ -41,7 +41,13 @@ func (v *vigil) end() {
 }
 
 // over says why there is nobody to look for a server for any more.
-func (v *vigil) over() error { return context.Cause(v.ctx) }
+func (v *vigil) over() error {
+	err := context.Cause(v.ctx)
+	if err == nil && !v.until.IsZero() && !time.Now().Before(v.until) {
+		err = splice.ErrLifetime // a dial of package net has a timer of its own for it, which was the first
+	}
+	return err
+}
 
 // rest is what is left of the lifetime, 0 for no limit.
 func (v *vigil) rest() time.Duration {
