@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"net"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -35,34 +35,61 @@ func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice
 		return c.refuse(err)
 	}
 	if c.looks(p) {
-		return c.hand(func(client net.Conn) { l.server.look(c, client, p) })
+		return c.hold(func(client *splice.Held) { l.server.lookAt(c, client, session, p) })
 	}
-	r := p.match(facts{source: client.Addr()})
+	way, err := c.way(p, facts{source: client.Addr()})
+	switch err {
+	case nil:
+		return way
+	case errSlow:
+		return c.hold(func(client *splice.Held) { c.serveSlowly(client, facts{source: c.client.Addr()}) })
+	default:
+		return c.refuse(err)
+	}
+}
+
+// errSlow says that a client's way is not one of the event loops: a goroutine has
+// to go it.
+var errSlow = errors.New("takes a goroutine")
+
+// way finds the way of a client inside the event loops.
+func (c *conn) way(p *policy, f facts) (splice.Way, error) {
+	if p.tls != nil {
+		return splice.Way{}, errSlow
+	}
+	r := p.match(f)
 	if r == nil {
-		return c.refuse(errNoRoute)
+		return splice.Way{}, errNoRoute
 	}
-	c.route = r
-	if r.upstream == nil {
-		return c.refuse(errRejected)
+	if c.route = r; r.upstream == nil {
+		return splice.Way{}, errRejected
 	}
 	if r.crafted {
-		return c.hand(func(client net.Conn) { go l.server.serve(c, client, facts{source: c.client.Addr()}, nil) })
+		return splice.Way{}, errSlow
 	}
 	members, err := r.upstream.pick(c.key())
+	if err == errFull {
+		err = errSlow // to wait in the queue
+	}
 	if err != nil {
-		if err == errFull {
-			return c.hand(func(client net.Conn) { // to wait in the queue
-				go l.server.serve(c, client, facts{source: c.client.Addr()}, nil)
-			})
-		}
-		return c.refuse(err)
+		return splice.Way{}, err
 	}
 	targets := make([]splice.Target, len(members))
 	for i, m := range members {
 		targets[i] = m.target
 	}
 	c.tries = members
-	return splice.Way{Plan: r.plan, Lifetime: p.lifetime(), Targets: targets, Handler: c}
+	return splice.Way{Plan: r.plan, Lifetime: p.lifetime(), Targets: targets, Handler: c}, nil
+}
+
+// serveSlowly has a goroutine serve a client that was held.
+func (c *conn) serveSlowly(held *splice.Held, f facts) {
+	client, err := held.Conn()
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	go c.listener.server.serve(c, client, f, nil)
 }
 
 // take notes a new connection, and returns it also with an error, which says
@@ -100,20 +127,34 @@ func (c *conn) refuse(err error) splice.Way {
 	return splice.Way{}
 }
 
-// hand takes the connection from the event loops, and has f go on with it.
-func (c *conn) hand(f func(net.Conn)) splice.Way {
+// hold takes the connection from the event loops, and has f go on with it.
+func (c *conn) hold(f func(*splice.Held)) splice.Way {
 	s := c.listener.server
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.dialing.remove(c)
 	c.session = nil
-	s.mu.Unlock()
-	return splice.Way{Hand: func(client net.Conn, err error) {
-		if err != nil {
-			c.fail(err)
-			return
-		}
-		f(client)
-	}}
+	return splice.Way{Hold: f}
+}
+
+// proceed gives the connection back to the event loops, which go the way with
+// session.
+func (c *conn) proceed(held *splice.Held, session *splice.Session, way splice.Way) error {
+	s := c.listener.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.aborting { // nobody would end its dial
+		held.Reset()
+		return ErrServerClosed
+	}
+	c.session = session
+	s.dialing.push(c)
+	if err := held.Go(way); err != nil {
+		s.dialing.remove(c)
+		c.session = nil
+		return err
+	}
+	return nil
 }
 
 // Connected is called when the session is joined.

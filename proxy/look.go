@@ -7,11 +7,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"github.com/spliced-io/spliced/proxy/internal/clienthello"
 	"github.com/spliced-io/spliced/proxy/internal/detect"
 	"github.com/spliced-io/spliced/proxy/internal/peek"
 	"github.com/spliced-io/spliced/proxy/internal/proxyproto"
+	"github.com/spliced-io/spliced/splice"
 )
 
 // looks says whether the listener has to know the connection's first bytes.
@@ -24,14 +26,13 @@ const handshakeRecord = 22
 // goroutine on Linux, and has one serve it then.
 func (s *Server) look(c *conn, client net.Conn, p *policy) {
 	w := &watcher{server: s, conn: c, client: client, policy: p, header: c.behind}
-	guest := peek.Guest{Conn: client, Look: w.look, Done: w.done}
-	if p.handshake > 0 {
-		guest.Deadline = c.began.Add(p.handshake)
-	}
-	if err := s.guests.Wait(guest); err != nil {
-		reset(client)
-		c.fail(err)
-	}
+	w.wait(peek.Guest{Conn: client, Look: w.look, Done: w.done})
+}
+
+// lookAt is look for a client that the event loops have accepted, and go on with.
+func (s *Server) lookAt(c *conn, held *splice.Held, session *splice.Session, p *policy) {
+	w := &watcher{server: s, conn: c, held: held, session: session, policy: p, header: c.behind}
+	w.wait(peek.Guest{Raw: held, Look: w.look, Done: w.done})
 }
 
 // A watcher finds out what a client wants.
@@ -40,9 +41,30 @@ type watcher struct {
 	conn   *conn
 	client net.Conn
 	policy *policy
-	facts  facts
-	header bool  // a PROXY header is to come
-	err    error // what is wrong with it
+	// Of a client that the event loops have accepted, instead of the connection.
+	held    *splice.Held
+	session *splice.Session
+	facts   facts
+	header  bool  // a PROXY header is to come
+	err     error // what is wrong with it
+}
+
+func (w *watcher) wait(g peek.Guest) {
+	if w.policy.handshake > 0 {
+		g.Deadline = w.conn.began.Add(w.policy.handshake)
+	}
+	if err := w.server.guests.Wait(g); err != nil {
+		w.fail(err)
+	}
+}
+
+func (w *watcher) fail(err error) {
+	if w.held != nil {
+		w.held.Reset()
+	} else {
+		reset(w.client)
+	}
+	w.conn.fail(err)
 }
 
 // look is shown what the client has said so far.
@@ -102,12 +124,37 @@ func (c *conn) introduce(h *proxyproto.Header, p *policy) error {
 // those; one that has only begun a handshake has no way.
 func (w *watcher) done(o peek.Outcome) {
 	if err := w.conclude(o); err != nil {
-		reset(w.client)
-		w.conn.fail(err)
+		w.fail(err)
 		return
 	}
 	w.facts.source = w.conn.client.Addr()
+	if w.held != nil {
+		w.proceed()
+		return
+	}
 	go w.server.serve(w.conn, w.client, w.facts, o.Read)
+}
+
+// proceed goes the way that the facts lead to: inside the event loops if it can.
+func (w *watcher) proceed() {
+	c := w.conn
+	c.sni = w.facts.sni
+	p := c.listener.policy.Load()
+	way, err := c.way(p, w.facts)
+	switch err {
+	case nil:
+		if way.Lifetime > 0 { // it counts from accepting
+			way.Lifetime = max(1, way.Lifetime-time.Since(c.began))
+		}
+		if err := c.proceed(w.held, w.session, way); err != nil {
+			c.tries[0].leave()
+			c.fail(err)
+		}
+	case errSlow:
+		c.serveSlowly(w.held, w.facts)
+	default:
+		w.fail(err)
+	}
 }
 
 func (w *watcher) conclude(o peek.Outcome) error {

@@ -39,11 +39,54 @@ type Way struct {
 	Targets  []Target      // in the order of trial; without any the client is sent a RST
 	Handler  Handler       // hears what became of it; nil is nobody
 
-	// Hand, if it is not nil, is given the connection, and nothing else counts:
-	// the session is nobody's. It must not block either. After an error, which
-	// is for want of descriptors as a rule, the client was sent a RST.
-	Hand func(client net.Conn, err error)
+	// Hold, if it is not nil, is given the connection, and nothing else counts:
+	// for those whose way it takes time to find out. It must not block either.
+	Hold func(*Held)
 }
+
+// Held is an accepted connection whose way is not known yet. One of Go, Conn and
+// Reset must be called in the end, and nothing after it. Its SyscallConn is for
+// looking at what the client says.
+type Held struct{ held }
+
+type held interface {
+	SyscallConn() (syscall.RawConn, error)
+	proceed(Way) error
+	conn() (net.Conn, error)
+	reset()
+}
+
+// SyscallConn gives the descriptor, as that of [net.TCPConn] does.
+func (h *Held) SyscallConn() (syscall.RawConn, error) { return h.held.SyscallConn() }
+
+// Go has the connection take its way inside the event loops, with the session that
+// [Forwarding.Accepted] was told. The Hold of w is ignored, and without a plan the
+// client is sent a RST, also after an error, which is for want of descriptors.
+func (h *Held) Go(w Way) error {
+	if w.Plan == nil {
+		h.reset()
+		return nil
+	}
+	if w.Handler == nil {
+		w.Handler = nobody{}
+	}
+	return h.proceed(w)
+}
+
+// Conn takes the connection out, the caller's from then on; the session is nobody's.
+// After an error, which is for want of descriptors as a rule, the client was sent
+// a RST.
+func (h *Held) Conn() (net.Conn, error) { return h.conn() }
+
+// Reset sends the client a RST.
+func (h *Held) Reset() { h.reset() }
+
+// nobody is the Handler of who wants to hear nothing.
+type nobody struct{}
+
+func (nobody) Connected(int, netip.AddrPort) {}
+func (nobody) Failed(error)                  {}
+func (nobody) Ended(Result)                  {}
 
 // A Plan says how connections are carried. It may be used any number of times:
 // by [Way], and with [Follow] by [Start].

@@ -81,30 +81,66 @@ func (a acceptor) file() (*os.File, error) {
 
 func (f *Forwarding) accepted(s *engine.Session, client netip.AddrPort) engine.Way {
 	w := f.Accepted(&Session{carrier: loopSession{s}, own: true}, client)
-	if w.Hand != nil {
-		return engine.Way{Hand: func(fd int, _ netip.AddrPort) { w.Hand(handed(fd)) }}
+	if w.Hold != nil {
+		return engine.Way{Hold: func(h engine.Held) { w.Hold(&Held{heldFD{h}}) }}
 	}
 	if w.Plan == nil {
-		return engine.Way{Hand: refuse}
+		return engine.Way{Hold: func(h engine.Held) { heldFD{h}.reset() }}
 	}
 	if w.Handler == nil {
 		w.Handler = nobody{}
 	}
+	return w.engine()
+}
+
+func (w *Way) engine() engine.Way {
 	return engine.Way{Plan: w.Plan.plan, Lifetime: w.Lifetime, Targets: w.Targets, Handler: w.Handler}
 }
 
-// refuse ends an accepted connection that is to go nowhere, by a RST.
-func refuse(fd int, _ netip.AddrPort) {
-	_ = sys.Disconnect(fd)
-	_ = sys.Close(fd)
+// heldFD is a held connection, and the access to its descriptor.
+type heldFD struct{ engine.Held }
+
+func (h heldFD) SyscallConn() (syscall.RawConn, error) { return h, nil }
+
+func (h heldFD) Control(f func(fd uintptr)) error {
+	f(uintptr(h.FD))
+	return nil
 }
 
-// nobody is the Handler of who wants to hear nothing.
-type nobody struct{}
+// Read and Write wait for nothing, as nobody is told when there is something.
+func (h heldFD) Read(f func(fd uintptr) bool) error  { return h.once(f) }
+func (h heldFD) Write(f func(fd uintptr) bool) error { return h.once(f) }
 
-func (nobody) Connected(int, netip.AddrPort) {}
-func (nobody) Failed(error)                  {}
-func (nobody) Ended(Result)                  {}
+func (h heldFD) once(f func(fd uintptr) bool) error {
+	if !f(uintptr(h.FD)) {
+		return syscall.EAGAIN
+	}
+	return nil
+}
+
+func (h heldFD) proceed(w Way) error {
+	err := h.Go(w.engine())
+	if err != nil {
+		h.reset()
+		return &Error{Op: "forward", Err: err}
+	}
+	return nil
+}
+
+func (h heldFD) reset() {
+	_ = sys.Disconnect(h.FD)
+	_ = sys.Close(h.FD)
+}
+
+func (h heldFD) conn() (net.Conn, error) {
+	f := os.NewFile(uintptr(h.FD), "socket")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		_ = sys.Disconnect(h.FD)
+	}
+	return c, err
+}
 
 func (f *Forwarding) admit() func() bool {
 	if f.Admit == nil {
@@ -118,15 +154,4 @@ func (f *Forwarding) held() func(error) {
 		return func(error) {}
 	}
 	return f.Held
-}
-
-// handed makes a net.Conn of an accepted connection, or resets it.
-func handed(fd int) (net.Conn, error) {
-	f := os.NewFile(uintptr(fd), "socket")
-	defer f.Close()
-	c, err := net.FileConn(f)
-	if err != nil {
-		_ = sys.Disconnect(fd)
-	}
-	return c, err
 }

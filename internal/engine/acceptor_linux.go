@@ -277,30 +277,35 @@ func (e *ear) accept(l *loop) {
 func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
 	s := &Session{own: true, loop: l}
 	way := e.a.spec.Accepted(s, client)
-	if way.Hand != nil {
-		way.Hand(fd, client)
+	if way.Hold != nil {
+		way.Hold(Held{FD: fd, Client: client, acceptor: e.a, session: s})
 		return
 	}
+	e.a.lead(s, fd, client, way)
+	s.started, s.startedAt = time.Now(), l.now
+	l.join(s)
+}
+
+// lead makes s that of a connection with a way.
+func (a *Acceptor) lead(s *Session, fd int, client netip.AddrPort, way Way) {
 	p := way.Plan
 	s.limits = p.Limits
 	if way.Lifetime > 0 {
 		s.limits.Lifetime = way.Lifetime
 	}
 	if s.wire = wireFor(p.Kind, p.Wire, p.Limits); s.wire != nil {
-		s.wire.from = e.a
+		s.wire.from = a
 	}
 	s.redirect = redirectFor(p.Kind)
 	s.timer.owner = s
-	s.started, s.startedAt = time.Now(), l.now
-	a, b := &s.ends[0], &s.ends[1]
-	*a = endpoint{session: s, fd: fd, slot: -1, resettable: client.IsValid(), exact: e.a.exact, inline: true}
-	*b = endpoint{session: s, fd: -1, slot: -1}
-	s.dirs[0].init(a, b, p.Limits.MaxAToB, nil)
-	s.dirs[1].init(b, a, p.Limits.MaxBToA, nil)
+	here, there := &s.ends[0], &s.ends[1]
+	*here = endpoint{session: s, fd: fd, slot: -1, resettable: client.IsValid(), exact: a.exact, inline: true}
+	*there = endpoint{session: s, fd: -1, slot: -1}
+	s.dirs[0].init(here, there, p.Limits.MaxAToB, nil)
+	s.dirs[1].init(there, here, p.Limits.MaxBToA, nil)
 	for i := range s.dirs {
 		s.dirs[i].choice.init(p.kind, p.why)
 	}
 	s.onEnd = way.Handler.Ended
-	s.dial = &dial{acceptor: e.a, plan: p, targets: way.Targets, handler: way.Handler}
-	l.join(s)
+	s.dial = &dial{acceptor: a, plan: p, targets: way.Targets, handler: way.Handler}
 }

@@ -299,7 +299,7 @@ func TestAcceptTurnsGrowWithTheQueue(t *testing.T) {
 	a := &Acceptor{spec: AcceptSpec{
 		Admit: func() bool { asked++; return true },
 		Accepted: func(*Session, netip.AddrPort) Way {
-			return Way{Hand: func(fd int, _ netip.AddrPort) { accepted++; _ = sys.Close(fd) }}
+			return Way{Hold: func(h Held) { accepted++; _ = sys.Close(h.FD) }}
 		},
 		Held: func(err error) { t.Errorf("held: %v", err) },
 	}}

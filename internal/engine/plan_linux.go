@@ -34,14 +34,41 @@ func (r *Reactor) Plan(p Plan) (*Plan, error) {
 }
 
 // A Way is what becomes of one accepted connection: a plan, the targets in the
-// order of trial, and who is told; or Hand.
+// order of trial, and who is told; or Hold.
 type Way struct {
 	Plan     *Plan
 	Lifetime time.Duration // takes the place of the plan's; 0 keeps that
 	Targets  []Target      // without any the client is sent a RST
 	Handler  Handler
 
-	// Hand takes the connection's descriptor over, instead of everything else.
-	// The session is nobody's then.
-	Hand func(fd int, client netip.AddrPort)
+	// Hold takes the connection's descriptor over, instead of everything else:
+	// until its way is known, or for good. The session is nobody's then.
+	Hold func(Held)
+}
+
+// Held is an accepted connection whose way is not known yet. Its descriptor is
+// its holder's, until Go or for good.
+type Held struct {
+	FD       int
+	Client   netip.AddrPort
+	acceptor *Acceptor
+	session  *Session
+}
+
+// Go has the session take the way, on the event loop that has accepted it if that
+// still runs. After an error the descriptor is still the holder's.
+func (h Held) Go(way Way) error {
+	s, r := h.session, h.session.loop.reactor
+	h.acceptor.lead(s, h.FD, h.Client, way)
+	for {
+		s.started, s.startedAt = time.Now(), r.clock()
+		if s.loop.post(command{what: join, s: s}) {
+			return nil
+		}
+		l, err := r.loop()
+		if err != nil {
+			return err
+		}
+		s.loop = l
+	}
 }

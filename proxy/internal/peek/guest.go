@@ -3,6 +3,7 @@ package peek
 import (
 	"errors"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -14,6 +15,8 @@ type Guest struct {
 	// Conn stays the caller's. It must not be read, nor closed, while it is
 	// waited for.
 	Conn net.Conn
+	// Raw, if it is not nil, takes the place of Conn, on Linux.
+	Raw syscall.Conn
 	// Deadline is when the waiting ends. Zero is never.
 	Deadline time.Time
 	// Look is shown all that has come. It is called again for more, and must

@@ -37,9 +37,12 @@ const wakeSlot = -1
 // Wait waits for a guest, and returns at once. An error means that it was not
 // taken in: Done is not called then.
 func (r *Room) Wait(g Guest) error {
-	sc, ok := g.Conn.(syscall.Conn)
-	if !ok {
-		return r.reader.wait(g)
+	sc := g.Raw
+	if sc == nil {
+		var ok bool
+		if sc, ok = g.Conn.(syscall.Conn); !ok {
+			return r.reader.wait(g)
+		}
 	}
 	rc, err := sc.SyscallConn()
 	if err != nil {
