@@ -24,6 +24,7 @@ type cli struct {
 	Check   checkCmd   `cmd:"" help:"Check a configuration, and say what it comes to."`
 	Reload  reloadCmd  `cmd:"" help:"Have a running proxy read its configuration again."`
 	Ctl     ctlCmd     `cmd:"" help:"Ask a running proxy, or have it do something: for scripts."`
+	Top     topCmd     `cmd:"" help:"Watch a running proxy: its listeners, servers and busiest sessions."`
 	Upgrade upgradeCmd `cmd:"" help:"Have a new process of the program take a running proxy's place, with all its connections."`
 	Schema  schemaCmd  `cmd:"" help:"Print the JSON Schema of configurations."`
 	OpenAPI openAPICmd `cmd:"" name:"openapi" help:"Print the description of the admin API, in OpenAPI."`
