@@ -63,6 +63,9 @@ func (s *Server) awaitRoom(k *socket) bool {
 			return false
 		}
 		full := !s.room(k.listener.Load())
+		if full {
+			s.makeRoom()
+		}
 		if !full && s.starved == 0 {
 			return true
 		}

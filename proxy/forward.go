@@ -18,11 +18,20 @@ func (s *Server) admit(k *socket) bool {
 	if s.room(k.listener.Load()) {
 		return true
 	}
+	s.makeRoom()
 	if !k.full {
 		k.full = true
 		s.tell(unsaid{held: ErrConnLimit, addr: k.addr})
 	}
 	return false
+}
+
+// makeRoom has clients that say nothing leave earlier if the server is full: else
+// they would keep everybody out until their handshake timeout. s.mu is held.
+func (s *Server) makeRoom() {
+	if s.open >= s.maxConns {
+		s.guests.Hurry(hurried)
+	}
 }
 
 // accepted says what becomes of a connection. An event loop waits for it: where

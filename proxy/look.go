@@ -19,6 +19,15 @@ import (
 // looks says whether the listener has to know the connection's first bytes.
 func (c *conn) looks(p *policy) bool { return p.looks || p.tls != nil || c.behind }
 
+const (
+	// hurriedShare is the share of the handshake timeout that a client has when
+	// the server is full.
+	hurriedShare = 10
+	// hurried is how many have to make room at a time: as many as come in the time
+	// that it takes.
+	hurried = 64
+)
+
 // handshakeRecord is the first byte of TLS.
 const handshakeRecord = 22
 
@@ -52,6 +61,7 @@ type watcher struct {
 func (w *watcher) wait(g peek.Guest) {
 	if w.policy.handshake > 0 {
 		g.Deadline = w.conn.began.Add(w.policy.handshake)
+		g.Hurried = w.conn.began.Add(w.policy.handshake / hurriedShare)
 	}
 	if err := w.server.guests.Wait(g); err != nil {
 		w.fail(err)

@@ -333,3 +333,47 @@ func TestCheckOfAccess(t *testing.T) {
 		}
 	}
 }
+
+// Clients that only begin to say something can't keep others out for all of
+// their handshake timeout: when the server is full they have a tenth of it.
+func TestSlowClientsMakeRoom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		const places, timeout = 8, 10 * time.Second
+		b := newBackend(t, loopback(t, "tcp4"))
+		r := startRelay(t, w, proxy.Config{
+			MaxConnections: places,
+			Listeners: map[string]proxy.Listener{"relay": {
+				Address: []string{"127.0.0.1:0"}, HandshakeTimeout: proxy.Timeout(timeout),
+				Routes: []proxy.Route{{SNI: []string{"a.example"}, Upstream: "a"}},
+			}},
+			Upstreams: map[string]proxy.Upstream{"a": {Servers: proxy.Targets(b.addr.String())}},
+		}, proxy.Hooks{})
+		hello := clientHello(t, "a.example")
+		joined := r.dial(t) // is none of those
+		send(t, joined, hello)
+		server := b.next(t)
+		expect(t, server, hello)
+		for range 3 * places {
+			send(t, r.dial(t), hello[:5])
+		}
+		if h := receive(t, r.held, "the limit"); !errors.Is(h.Err, proxy.ErrConnLimit) {
+			t.Errorf("held: %v", h.Err)
+		}
+		honest := r.dial(t)
+		send(t, honest, hello)
+		expect(t, b.next(t), hello)
+		// As many as came before it, but for those that still had room.
+		for range 2 * places {
+			f := receive(t, r.failed, "the failure")
+			if f.Reason != proxy.HandshakeTimeout || f.After > timeout/2 {
+				t.Errorf("failed with %s after %v, %v; want %s after %v", f.Reason, f.After, f.Err, proxy.HandshakeTimeout, timeout/10)
+			}
+		}
+		send(t, server, "still here")
+		expect(t, joined, "still here")
+	})
+}

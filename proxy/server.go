@@ -237,6 +237,7 @@ func (s *Server) change() {
 	for k := range s.sockets {
 		if k.full && s.room(k.listener.Load()) {
 			k.full = false
+			s.guests.Hurry(0)
 			k.resume()
 		}
 	}

@@ -28,12 +28,21 @@ func (c *clock) Pop() any {
 	return g
 }
 
+// next is when the time of the first is over. There must be one.
+func (c clock) next(hurry bool) time.Time {
+	g := c[0]
+	if hurry && !g.Hurried.IsZero() && g.Hurried.Before(g.Deadline) {
+		return g.Hurried
+	}
+	return g.Deadline
+}
+
 // wait is how long, in milliseconds, nobody's time is over; -1 is for ever.
-func (c clock) wait(now time.Time) int {
+func (c clock) wait(now time.Time, hurry bool) int {
 	if len(c) == 0 {
 		return -1
 	}
 	// Rounded up: waking early would make the room spin.
-	ms := (c[0].Deadline.Sub(now) + time.Millisecond - 1) / time.Millisecond
+	ms := (c.next(hurry).Sub(now) + time.Millisecond - 1) / time.Millisecond
 	return int(min(max(0, ms), 1<<30)) // epoll_wait's is an int of 32 bits
 }

@@ -19,6 +19,9 @@ type Guest struct {
 	Raw syscall.Conn
 	// Deadline is when the waiting ends. Zero is never.
 	Deadline time.Time
+	// Hurried is when it ends if the room is told to hurry ([Room.Hurry]) and the
+	// guest is the next to be late. Zero is not before the deadline.
+	Hurried time.Time
 	// Look is shown all that has come. It is called again for more, and must
 	// neither keep b nor block: it holds up the others who wait.
 	Look func(b []byte) Action

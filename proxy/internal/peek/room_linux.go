@@ -26,6 +26,7 @@ type Room struct {
 	free   []int32
 	turn   int32
 	clock  clock
+	hurry  int // how many are to leave for others
 
 	// For the goroutine alone.
 	buf [Max]byte
@@ -35,7 +36,8 @@ type Room struct {
 const wakeSlot = -1
 
 // Wait waits for a guest, and returns at once. An error means that it was not
-// taken in: Done is not called then.
+// taken in: Done is not called then. It is called before Wait returns if all was
+// said already.
 func (r *Room) Wait(g Guest) error {
 	sc := g.Raw
 	if sc == nil {
@@ -49,6 +51,9 @@ func (r *Room) Wait(g Guest) error {
 		return err
 	}
 	in := &guest{Guest: g, raw: rc, place: -1, need: 1}
+	if in.glance() {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.open(); err != nil {
@@ -67,6 +72,18 @@ func (r *Room) Wait(g Guest) error {
 		}
 	}
 	return nil
+}
+
+// Hurry has n guests, those who would be late next, wait no longer than their
+// Hurried says, as if that was their deadline: others need their places. It takes
+// the place of an earlier Hurry; 0 is that nobody has to any more.
+func (r *Room) Hurry(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ep != 0 && !r.closed && n > 0 && r.hurry == 0 {
+		_ = sys.EventfdAdd(r.wake) // EAGAIN: as above
+	}
+	r.hurry = n
 }
 
 // Len is how many are waited for.
@@ -168,7 +185,7 @@ func (r *Room) run() {
 func (r *Room) patience() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.clock.wait(time.Now())
+	return r.clock.wait(time.Now(), r.hurry > 0)
 }
 
 // guest returns who has the slot, unless the event was another's who had it
@@ -186,10 +203,14 @@ func (r *Room) guest(slot, turn int32) *guest {
 func (r *Room) late() *guest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.clock) == 0 || time.Now().Before(r.clock[0].Deadline) {
+	if len(r.clock) == 0 || time.Now().Before(r.clock.next(r.hurry > 0)) {
 		return nil
 	}
-	return r.clock[0]
+	g := r.clock[0]
+	if r.hurry > 0 {
+		r.hurry--
+	}
+	return g
 }
 
 // over ends the room if it was closed. Nobody comes in any more then.
