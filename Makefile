@@ -6,6 +6,7 @@ FLAGS  ?=
 
 # Three to four minutes on two processors.
 BENCHFLAGS ?= --path direct,gocopy,copy,splice,sockmap,wire,auto,haproxy,haproxy-splice,nginx,socat \
+	--proxy 'run=env LISTEN={listen} TARGET={target} bin/spliced run -c docs/bench-run.yaml' \
 	--workload bulk,rr,conn,idle --rounds 5 --duration 400ms
 GO     ?= go
 OTHERS := darwin freebsd windows

@@ -261,6 +261,28 @@ func TestExampleConfig(t *testing.T) {
 	}
 }
 
+// What make bench measures as the path "run" is a configuration that runs.
+func TestBenchConfig(t *testing.T) {
+	testnet.Leaks(t)
+	path, err := filepath.Abs("../../docs/bench-run.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(t, "run", "-c", path)
+	cmd.Env = append(cmd.Env, "LISTEN=127.0.0.1:0", "TARGET="+echoServer(t))
+	d := &daemonProcess{process: start(t, cmd)}
+	c, err := net.DialTimeout("tcp", d.addr(t, "bench"), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	echo1(t, c, "through")
+	_ = c.Close()
+	d.stderr.await(t, `"msg":"connection ended"`)
+	d.stop(t)
+}
+
 func TestCheckMistakes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	if err := os.WriteFile(path, []byte("listeners:\n  web: {address: \":443\", upstrem: web}\n"), 0o600); err != nil {
