@@ -149,9 +149,13 @@ func stalledWithEOF(t *testing.T, w way) {
 	w.Start()
 	pump := w.pump(0, far, 256<<10)
 	// A busy machine may hold the engine up, which looks the same to the sender:
-	// all that it has sent might find room then.
+	// all that it has sent might find room then. Packets that are spliced pass
+	// the drain's socket by.
 	looks := 0
 	settled(t, "a drain without room", func() int {
+		if w.stats().Engine.String() == "wire" {
+			return 0
+		}
 		if room, err := writable(out); err != nil {
 			t.Fatalf("look at the drain: %v", err)
 		} else if room {
