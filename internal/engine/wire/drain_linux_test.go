@@ -3,8 +3,13 @@ package wire_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,9 +17,9 @@ import (
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
-// deaf loses what arrives in a namespace, but for segments without data to speak of. It
+// deaf loses TCP segments of some sizes (a condition of nft) that arrive in a namespace. It
 // lasts until hear is called.
-func deaf(t *testing.T, ns *testnet.Namespace) (hear func()) {
+func deaf(t *testing.T, ns *testnet.Namespace, sizes string) (hear func()) {
 	t.Helper()
 	run := func(rules string) {
 		t.Helper()
@@ -26,7 +31,7 @@ func deaf(t *testing.T, ns *testnet.Namespace) (hear func()) {
 		table inet deaf {
 			chain arriving {
 				type filter hook prerouting priority -300; policy accept;
-				meta l4proto tcp meta length > 500 counter drop
+				meta l4proto tcp ` + sizes + ` counter drop
 			}
 		}`)
 	return func() { run("delete table inet deaf\n") }
@@ -55,7 +60,7 @@ func TestDrainAfterLoss(t *testing.T) {
 			if _, err := io.ReadFull(b.a, make([]byte, len(data))); err != nil {
 				t.Fatal(err)
 			}
-			hear := deaf(t, c.C)
+			hear := deaf(t, c.C, "meta length > 500")
 			if _, err := b.b.Write(data); err != nil {
 				t.Fatal(err)
 			}
@@ -103,5 +108,58 @@ func TestDrainAfterLoss(t *testing.T) {
 			carry(t, b.server, b.client, 1<<20)
 			pair.Abort()
 		})
+	}
+}
+
+// A peer that owes an acknowledgement is not probed: it speaks by itself, or has not even
+// got the last segment of the handshake.
+func TestProbe(t *testing.T) {
+	c := newChain(t)
+	testnet.Need(t, "peers")
+	b := places()[0].open(t, c)
+	probes := func() (n int) {
+		t.Helper()
+		stats, err := c.B.ReadProcNet("netstat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(stats), "\n")
+		for i := 0; i+1 < len(lines); i += 2 {
+			names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+			if at := slices.Index(names, "TCPWinProbe"); at > 0 {
+				if n, err = strconv.Atoi(values[at]); err != nil {
+					t.Fatal(err)
+				}
+				return n
+			}
+		}
+		t.Fatal("no TCPWinProbe")
+		return 0
+	}
+	hear := deaf(t, c.C, "")
+	defer hear()
+	if _, err := b.b.Write(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+	before := probes()
+	var pair *wire.Pair
+	eventually(t, "attached", func() bool {
+		err := c.B.Do(func() error {
+			var why wire.Refusal
+			var err error
+			if pair, why, err = p.Consider(fd(t, b.a), fd(t, b.b), func() {}); why != 0 {
+				return fmt.Errorf("refused: %d, %w", why, err)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, wire.ErrPending) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	defer pair.Withdraw()
+	if n := probes() - before; n != 1 {
+		t.Errorf("%d probes, want one: to the side that owes nothing", n)
 	}
 }

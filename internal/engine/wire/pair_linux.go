@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/internal/bpf"
+	"github.com/spliced-io/spliced/internal/sys"
 )
 
 // A Pair is two entries in the table: first those that watch the sockets'
@@ -79,10 +80,16 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 	return pair, 0, nil
 }
 
-// Probe makes those peers speak that were not seen yet.
+// Probe makes those peers speak that were not seen yet. One that owes an acknowledgement
+// speaks anyway; and if the last segment of the handshake was lost as well, it would answer
+// the probe, and then ignore what echoes that answer until it repeats its SYN, a second later.
 func (pair *Pair) Probe() {
 	for i := range pair.keys {
-		if f, err := pair.plane.objects.Flow(&pair.keys[i]); err == nil && f.Seen == 0 {
+		f, err := pair.plane.objects.Flow(&pair.keys[i])
+		if err != nil || f.Seen != 0 {
+			continue
+		}
+		if n, err := sys.Unacked(pair.legs[i].fd); err == nil && n == 0 {
 			pair.legs[i].probe()
 		}
 	}
