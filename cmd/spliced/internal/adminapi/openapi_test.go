@@ -178,6 +178,30 @@ func TestOpenAPIFileIsCurrent(t *testing.T) {
 	}
 }
 
+// docs/run.md has every code with its status, and every parameter.
+func TestDocsHaveEveryCode(t *testing.T) {
+	b, err := os.ReadFile("../../../../docs/run.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, chapter, _ := strings.Cut(string(b), "## The admin API")
+	chapter, _, _ = strings.Cut(chapter, "### Who may")
+	for _, code := range codes() {
+		before, _, found := strings.Cut(chapter, "`"+string(code)+"`")
+		status := strconv.Itoa(statusOf[code])
+		if at := strings.LastIndex(before, status); !found || at < 0 || strings.Contains(before[at:], ";") {
+			t.Errorf("%s is not there with %s", code, status)
+		}
+	}
+	for _, r := range routes() {
+		for _, p := range r.query {
+			if !strings.Contains(chapter, "`"+p.name) {
+				t.Errorf("parameter %s of %s is not there", p.name, r.path)
+			}
+		}
+	}
+}
+
 // Whatever refers to something finds it, and names are there once.
 func TestOpenAPIHoldsTogether(t *testing.T) {
 	seen := make(map[any]bool)
