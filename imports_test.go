@@ -22,6 +22,7 @@ var layers = [][]string{
 	{"proxy/internal/access", "proxy/internal/clienthello", "proxy/internal/detect", "proxy/internal/parcel", "proxy/internal/peek", "proxy/internal/proxyproto", "proxy/internal/testcert", "proxy/internal/tlsfiles"},
 	{"internal/netbench", "internal/fio"},
 	{"splice/conformance"},
+	{"internal/testnet/browser"},
 	{"internal/testnet"},
 	{"splice"},
 	{"internal/engine"},

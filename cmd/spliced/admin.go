@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
+	"github.com/spliced-io/spliced/cmd/spliced/internal/adminpage"
 	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/config"
 )
@@ -40,6 +41,7 @@ func newAdmin(ctx context.Context, file *config.File, passed map[string]net.List
 	}
 	a := &admin{api: adminapi.New(d.server, operated{d}, d.log)}
 	a.api.SetToken(token)
+	a.api.Pages = adminpage.Pages()
 	a.server = a.api.NewServer()
 	for _, address := range file.Admin.Address {
 		ln := passed[address]

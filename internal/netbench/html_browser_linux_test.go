@@ -1,20 +1,15 @@
 package netbench
 
 import (
-	"bufio"
 	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/spliced-io/spliced/internal/testnet/browser"
 )
 
 // seenChart is what the browser tells about a drawing.
@@ -72,15 +67,15 @@ const lookAtPage = `(() => {
       Overlap: overlap,
     };
   });
-  return JSON.stringify({
+  return {
     Scheme: matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light',
     Background: body.backgroundColor, Ink: body.color, Width: innerWidth, Scroll: document.documentElement.scrollWidth, Charts: charts,
-  });
+  };
 })()`
 
 func TestBrowserShowsAllCharts(t *testing.T) {
 	t.Parallel()
-	b := startBrowser(t)
+	b := browser.Start(t)
 	f := sampleRun()
 	var page bytes.Buffer
 	if err := WriteHTML(&page, f); err != nil {
@@ -102,7 +97,7 @@ func TestBrowserShowsAllCharts(t *testing.T) {
 	grounds := map[string]string{}
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int{1400, 420} {
-			seen := b.look(t, "file://"+name, scheme, width)
+			seen := look(t, b, "file://"+name, scheme, width)
 			where := fmt.Sprintf("%s, %d wide", scheme, width)
 			grounds[scheme] = seen.Background
 			if seen.Scheme != scheme || seen.Ink == seen.Background {
@@ -135,192 +130,19 @@ func TestBrowserShowsAllCharts(t *testing.T) {
 	if grounds["light"] == grounds["dark"] {
 		t.Errorf("light and dark have the same background, %s", grounds["light"])
 	}
-	if !slices.Equal(b.requested, slices.Repeat([]string{"file://" + name}, 4)) {
-		t.Errorf("the page asked for more than itself: %q", b.requested)
+	if !slices.Equal(b.Requested, slices.Repeat([]string{"file://" + name}, 4)) {
+		t.Errorf("the page asked for more than itself: %q", b.Requested)
 	}
-	if len(b.complaints) > 0 {
-		t.Errorf("the browser complains: %q", b.complaints)
+	if len(b.Complaints) > 0 {
+		t.Errorf("the browser complains: %q", b.Complaints)
 	}
-}
-
-// browser is a headless Chromium that is spoken to through a pair of pipes,
-// one JSON message after another, each ended by a zero byte (the protocol of
-// --remote-debugging-pipe).
-type browser struct {
-	to         *os.File
-	from       *bufio.Reader
-	id         int
-	session    string
-	requested  []string
-	complaints []string
-}
-
-// browserTime bounds all that the browser does: a start takes some seconds on a
-// busy machine.
-const browserTime = 90 * time.Second
-
-// startBrowser skips the test without a browser, unless SPLICED_REQUIRE asks
-// for the peers, to which it belongs.
-func startBrowser(t *testing.T) *browser {
-	t.Helper()
-	program := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if found, err := exec.LookPath(name); err == nil {
-			program = found
-			break
-		}
-	}
-	if program == "" {
-		if slices.Contains(strings.Split(os.Getenv("SPLICED_REQUIRE"), ","), "peers") {
-			t.Fatal("SPLICED_REQUIRE names peers, but there is no chromium")
-		}
-		t.Skip("needs chromium")
-	}
-
-	inRead, inWrite, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	outRead, outWrite, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), browserTime)
-	cmd := exec.CommandContext(ctx, program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-		"--disable-breakpad", "--disable-extensions", "--disable-background-networking", "--disable-component-update",
-		"--no-first-run", "--hide-scrollbars", "--remote-debugging-pipe", "--user-data-dir="+t.TempDir(), "about:blank")
-	cmd.ExtraFiles = []*os.File{inRead, outWrite} // descriptors 3 and 4 there
-	// A group of their own: the browser has many children, and all must go.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = errors.Join(inRead.Close(), outWrite.Close()) // theirs now
-	b := &browser{to: inWrite, from: bufio.NewReaderSize(outRead, 1<<20)}
-	t.Cleanup(func() {
-		// Closing the pipe ends it; what is left of the group is ended.
-		_ = inWrite.Close()
-		_ = cmd.Wait() // its exit status says nothing about the page
-		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			t.Errorf("end the browser: %v", err)
-		}
-		_ = outRead.Close()
-		cancel()
-	})
-	if err := outRead.SetReadDeadline(time.Now().Add(browserTime)); err != nil {
-		t.Fatal(err)
-	}
-
-	var target struct {
-		TargetID string `json:"targetId"`
-	}
-	b.call(t, "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
-	var attached struct {
-		SessionID string `json:"sessionId"`
-	}
-	b.call(t, "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
-	b.session = attached.SessionID
-	for _, domain := range []string{"Page", "Network", "Log", "Runtime"} {
-		b.call(t, domain+".enable", nil, nil)
-	}
-	return b
 }
 
 // look opens the page in a window of that width and returns what it shows.
-func (b *browser) look(t *testing.T, url, scheme string, width int) seenPage {
+func look(t *testing.T, b *browser.Browser, url, scheme string, width int) (seen seenPage) {
 	t.Helper()
-	b.call(t, "Emulation.setEmulatedMedia", map[string]any{
-		"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}},
-	}, nil)
-	b.call(t, "Emulation.setDeviceMetricsOverride", map[string]any{
-		"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false,
-	}, nil)
-	b.call(t, "Page.navigate", map[string]any{"url": url}, nil)
-	for b.receive(t).Method != "Page.loadEventFired" {
-	}
-	var got struct {
-		Result struct {
-			Value string `json:"value"`
-		} `json:"result"`
-		ExceptionDetails json.RawMessage `json:"exceptionDetails"`
-	}
-	b.call(t, "Runtime.evaluate", map[string]any{"expression": lookAtPage, "returnByValue": true}, &got)
-	var seen seenPage
-	if err := json.Unmarshal([]byte(got.Result.Value), &seen); err != nil {
-		t.Fatalf("look at the page: %v: %s", err, got.ExceptionDetails)
-	}
+	b.Window(scheme, width, 900)
+	b.Open(url)
+	b.Eval(lookAtPage, &seen)
 	return seen
-}
-
-type browserMessage struct {
-	ID     int             `json:"id"`
-	Method string          `json:"method"`
-	Params json.RawMessage `json:"params"`
-	Result json.RawMessage `json:"result"`
-	Error  json.RawMessage `json:"error"`
-}
-
-// call sends a command and waits for its answer; result may be nil.
-func (b *browser) call(t *testing.T, method string, params map[string]any, result any) {
-	t.Helper()
-	b.id++
-	message := map[string]any{"id": b.id, "method": method}
-	if params != nil {
-		message["params"] = params
-	}
-	if b.session != "" {
-		message["sessionId"] = b.session
-	}
-	data, err := json.Marshal(message)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.to.Write(append(data, 0)); err != nil {
-		t.Fatalf("%s: %v", method, err)
-	}
-	for {
-		m := b.receive(t)
-		if m.ID != b.id {
-			continue
-		}
-		if m.Error != nil {
-			t.Fatalf("%s: %s", method, m.Error)
-		}
-		if result != nil {
-			if err := json.Unmarshal(m.Result, result); err != nil {
-				t.Fatalf("%s: %v", method, err)
-			}
-		}
-		return
-	}
-}
-
-// receive returns the next message, and keeps account of those that tell about
-// requests and errors.
-func (b *browser) receive(t *testing.T) browserMessage {
-	t.Helper()
-	data, err := b.from.ReadBytes(0)
-	if err != nil {
-		t.Fatalf("read from the browser: %v", err)
-	}
-	var m browserMessage
-	if err := json.Unmarshal(data[:len(data)-1], &m); err != nil {
-		t.Fatal(err)
-	}
-	switch m.Method {
-	case "Network.requestWillBeSent":
-		var p struct {
-			Request struct {
-				URL string `json:"url"`
-			} `json:"request"`
-		}
-		if err := json.Unmarshal(m.Params, &p); err != nil {
-			t.Fatal(err)
-		}
-		b.requested = append(b.requested, p.Request.URL)
-	case "Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled":
-		b.complaints = append(b.complaints, string(m.Params))
-	}
-	return m
 }

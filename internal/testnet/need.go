@@ -11,7 +11,7 @@ import (
 
 // Need skips the test if something is missing: "root", "netns", "bpf", or other
 // people's programs: "peers", "fio", "filesystems" (what makes them),
-// "postgresql", "redis" or "ssh". If SPLICED_REQUIRE (a comma list of root,
+// "postgresql", "redis", "ssh" or "chromium". If SPLICED_REQUIRE (a comma list of root,
 // netns, bpf and peers) contains the missing one, it fails the test instead;
 // peers stands for all programs.
 func Need(t TB, what ...string) {
@@ -47,6 +47,7 @@ var programs = map[string][]string{
 	"postgresql":  {"pg_createcluster", "psql", "pgbench"},
 	"redis":       {"redis-server", "redis-cli", "redis-benchmark"},
 	"ssh":         {"sshd", "ssh", "ssh-keygen"},
+	"chromium":    {"chromium"},
 }
 
 func available(name string) error {

@@ -34,9 +34,9 @@ type API struct {
 	daemon Daemon
 	log    *slog.Logger
 	table  []route
-	// Page answers whatever is not below /v1/; nil: nobody does. It is asked without
-	// a token: nothing of it may be secret.
-	Page http.Handler
+	// Pages answer GET outside of /v1/, by path. They are asked without a token:
+	// nothing of them may be secret.
+	Pages map[string]http.Handler
 
 	token    atomic.Pointer[string]
 	watchers atomic.Int32
@@ -103,9 +103,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answered = a.fail(w, problem)
 		return
 	}
-	if a.Page != nil && !isAPI(r.URL.Path) {
+	if page := a.Pages[r.URL.Path]; page != nil && isRead(r.Method) && !isAPI(r.URL.Path) {
 		_ = control.SetWriteDeadline(time.Now().Add(writeTime))
-		a.Page.ServeHTTP(w, r)
+		page.ServeHTTP(w, r)
 		return
 	}
 	route, vars, problem := a.find(r)

@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package browser shows pages to a browser, for tests on Linux.
+package browser
