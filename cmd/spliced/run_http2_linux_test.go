@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -41,7 +42,11 @@ func TestHTTP2Stream(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of health checks, which leave early
 	server.StartTLS()
 	defer server.Close()
-	d := runDaemon(t, fmt.Sprintf(`
+	config := filepath.Join(t.TempDir(), "c.yaml")
+	cmd := command(t, "run", "-c", config)
+	cmd.Cancel = func() error { return os.ErrProcessDone } // it may take longer than others
+	d := &daemonProcess{config: config}
+	d.write(t, fmt.Sprintf(`
 log: {format: json}
 listeners:
   rpc:
@@ -52,6 +57,7 @@ listeners:
 upstreams:
   rpc: {servers: %q, health: {interval: 200ms, tls: true}}
 `, max(length/3, 20*time.Second), server.Listener.Addr()))
+	d.process = start(t, cmd)
 	addr := d.addr(t, "rpc")
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
