@@ -139,11 +139,14 @@ func acceptBackend(ln net.Listener, name string, reset bool, done chan struct{})
 	}
 }
 
+// ignoredQueue is the length of the queue of a backend that ignores it.
+const ignoredQueue = 8
+
 // setBacklog makes the queue of a listener that ignores it one that is soon full.
 func setBacklog(ln *net.TCPListener, how string) error {
 	n := syscall.SOMAXCONN
 	if how == backendIgnore {
-		n = 8
+		n = ignoredQueue
 	}
 	raw, err := ln.SyscallConn()
 	if err != nil {
@@ -206,13 +209,15 @@ func fillQueue(t *testing.T, addr string) (empty func()) {
 		}
 	}
 	t.Cleanup(empty)
-	for range 64 {
-		c, err := net.DialTimeout("tcp", addr, 250*time.Millisecond)
-		if err != nil {
-			return empty
+	eventually(t, func() error {
+		n, err := waiting(addr)
+		if err != nil || n > ignoredQueue { // the kernel takes one more
+			return err
 		}
-		conns = append(conns, c)
-	}
-	t.Fatalf("the queue of %s does not fill", addr)
+		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil { // else it has just filled
+			conns = append(conns, c)
+		}
+		return fmt.Errorf("%d connections wait at %s, want more than %d", n, addr, ignoredQueue)
+	})
 	return empty
 }

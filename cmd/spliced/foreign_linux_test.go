@@ -90,16 +90,27 @@ func hostPort(t *testing.T, addr string) (host, port string) {
 // one of the test's.
 func awaitListener(t *testing.T, addr string) {
 	t.Helper()
-	a := netip.MustParseAddrPort(addr)
-	ip := a.Addr().As4()
-	entry := fmt.Sprintf(": %08X:%04X 00000000:0000 0A ", binary.NativeEndian.Uint32(ip[:]), a.Port())
 	eventually(t, func() error {
-		b, err := os.ReadFile("/proc/net/tcp")
-		if err == nil && !strings.Contains(string(b), entry) {
-			err = fmt.Errorf("nobody listens at %s", addr)
-		}
+		_, err := waiting(addr)
 		return err
 	})
+}
+
+// waiting returns how many connections wait to be accepted at an address (IPv4),
+// an error if nobody listens there.
+func waiting(addr string) (n int, err error) {
+	a := netip.MustParseAddrPort(addr)
+	ip := a.Addr().As4()
+	b, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return 0, err
+	}
+	_, entry, found := strings.Cut(string(b), fmt.Sprintf(": %08X:%04X 00000000:0000 0A ", binary.NativeEndian.Uint32(ip[:]), a.Port()))
+	if !found {
+		return 0, fmt.Errorf("nobody listens at %s", addr)
+	}
+	_, err = fmt.Sscanf(entry, "00000000:%08X", &n) // the send and the receive queue
+	return n, err
 }
 
 // writeCertificate writes a certificate of name and its key.
