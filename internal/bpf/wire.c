@@ -16,8 +16,8 @@
 // they have the same numbers. When the receivers have acknowledged all that the
 // sockets ever received, all goes across (SPLICED).
 //
-// At the switch a socket has no hole, and nothing is on its way to it: all that was
-// passed up it has received. Once the other direction has moved on, its sender would take
+// At the switch a socket has no hole, and nothing is on its way to it but what comes in
+// that very moment: all that was passed up it has received. Once the other direction has moved on, its sender would take
 // what the socket says for old, and never know whether a hole was filled.
 
 #include <linux/types.h>
@@ -1060,7 +1060,7 @@ static __always_inline int inspect(struct flow *f, const struct side *s, __u32 *
 
 // begin switches an entry. Until cut_ack is known, which takes the cut of the
 // other one, no acknowledgement can be of anything that went across. A FIN can
-// have come since inspect, or data: it has gone to the socket, which must send it on.
+// have come since inspect: it has gone to the socket, which must send it on.
 static __always_inline int begin(struct flow *f, const struct side *s, const struct side *other, __u64 now)
 {
 	int err = 0;
@@ -1068,10 +1068,10 @@ static __always_inline int begin(struct flow *f, const struct side *s, const str
 	bpf_spin_lock(&f->lock);
 	if (f->fin) {
 		err = NOTCONN;
-	} else if (lacks(f, s)) {
-		err = AGAIN;
 	} else {
-		f->cut = f->end = s->received;
+		// What came since inspect is on its way to the socket. To go back now, when the
+		// other entry is switched, would lose what has gone across.
+		f->cut = f->end = lacks(f, s) ? f->passed : s->received;
 		f->from = f->shown = f->acked;
 		f->edge = f->acked + (f->window << (s->rewrite.window_in & 15));
 		f->cut_ack = f->acked + (1U << 30);

@@ -222,7 +222,8 @@ func (pair *Pair) Drained() (bool, error) {
 		return false, err
 	}
 	for i := range received {
-		if before(flows[1-i].Acked, received[i]+pair.add[i]) {
+		// What came at the moment of the switch is still on its way to the socket.
+		if before(received[i], flows[i].Cut) || before(flows[1-i].Acked, received[i]+pair.add[i]) {
 			return false, nil
 		}
 	}
