@@ -81,6 +81,8 @@ type Listener struct {
 	Bandwidth Bandwidth `yaml:"bandwidth"`
 	// Socket has the options of the listening sockets.
 	Socket SocketOptions `yaml:"socket"`
+	// TCP has those of the connections with clients.
+	TCP TCPOptions `yaml:"tcp"`
 }
 
 // SocketOptions are those of a listening socket.
@@ -92,6 +94,25 @@ type SocketOptions struct {
 	MPTCP bool `yaml:"mptcp"`
 	// ReusePort lets several processes listen at the same address (SO_REUSEPORT).
 	ReusePort bool `yaml:"reuse_port"`
+}
+
+// TCPOptions are those of connections with one side: clients or servers.
+type TCPOptions struct {
+	// KeepaliveIdle is how long a peer may give no sign of life before it is asked for
+	// one.
+	KeepaliveIdle Duration `yaml:"keepalive_idle" default:"2m"`
+	// KeepaliveInterval is the time between two such questions.
+	KeepaliveInterval Duration `yaml:"keepalive_interval" default:"15s"`
+	// KeepaliveCount is how many of them may stay without an answer. Then the
+	// connection is broken.
+	KeepaliveCount int `yaml:"keepalive_count" default:"4"`
+	// UserTimeout is how long bytes may stay unacknowledged; then the connection is
+	// broken (TCP_USER_TIMEOUT, which bounds keepalive too). Default: as the system has
+	// it, a quarter of an hour or so.
+	UserTimeout Timeout `yaml:"user_timeout" default:"never"`
+	// NotSentLowat is from how many bytes on that wait to be sent a socket takes no more
+	// (TCP_NOTSENT_LOWAT). Default: as the system has it.
+	NotSentLowat Size `yaml:"notsent_lowat"`
 }
 
 // A Route sends connections to an upstream. All of its conditions must hold; one
@@ -196,6 +217,8 @@ type Upstream struct {
 	DrainTime Timeout `yaml:"drain_time" default:"30s"`
 	// Resolve is how names become addresses.
 	Resolve Resolve `yaml:"resolve"`
+	// TCP has options of the connections with the servers.
+	TCP TCPOptions `yaml:"tcp"`
 }
 
 // A Target is a server of an [Upstream].

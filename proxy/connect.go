@@ -195,6 +195,12 @@ func (s *Server) join(v *vigil, c *conn, client, server net.Conn, m *member) err
 	s.live.push(c)
 	s.mu.Unlock()
 
+	if _, ok := client.(syscall.Conn); !ok { // the event loops can't
+		setTCP(client, c.route.sockets[0])
+	}
+	if _, ok := server.(syscall.Conn); !ok {
+		setTCP(server, c.route.sockets[1])
+	}
 	options := []splice.Option{splice.Follow(c.route.plan), splice.Own(), splice.OnEnd(c.onEnd)}
 	if life := v.rest(); life > 0 {
 		options = append(options, splice.MaxLifetime(life))

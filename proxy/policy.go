@@ -47,6 +47,7 @@ type route struct {
 	upstream  *upstream // nil: reject
 	crafted   bool      // more than a connect makes a connection to its servers
 	plan      *splice.Plan
+	sockets   [2]splice.SocketOptions // of the client's connection and the server's
 }
 
 // facts are what a route may ask about.
@@ -92,7 +93,8 @@ func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstrea
 			r.upstream = upstreams[name]
 			u := configs[name]
 			r.crafted = u.TLS != nil || u.SendProxy != "" || u.SourceAddress.IsValid()
-			r.plan, err = splice.NewPlan(time.Duration(configs[name].ConnectTimeout), options...)
+			r.sockets = [2]splice.SocketOptions{l.TCP.options(), u.TCP.options()}
+			r.plan, err = splice.NewPlan(time.Duration(u.ConnectTimeout), append(slices.Clone(options), splice.Sockets(r.sockets[0], r.sockets[1]))...)
 			if err != nil {
 				return nil, err
 			}

@@ -102,6 +102,7 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 		}
 	}
 	k.tls(l, c, path)
+	k.tcp(&l.TCP, at(path, "tcp"))
 	if _, err := access.NewRules(l.Allow, l.Deny); err != nil {
 		k.wrong(err.Error(), at(path, "deny")...)
 	}
@@ -238,6 +239,7 @@ func (k *checker) upstream(u *Upstream, name string) {
 	if u.Attempts < 0 || u.MaxConnections < 0 || u.Queue.Limit < 0 {
 		k.wrong("a limit is negative", path...)
 	}
+	k.tcp(&u.TCP, at(path, "tcp"))
 	k.percent(u.PanicThreshold, at(path, "panic_threshold"))
 	k.percent(u.Ejection.MaxShare, at(path, "ejection", "max_share"))
 	if u.Health != nil {

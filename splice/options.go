@@ -27,6 +27,7 @@ type options struct {
 	onEnd            func(Result)
 	wire             engine.WirePolicy
 	past             *Past
+	sockets          *[2]SocketOptions
 }
 
 // Engine names a way of moving bytes between two connections.
@@ -99,6 +100,21 @@ type Bandwidth = engine.Bandwidth
 // NewBandwidth makes a Bandwidth of that many bytes a second, at least 1.
 func NewBandwidth(bytesPerSecond int64) *Bandwidth { return engine.NewBandwidth(bytesPerSecond) }
 
+// SocketOptions are those of a TCP socket. A zero field is the default: a peer is
+// asked for a sign of life after 2 minutes, and 4 times in all, 15 seconds apart; the
+// rest is the system's.
+type SocketOptions = engine.SocketOptions
+
+// Sockets sets options of a's and b's TCP sockets, on Linux, where the session moves
+// their bytes itself. They stay in force when the session gives the connections back.
+func Sockets(a, b SocketOptions) Option {
+	return func(o *options) {
+		if o.sockets = nil; a != (SocketOptions{}) || b != (SocketOptions{}) {
+			o.sockets = &[2]SocketOptions{a, b}
+		}
+	}
+}
+
 // MaxLifetime ends both directions d after the start, busy or not. Connections
 // that the session owns are reset then, as soon as their peers have what was
 // sent to them, and 5 seconds later at the latest.
@@ -142,5 +158,6 @@ func (o *options) limits() engine.Limits {
 		MaxAToB: o.maxAToB, MaxBToA: o.maxBToA,
 		Idle: min(o.idle, longest), HalfClose: min(o.halfClose, longest), Lifetime: min(o.lifetime, longest),
 		RateAToB: o.rateAToB, RateBToA: o.rateBToA, SharedAToB: o.sharedAToB, SharedBToA: o.sharedBToA,
+		Sockets: o.sockets,
 	}
 }

@@ -80,7 +80,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 			"upstreams:\n  echo: {health: {interval: 50ms}, ejection: {off: true}, %s}\n", level, socket, listeners, upstream)
 	}
 	both := fmt.Sprintf("servers: [\"%s\", \"%s\"]", one, two)
-	d := runDaemon(t, text("info", "", both))
+	d := runUpgradable(t, text("info", "", both)) // for as long as it takes
 	addr := d.addr(t, "echo")
 	page := regexp.MustCompile(`url=(\S+)`).FindStringSubmatch(d.stderr.await(t, "msg=metrics"))[1]
 	client := &adminapi.Client{Address: "unix:" + socket}

@@ -301,6 +301,7 @@ func (a *Acceptor) lead(s *Session, fd int, client netip.AddrPort, way Way) {
 	here, there := &s.ends[0], &s.ends[1]
 	*here = endpoint{session: s, fd: fd, slot: -1, resettable: client.IsValid(), exact: a.exact, inline: true}
 	*there = endpoint{session: s, fd: -1, slot: -1}
+	s.setOptions(0)
 	s.dirs[0].init(here, there, p.Limits.MaxAToB, nil)
 	s.dirs[1].init(there, here, p.Limits.MaxBToA, nil)
 	for i := range s.dirs {

@@ -189,7 +189,7 @@ func (d *dial) finish(l *loop, s *Session) bool {
 		return false
 	}
 	s.dial, s.active = nil, l.now
-	if e.resettable {
+	if e.resettable && !s.setOptions(1) {
 		s.keepAt = l.now + keepDelay
 	}
 	local, _ := sys.LocalAddr(e.fd) // can't fail: it is a socket

@@ -222,6 +222,8 @@ type Limits struct {
 
 	RateAToB, RateBToA     int64      // bytes a second
 	SharedAToB, SharedBToA *Bandwidth // with other sessions; nil is no limit
+
+	Sockets *[2]SocketOptions // of a and of b; nil is the default
 }
 
 // LifetimeGrace is how long after MaxLifetime a session is over at the latest:

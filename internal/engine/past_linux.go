@@ -84,7 +84,7 @@ func (s *Session) age(p *Past, now time.Duration) {
 		s.progress.Store(int64(now - p.Quiet))
 	}
 	for i := range s.ends {
-		if e := &s.ends[i]; e.resettable {
+		if e := &s.ends[i]; e.resettable && !s.setOptions(i) {
 			_ = sys.SetKeepAlive(e.fd, keepIdle, keepInterval, keepCount) // it may not have come to that; a peer may be gone
 		}
 	}

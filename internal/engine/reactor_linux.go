@@ -72,6 +72,7 @@ func (r *Reactor) Start(spec Spec) (*Session, error) {
 			s.restore(i)
 			return nil, err
 		}
+		s.setOptions(i)
 	}
 	if err := r.claim(s); err != nil {
 		s.restore(len(s.ends))

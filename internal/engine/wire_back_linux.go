@@ -212,6 +212,7 @@ func (s *Session) resume(l *loop) error {
 		if err := sys.SetTCP(e.fd, keepIdle, keepInterval, keepCount); err != nil {
 			return err
 		}
+		s.setOptions(i)
 	}
 	if err := l.reactor.claim(s); err != nil {
 		return err

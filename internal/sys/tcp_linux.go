@@ -183,6 +183,12 @@ func FixReceiveBuffer(fd int, on bool) error {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, v)
 }
 
+// SetUserTimeout bounds, in milliseconds, how long what was sent may stay
+// unacknowledged (TCP_USER_TIMEOUT).
+func SetUserTimeout(fd, ms int) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, ms)
+}
+
 // SetUnsentMost has a socket take no more bytes while it has n that were never
 // sent (TCP_NOTSENT_LOWAT); 0 is the system's default.
 func SetUnsentMost(fd, n int) error {
