@@ -42,10 +42,9 @@ func (c *Config) Needs(unprivilegedFrom int) []Need {
 			}
 		}
 		if l.Engine == splice.EngineWire {
-			add("CAP_NET_ADMIN", "for the engine wire of listener "+name)
-			add("CAP_BPF", "for the engine wire of listener "+name)
-			add("CAP_PERFMON", "for the engine wire of listener "+name)
-			add("CAP_NET_RAW", "for the engine wire of listener "+name)
+			for _, capability := range splice.WireCapabilities() {
+				add(capability, "for the engine wire of listener "+name)
+			}
 		}
 	}
 	return needs

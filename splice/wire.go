@@ -21,3 +21,8 @@ const (
 // instance is for EngineWire too. [Session.Stop] takes them back, open and
 // usable; options that were set on the sockets are not restored.
 func Wire(p WirePolicy) Option { return func(o *options) { o.wire = p } }
+
+// WireCapabilities are what a process needs for [EngineWire] (capabilities(7)).
+func WireCapabilities() []string {
+	return []string{"CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON", "CAP_NET_RAW"}
+}

@@ -12,7 +12,7 @@ import (
 )
 
 type benchNetCmd struct {
-	Topology  string   `default:"auto" help:"Where A, B and C are: netns (three network namespaces, needs root), loopback, or auto for the first that is allowed."`
+	Topology  string   `default:"auto" help:"Where A, B and C are: netns (three network namespaces, needs root), netns-local (C on B), loopback, or auto for the first that is allowed."`
 	Path      []string `default:"direct,gocopy,auto,haproxy-splice,nginx" help:"What is between A and C: direct, copy, splice, sockmap, wire, auto, gocopy, haproxy, haproxy-splice, nginx, socat."`
 	Proxy     []string `sep:"none" placeholder:"NAME=COMMAND" help:"One more path: a shell command with {listen} and {target} in it, which are host:port. May be repeated."`
 	Workload  []string `default:"bulk,rr" help:"What to send: bulk, bulk-both, rr, rr-open, conn, idle, mixed."`

@@ -3,15 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spliced-io/spliced/internal/privilege"
 	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/config"
+	"github.com/spliced-io/spliced/splice"
 )
 
 // harden gives up what the daemon, whose sockets are open, does not need any
@@ -57,6 +60,37 @@ func (d *daemon) harden(file *config.File) error {
 	return nil
 }
 
+// harden gives up what the relay, whose sockets are open, does not need any more.
+func (c *relayCmd) harden(log *slog.Logger, engine splice.Engine) error {
+	kept, err := privilege.Drop(c.needs(engine), nil)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+	case err != nil:
+		log.Warn("privileges kept", "error", oneLine{err})
+	default:
+		log.Info("privileges dropped", "capabilities", strings.Join(kept, " "))
+	}
+	return nil
+}
+
+// needs are the capabilities that the relay uses if it has them: none is needed.
+func (c *relayCmd) needs(engine splice.Engine) []string {
+	// Pipes beyond what a user may have.
+	keep := []string{"CAP_SYS_RESOURCE"}
+	switch engine {
+	case splice.EngineAuto, splice.EngineWire:
+		keep = append(keep, splice.WireCapabilities()...)
+	case splice.EngineSockmap:
+		keep = append(keep, "CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON")
+	}
+	unix := func(a proxy.Addr) bool { return a.Network == "unix" }
+	if unix(c.Listen.addr) || slices.ContainsFunc(c.Targets, func(t target) bool { return unix(t.Addr) }) {
+		// Sockets in another user's directory, to be connected to and removed.
+		keep = append(keep, "CAP_DAC_OVERRIDE")
+	}
+	return keep
+}
+
 // lookUp finds a user by name or number; nil for "".
 func lookUp(name string) (*privilege.User, error) {
 	if name == "" {
@@ -80,6 +114,9 @@ func lookUp(name string) (*privilege.User, error) {
 // away, or pins what the engine wire carries.
 func writable(file *config.File) []string {
 	dirs := []string{"/sys/fs/bpf", "/dev"} // /dev/null, for what a child writes
+	if file.InstanceRoot != "" {
+		dirs = append(dirs, file.InstanceRoot)
+	}
 	add := func(address string) {
 		if path, ok := strings.CutPrefix(address, "unix:"); ok && !strings.HasPrefix(path, "@") {
 			dirs = append(dirs, filepath.Dir(path))

@@ -33,6 +33,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	t.Run("relay", func(t *testing.T) { relayDropsPrivileges(t, binary) })
 	target, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +118,48 @@ func TestRunDropsPrivileges(t *testing.T) {
 	}
 	await("msg=reloaded")
 	ask()
+}
+
+// The relay keeps what its engine may use, and what it needs for unix sockets.
+func relayDropsPrivileges(t *testing.T, binary string) {
+	const dacOverride, netAdmin, netRaw, sysResource, perfmon, bpf = 1 << 1, 1 << 12, 1 << 13, 1 << 24, 1 << 38, 1 << 39
+	for _, tc := range []struct {
+		args []string
+		want uint64
+	}{
+		{[]string{"--engine", "copy", "127.0.0.1:0"}, sysResource},
+		{[]string{"127.0.0.1:0"}, sysResource | netAdmin | netRaw | perfmon | bpf},
+		{[]string{"--engine", "splice", "unix:" + filepath.Join(t.TempDir(), "s")}, sysResource | dacOverride},
+	} {
+		p := start(t, exec.Command(binary, append([]string{"relay"}, tc.args...)...))
+		p.stderr.await(t, "privileges dropped")
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
+		if err != nil || len(threads) < 2 {
+			t.Fatalf("%d threads, %v", len(threads), err)
+		}
+		for _, thread := range threads {
+			b, err := os.ReadFile(thread)
+			if err != nil {
+				continue // it has ended
+			}
+			// Of these the process may not have had all.
+			var have uint64
+			_, text, _ := strings.Cut(string(b), "CapPrm:\t")
+			if _, err := fmt.Sscanf(text, "%x", &have); err != nil || have&^tc.want != 0 || !strings.Contains(string(b), "NoNewPrivs:\t1") {
+				t.Errorf("%v: %s has the capabilities %#x, want %#x at most; %v", tc.args, thread, have, tc.want, err)
+			}
+		}
+		if strings.HasPrefix(tc.args[0], "127") {
+			page, err := exec.Command("sh", "-c", strings.TrimPrefix(p.stdout.await(t, "try: curl "), "try: ")).CombinedOutput()
+			if err != nil || !strings.Contains(string(page), "carried by spliced") {
+				t.Errorf("%v: %s", err, page)
+			}
+		}
+		p.signal(syscall.SIGTERM)
+		if code := p.wait(); code != exitOK {
+			t.Errorf("%v: exit code %d", tc.args, code)
+		}
+	}
 }
 
 func TestNoSuchUser(t *testing.T) {

@@ -104,6 +104,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 		targets = []proxy.Addr{b.addr}
 	}
 	server.Config = c.config(engine, targets, maxConns, passed)
+	server.BeforeAccept = func() error { return c.harden(log, engine) }
 	if c.Metrics != nil {
 		m, err := startMetrics(ctx, c.Metrics.Addr, server, newCollector(server, events))
 		if err != nil {

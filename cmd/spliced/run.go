@@ -16,7 +16,6 @@ import (
 	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
 	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/config"
-	"github.com/spliced-io/spliced/splice"
 )
 
 type runCmd struct {
@@ -163,7 +162,7 @@ func newDaemon(path string, file *config.File, passed *passedSockets, std stream
 	if file.Log.Connect {
 		hooks.Joined = events.onJoined
 	}
-	d.server = &proxy.Server{Config: file.Config, Hooks: hooks, Listen: passed.listen, Wire: splice.WirePolicy{Upgrade: true}}
+	d.server = &proxy.Server{Config: file.Config, Hooks: hooks, Listen: passed.listen, Wire: file.Wire()}
 	return d
 }
 
@@ -196,6 +195,9 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 		d.admin.serve(d.log)
 	}
 	luggage.abandon()
+	if file.Instance != "" {
+		d.log.Info("flows adopted", "instance", file.Instance, "flows", d.server.Stats().Adopted)
+	}
 	if d.eyes != nil {
 		d.eyes.serve()
 		d.log.Info("metrics", "url", "http://"+d.eyes.addr+"/metrics")
@@ -234,6 +236,9 @@ func (d *daemon) reload(ctx context.Context) error {
 		err = d.server.Reload(ctx, file.Config)
 	}
 	d.noteReload(file, token, err)
+	if err == nil && file.Wire() != d.server.Wire {
+		d.log.Warn("instance stays as it was until a restart", "instance", d.server.Wire.Instance)
+	}
 	if err != nil {
 		d.log.Error("reload refused: the old configuration stays in force", "config", d.path, "error", oneLine{err})
 		return err

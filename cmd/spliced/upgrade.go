@@ -176,7 +176,12 @@ func (d *daemon) upgrade(ctx context.Context) (pid int, err error) {
 	defer d.upgrading.Unlock()
 	begun := time.Now()
 	d.log.Info("upgrading", "program", d.self)
-	pid, next, err := d.succeed(ctx)
+	var next *proxy.Succession
+	if name := d.server.Wire.Instance; name != "" {
+		err = fmt.Errorf("instance %s is one process's at a time: want a restart, which its connections outlive", name)
+	} else {
+		pid, next, err = d.succeed(ctx)
+	}
 	if err != nil {
 		d.log.Error("upgrade refused: this process goes on", "program", d.self, "error", oneLine{err})
 		return 0, err

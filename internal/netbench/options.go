@@ -11,7 +11,7 @@ import (
 // Options says what [Run] is to measure. [Options.Validate] finds what is
 // wrong with it.
 type Options struct {
-	Topology  string   // TopologyAuto, TopologyLoopback or TopologyNetns
+	Topology  string   // TopologyAuto, TopologyLoopback, TopologyNetns or TopologyLocal
 	Paths     []string // see [Paths], and the names of Proxies
 	Workloads []string // see [Workloads]
 	Proxies   []Proxy
@@ -66,8 +66,8 @@ func DefaultOptions() Options {
 
 // Validate returns a [UsageError] that names the first wrong value.
 func (o *Options) Validate() error {
-	if !slices.Contains([]string{TopologyAuto, TopologyLoopback, TopologyNetns}, o.Topology) {
-		return usagef("topology %q: want auto, loopback or netns", o.Topology)
+	if !slices.Contains([]string{TopologyAuto, TopologyLoopback, TopologyNetns, TopologyLocal}, o.Topology) {
+		return usagef("topology %q: want auto, loopback, netns or netns-local", o.Topology)
 	}
 	names := map[string]bool{}
 	for _, p := range o.Proxies {

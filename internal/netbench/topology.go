@@ -15,14 +15,19 @@ const (
 	TopologyAuto     = "auto" // netns if this user may, or else loopback
 	TopologyLoopback = "loopback"
 	TopologyNetns    = "netns"
-	TopologyRemote   = "remote" // in a [File] only: source and sink were started by hand
+	TopologyLocal    = "netns-local" // C is on B: the relay's way to it is by lo
+	TopologyRemote   = "remote"      // in a [File] only: source and sink were started by hand
 )
+
+// poolB has the sink's addresses where C is on B, as testnet.PoolC has them else.
+const poolB = "10.86.0.0/16"
 
 // topology is where A, B and C are. Each round takes new addresses, so that
 // what an earlier one has left (TIME_WAIT) is not in its way.
 type topology struct {
 	name  string
 	chain *testnet.Chain // nil on loopback
+	local bool           // C is on B
 	round int
 }
 
@@ -39,6 +44,12 @@ func newTopology(name string) (*topology, error) {
 		return nil, fmt.Errorf("topology netns: %w", err)
 	}
 	t := &topology{name: TopologyNetns, chain: chain}
+	if name == TopologyLocal {
+		t.name, t.local = name, true
+		if err := chain.B.AddLocal(poolB); err != nil {
+			return nil, errors.Join(err, t.close())
+		}
+	}
 	for _, ns := range []*testnet.Namespace{chain.A, chain.B} {
 		for _, setting := range [][2]string{
 			// More connections than one of these has ports for, and none of them
@@ -76,8 +87,11 @@ func (t *topology) b() *testnet.Namespace {
 }
 
 func (t *topology) c() *testnet.Namespace {
-	if t.chain == nil {
+	switch {
+	case t.chain == nil:
 		return nil
+	case t.local:
+		return t.chain.B
 	}
 	return t.chain.C
 }
@@ -87,6 +101,9 @@ func (t *topology) direct() string {
 	if t.chain == nil {
 		return "nothing between A and C"
 	}
+	if t.local {
+		return "C is on B"
+	}
 	return "B forwards IP"
 }
 
@@ -95,7 +112,11 @@ func (t *topology) next() { t.round++ }
 
 // sink is where the sink of the round listens; it chooses the port.
 func (t *topology) sink() string {
-	host := fmt.Sprintf("10.85.%d.%d", t.round/250%250, t.round%250+1)
+	pool := 85
+	if t.local {
+		pool = 86
+	}
+	host := fmt.Sprintf("10.%d.%d.%d", pool, t.round/250%250, t.round%250+1)
 	if t.chain == nil {
 		host = loopbackHost(85, t.round)
 	}

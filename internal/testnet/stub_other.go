@@ -75,3 +75,6 @@ func FileSystem(t TB, kind string) string {
 	t.Skipf("needs Linux to make a file system %s", kind)
 	return ""
 }
+
+// AddLocal fails.
+func (*Namespace) AddLocal(string) error { return errors.ErrUnsupported }

@@ -2,8 +2,10 @@ package config
 
 import (
 	"log/slog"
+	"slices"
 
 	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/splice"
 )
 
 // A File is everything that can be configured.
@@ -23,6 +25,14 @@ type File struct {
 	// NoSandbox lets the process write files. Else it may write below the directories
 	// of its own unix sockets only, where the kernel has landlock(7).
 	NoSandbox bool `yaml:"no_sandbox"`
+	// Instance is a name under which connections that the engine wire carries outlive
+	// the process: the next one of that name adopts them, with their counters and
+	// limits. It needs root, or the capabilities of wire without a change of user. A
+	// change takes a restart. Default: they end with the process.
+	Instance string `yaml:"instance"`
+	// InstanceRoot is the directory of instances, in a BPF file system. Default:
+	// /sys/fs/bpf/spliced.
+	InstanceRoot string `yaml:"instance_root"`
 	// Metrics is where /metrics and /healthz are served to whoever can reach it,
 	// host:port or :port. Default: nowhere.
 	Metrics string `yaml:"metrics"`
@@ -31,6 +41,27 @@ type File struct {
 
 	// Sources are the files that this was read from, in their order.
 	Sources []Source
+}
+
+// Wire is when connections are handed over to the engine wire of the process's own
+// accord, and what becomes of them when it ends.
+func (f *File) Wire() splice.WirePolicy {
+	return splice.WirePolicy{Upgrade: true, Instance: f.Instance, Root: f.InstanceRoot}
+}
+
+// Needs adds to those of the configuration the capabilities for the connections of an
+// instance.
+func (f *File) Needs(unprivilegedFrom int) []proxy.Need {
+	needs := f.Config.Needs(unprivilegedFrom)
+	if f.Instance == "" {
+		return needs
+	}
+	for _, capability := range splice.WireCapabilities() {
+		if !slices.ContainsFunc(needs, func(n proxy.Need) bool { return n.Capability == capability }) {
+			needs = append(needs, proxy.Need{Capability: capability, For: "for the engine wire of instance " + f.Instance})
+		}
+	}
+	return needs
 }
 
 // Log says what is logged, to standard error.

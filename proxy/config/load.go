@@ -80,6 +80,7 @@ func (r Reader) Load(name string) (*File, error) {
 // check looks at what is not package proxy's.
 func (l *loader) check() {
 	l.checkAdmin(&l.file.Admin)
+	l.checkInstance()
 	if m := l.file.Metrics; m != "" {
 		at := l.nearest([]string{"metrics"})
 		addr, err := proxy.ParseAddr(m)
@@ -89,6 +90,18 @@ func (l *loader) check() {
 		case addr.Network != "tcp":
 			l.wrong(at, fmt.Sprintf("address %q: want host:port or :port", m))
 		}
+	}
+}
+
+func (l *loader) checkInstance() {
+	f := &l.file
+	switch at := l.nearest([]string{"instance"}); {
+	case f.Instance == "" && f.InstanceRoot != "":
+		l.wrong(l.nearest([]string{"instance_root"}), "instance_root: there is no instance to pin there")
+	case f.Instance == "." || f.Instance == ".." || strings.ContainsAny(f.Instance, "/\x00"):
+		l.wrong(at, fmt.Sprintf("instance %q: want the name of a directory", f.Instance))
+	case f.Instance != "" && f.User != "" && f.User != "root" && f.User != "0":
+		l.wrong(at, fmt.Sprintf("instance %s: what is pinned belongs to who starts the process: want no user", f.Instance))
 	}
 }
 
