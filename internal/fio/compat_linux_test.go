@@ -46,6 +46,7 @@ func TestEachPassComesFromTheDisk(t *testing.T) {
 	for _, args := range [][]string{
 		{"--rw=read", "--loops=4"},
 		{"--rw=randread", "--loops=4"},
+		{"--rw=read", "--loops=4", "--ioengine=mmap"},
 		{"--rw=randread", "--io_size=32m"},
 		{"--rw=read", "--io_size=32m", "--ioengine=splice"},
 	} {

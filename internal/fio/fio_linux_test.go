@@ -171,6 +171,22 @@ func TestVerifyModesFindAFlippedByte(t *testing.T) {
 	}
 }
 
+// A job that only verifies has its files open for reading, and may have nothing
+// else.
+func TestVerifyOnlyReads(t *testing.T) {
+	for _, engine := range []string{"sync", "psync", "pvsync", "mmap", "splice", "sendfile", "copy_file_range", "libaio", "posixaio", "io_uring"} {
+		t.Run(engine, func(t *testing.T) {
+			dir := t.TempDir()
+			args := []string{"--name=j", "--filename=v", "--size=256k", "--rw=randwrite", "--ioengine=" + engine, "--verify=crc32c"}
+			mustRun(t, dir, args...)
+			o := mustRun(t, dir, append(args, "--verify_only", "--loops=2")...)
+			if d := o.Jobs[0]; d.Read.Bytes != 2*256<<10 {
+				t.Errorf("%d bytes were read, want twice 256 KiB", d.Read.Bytes)
+			}
+		})
+	}
+}
+
 // S1: fio's splice engine reads for ever when the file is cut under it.
 func TestATruncatedFileEndsTheJob(t *testing.T) {
 	dir := t.TempDir()

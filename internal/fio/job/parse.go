@@ -185,6 +185,9 @@ func (p *Parser) lines(name string, r io.Reader, depth int, fn func(file string,
 		}
 	}
 	if err := in.Err(); err != nil {
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = fmt.Errorf("line longer than %d bytes", maxLineBytes)
+		}
 		return &Error{File: name, Line: n + 1, Err: err}
 	}
 	if limited.N <= 0 {

@@ -228,6 +228,13 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
+func TestALongLineIsNamed(t *testing.T) {
+	_, err := parse(t, map[string]string{"main": "[j]\n" + strings.Repeat("x", maxLineBytes+1) + "\n"})
+	if want := "main:2: line longer than 65536 bytes"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 // What fio 3.33 takes, its manual aside.
 func TestOddLines(t *testing.T) {
 	set, err := parse(t, map[string]string{

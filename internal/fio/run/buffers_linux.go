@@ -55,7 +55,7 @@ func (w *worker) allocate(depth, block int) error {
 	}
 	for i, b := range buffers[:depth] {
 		w.units = append(w.units, &ioengine.Unit{Buf: b, Index: i})
-		if w.o.Writes() || w.o.Trims() {
+		if changes(w.o) {
 			w.filler.Once(b[:block])
 		}
 	}

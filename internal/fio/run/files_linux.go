@@ -79,7 +79,7 @@ func (l *layout) prepare(w *worker) error {
 	}
 	var todo []int
 	for i, name := range names {
-		f := &ioengine.File{Name: name, FD: -1, Direct: w.o.Direct, Write: w.o.Writes() || w.o.Trims()}
+		f := &ioengine.File{Name: name, FD: -1, Direct: w.o.Direct, Write: changes(w.o) && !w.o.VerifyOnly}
 		w.files = append(w.files, f)
 		if err := l.one(w, f, i, sizes[i], &todo); err != nil {
 			return err
@@ -199,6 +199,10 @@ func (l *layout) one(w *worker, f *ioengine.File, i int, size int64, todo *[]int
 	}
 	return nil
 }
+
+// changes says whether the job changes its files, or the job did that
+// verify_only comes after.
+func changes(o *job.Options) bool { return o.Writes() || o.Trims() }
 
 func (l *layout) existing(f *ioengine.File, info os.FileInfo, o *job.Options) (int64, error) {
 	if info.Mode()&os.ModeDevice == 0 || info.Mode()&os.ModeCharDevice != 0 {
@@ -369,7 +373,7 @@ func (w *worker) open(f *ioengine.File) error {
 	}
 	if !w.traits.Diskless {
 		flags := syscall.O_CLOEXEC | syscall.O_RDONLY
-		if f.Write && !w.o.VerifyOnly {
+		if f.Write {
 			flags = syscall.O_CLOEXEC | syscall.O_RDWR
 			if w.o.AllowCreate {
 				flags |= syscall.O_CREAT
@@ -405,7 +409,7 @@ func (w *worker) open(f *ioengine.File) error {
 func (w *worker) advise(f *ioengine.File) {
 	if w.o.Invalidate && !w.o.PreRead && !w.invalidated[f] {
 		// Dirty pages can't be dropped.
-		if f.Write {
+		if changes(w.o) {
 			_ = sys.Fdatasync(f.FD)
 		}
 		w.invalidated[f] = true
@@ -436,22 +440,33 @@ func (w *worker) drop(f *ioengine.File) {
 // verified then comes from where it has to last.
 func (w *worker) settle() error {
 	for _, f := range w.files {
-		if f.FD < 0 || !f.Write {
+		if f.FD < 0 {
 			continue
 		}
-		// A page that is mapped can't be dropped.
-		if err := w.engine.Close(f); err != nil {
+		err := w.unmapped(f, func() error {
+			if err := sys.Fsync(f.FD); err != nil && !errors.Is(err, syscall.EINVAL) { // not every device has it
+				return err
+			}
+			_ = sys.Fadvise(f.FD, 0, 0, sys.AdviseDontNeed)
+			return nil
+		})
+		if err != nil {
 			return w.fail(ioengine.Fsync, f, 0, err)
-		}
-		if err := sys.Fsync(f.FD); err != nil && !errors.Is(err, syscall.EINVAL) { // not every device has it
-			return w.fail(ioengine.Fsync, f, 0, err)
-		}
-		_ = sys.Fadvise(f.FD, 0, 0, sys.AdviseDontNeed)
-		if err := w.engine.Open(f); err != nil {
-			return w.fail(Read, f, 0, err)
 		}
 	}
 	return nil
+}
+
+// unmapped calls do while the engine has let go of a file: pages that are mapped
+// can't be dropped.
+func (w *worker) unmapped(f *ioengine.File, do func() error) error {
+	if err := w.engine.Close(f); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return w.engine.Open(f)
 }
 
 func (w *worker) closeFile(f *ioengine.File) {

@@ -209,7 +209,9 @@ func (w *worker) work() error {
 		} else if loop+1 >= o.Loops || w.timedOut(w.now()) || w.numberDone() || w.stateOver() {
 			return nil
 		}
-		w.rewind()
+		if err := w.rewind(); err != nil {
+			return err
+		}
 	}
 }
 
@@ -295,12 +297,19 @@ func (w *worker) timedOut(now int64) bool {
 	return now-w.begin >= int64(w.o.Runtime)
 }
 
-func (w *worker) rewind() {
+func (w *worker) rewind() error {
 	w.issued = [job.Directions]uint64{}
 	for _, c := range w.cursors {
 		c.reset()
-		w.drop(c.file)
+		f := c.file
+		if f.FD < 0 || w.traits.Diskless {
+			continue
+		}
+		if err := w.unmapped(f, func() error { w.drop(f); return nil }); err != nil {
+			return w.fail(Read, f, 0, err)
+		}
 	}
+	return nil
 }
 
 func (w *worker) openAll() error {
