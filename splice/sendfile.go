@@ -42,7 +42,7 @@ type HeaderTrailer struct {
 // EINVAL, as is its like for BSD's sendfile; a pipe or terminal as the file is
 // ESPIPE, since it has no offsets: see [Copy].
 //
-// ctx ends a wait for the peer. conn's write deadline is cleared, used for that
+// ctx ends a wait for the peer, and between calls of some 50 ms. conn's write deadline is cleared, used for that
 // and cleared again. SendFile closes nothing. The error is nil, or an [*Error]
 // that wraps the cause of ctx, the errno or io.ErrUnexpectedEOF.
 func SendFile(ctx context.Context, conn net.Conn, file *os.File, offset, n int64, ht HeaderTrailer) (int64, error) {

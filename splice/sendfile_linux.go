@@ -6,16 +6,39 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
-// sendChunk is the most that one sendfile(2) is asked for, in bytes. It ends
-// earlier when the socket's buffer is full; where the peer is so fast that it
-// never is, a deadline waits for this much, some 20 ms. Each call that takes
-// longer than a few microseconds costs wake-ups of Go's monitor and of a thread.
-const sendChunk = 64 << 20
+// A pace is how many bytes the next sendfile(2) is asked for. A call ends
+// earlier when the socket's buffer is full, but where the peer is faster than the
+// file it never is, and a deadline waits for the whole of the call: not for
+// long, however slow the file's disk. Short calls are no answer, since each that
+// takes longer than a few microseconds costs wake-ups of Go's monitor and of a
+// thread.
+type pace int64
+
+const (
+	leastChunk pace = 256 << 10
+	firstChunk pace = 1 << 20
+	mostChunk  pace = 64 << 20
+
+	longCall = 50 * time.Millisecond
+)
+
+// next is the pace after a call that took so long; whole: that moved all it was
+// asked for.
+func (p pace) next(took time.Duration, whole bool) pace {
+	switch {
+	case took > longCall:
+		return max(p/2, leastChunk)
+	case whole && took < longCall/2:
+		return min(2*p, mostChunk)
+	}
+	return p
+}
 
 // identify finds out how the connection can be sent to.
 func (s *sending) identify() error {
@@ -103,8 +126,10 @@ func (s *sending) inKernel() (done bool, side string, err error) {
 	if err != nil {
 		return true, "source", err
 	}
+	chunk := firstChunk
 	for s.left > 0 || s.unsized {
-		n, err := s.call(from, s.socket)
+		n, took, err := s.call(from, s.socket, int64(chunk))
+		chunk = chunk.next(took, n >= int(chunk))
 		switch {
 		case err == syscall.EINVAL || err == syscall.EOPNOTSUPP || err == syscall.ENOSYS || err == syscall.EOVERFLOW:
 			return false, "", nil
@@ -118,23 +143,26 @@ func (s *sending) inKernel() (done bool, side string, err error) {
 	return true, "", nil
 }
 
-func (s *sending) call(from, to syscall.RawConn) (n int, err error) {
-	want := int64(sendChunk)
+// call is one sendfile(2), after those that found the socket full, and how long
+// it took.
+func (s *sending) call(from, to syscall.RawConn, want int64) (n int, took time.Duration, err error) {
 	if !s.unsized {
 		want = min(want, s.left)
 	}
 	outer := to.Write(func(dst uintptr) bool {
 		off := s.off
+		begin := time.Now()
 		closed := from.Control(func(src uintptr) { n, err = sys.SendfileAt(int(dst), int(src), &off, int(want)) })
+		took = time.Since(begin)
 		if closed != nil {
 			err = os.ErrClosed // Control has no other reason
 		}
 		return err != syscall.EAGAIN
 	})
 	if outer != nil {
-		return 0, outer
+		return 0, took, outer
 	}
-	return n, err
+	return n, took, err
 }
 
 func blameSend(err error) string {
