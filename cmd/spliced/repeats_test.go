@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,8 +11,13 @@ import (
 
 func TestRepeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // the timers' goroutines tell too
 		var told []string
-		r := &repeats[string]{tell: func(kind string, n int, last any) { told = append(told, fmt.Sprint(kind, " ", n, " ", last)) }}
+		r := &repeats[string]{tell: func(kind string, n int, last any) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, fmt.Sprint(kind, " ", n, " ", last))
+		}}
 		flood := func(kind string, n int) (alone int) {
 			for i := range n {
 				if r.again(kind, i+1) {
@@ -22,6 +28,8 @@ func TestRepeats(t *testing.T) {
 		}
 		expect := func(want ...string) {
 			t.Helper()
+			mu.Lock()
+			defer mu.Unlock()
 			slices.Sort(told)
 			if !slices.Equal(told, want) {
 				t.Errorf("told %q, want %q", told, want)
