@@ -257,11 +257,11 @@ func TestMissingPeerIsReported(t *testing.T) {
 func TestRunEndsWithItsContext(t *testing.T) {
 	topologies := []string{netbench.TopologyLoopback}
 	if os.Geteuid() == 0 {
-		topologies = append(topologies, netbench.TopologyNetns)
+		topologies = append(topologies, netbench.TopologyNetns, netbench.TopologyLocal)
 	}
 	for _, topology := range topologies {
 		t.Run(topology, func(t *testing.T) {
-			if topology == netbench.TopologyNetns {
+			if topology != netbench.TopologyLoopback {
 				testnet.Need(t, "root", "netns")
 			}
 			testnet.Leaks(t)
