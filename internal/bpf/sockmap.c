@@ -45,8 +45,21 @@
 #define SEND_SHUTDOWN 2
 
 // Of the kernel's structures, what is read here.
+struct netns_ipv4 {
+	unsigned int sysctl_tcp_notsent_lowat;
+} __attribute__((preserve_access_index));
+
+struct net {
+	struct netns_ipv4 ipv4;
+} __attribute__((preserve_access_index));
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
 	volatile unsigned char skc_state;
+	possible_net_t skc_net;
 } __attribute__((preserve_access_index));
 
 struct sock {
@@ -78,6 +91,8 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 write_seq;
 	__u32 copied_seq;
+	__u32 snd_nxt;
+	__u32 notsent_lowat;
 } __attribute__((preserve_access_index));
 
 struct sk_buff {
@@ -163,6 +178,16 @@ static __always_inline __u32 queued(struct tcp_sock *tp)
 	return psock ? BPF_CORE_READ(psock, ingress_skb.qlen) : 0;
 }
 
+// unsent_most is how many bytes that were never sent a socket may have to take
+// more (TCP_NOTSENT_LOWAT, or the system's default).
+static __always_inline __u32 unsent_most(struct tcp_sock *tp)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	__u32 most = tp->notsent_lowat;
+
+	return most ? most : BPF_CORE_READ(sk, __sk_common.skc_net.net, ipv4.sysctl_tcp_notsent_lowat);
+}
+
 // room says whether the drain's send buffer takes len bytes behind what is
 // queued for it.
 static __always_inline int room(struct lane *lane, struct tcp_sock *tp, __u32 len)
@@ -179,6 +204,9 @@ static __always_inline int room(struct lane *lane, struct tcp_sock *tp, __u32 le
 	if (queued < 0)
 		queued = 0; // user space has sent, and not said so yet
 	if ((__u32)queued + len > QUEUE_MAX)
+		return 0;
+	// What the worker could not send would hold up what is passed to that socket.
+	if ((__u64)(tp->write_seq - tp->snd_nxt) + queued + len > unsent_most(tp))
 		return 0;
 	// Twice the bytes: a send buffer counts memory.
 	return (__s64)sk->sk_wmem_queued + 2 * ((__s64)queued + len) + SEGMENT_OVERHEAD <= sk->sk_sndbuf;

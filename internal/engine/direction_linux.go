@@ -36,6 +36,7 @@ type direction struct {
 	laneMu     sync.Mutex    // for lane and redirected
 	lane       *sockmap.Lane // nil: not in the maps of the engine sockmap
 	redirected int64         // by lanes of the past
+	missing    time.Duration // loop clock: since when bytes that a lane has passed are missing; 0 is not
 
 	in     int64         // bytes taken from the source, prefetched ones included
 	max    int64         // limit of in; 0 is none

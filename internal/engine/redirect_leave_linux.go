@@ -195,6 +195,9 @@ func (r *redirection) delivered(l *loop, s *Session) bool {
 			return false
 		default:
 			d.complain(fmt.Errorf("bytes remain in the kernel's redirect queue: %w", syscall.EIO))
+			if s.own && !s.keeps() {
+				d.dst.reset() // lest it should look whole
+			}
 		}
 	}
 	return true

@@ -49,8 +49,6 @@ type redirection struct {
 	at    time.Duration // loop clock: the next look; 0 is none
 	pause time.Duration
 
-	missing time.Duration // loop clock: since when bytes that were passed are missing
-
 	since  time.Duration // loop clock: of the step of leaving
 	broken bool          // bytes are not all accounted for
 	// A moment on two clocks, for anybody.
@@ -190,13 +188,14 @@ func (r *redirection) wait(l *loop) {
 	r.pause = min(2*r.pause, enterMost)
 }
 
-// missed comes back to a direction whose source has ended, while bytes that were
-// passed are still missing. It gives up after a while.
-func (r *redirection) missed(l *loop, s *Session, n int) bool {
-	if r.missing == 0 {
-		r.missing = l.now
+// missed comes back to a direction whose source has ended, while n bytes that
+// were passed are still missing. It gives up after a while in which none has come
+// and nothing was in front of them.
+func (r *redirection) missed(l *loop, s *Session, d *direction, n int) bool {
+	if d.missing == 0 || d.src.err == nil && s.opposite(d).onTheWay() {
+		d.missing = l.now
 	}
-	if l.now-r.missing > missedPatience {
+	if l.now-d.missing > missedPatience {
 		r.lost(l, s, errPassed(n))
 	} else {
 		r.wait(l)
@@ -232,14 +231,19 @@ func (r *redirection) onTheWay(l *loop, s *Session) bool {
 		return false
 	}
 	for i := range s.dirs {
-		if d := &s.dirs[i]; !d.ended() {
-			if ok, err := d.lane.Entered(); err == nil && !ok {
-				s.active = l.now
-				return true
-			}
+		if d := &s.dirs[i]; !d.ended() && d.onTheWay() {
+			s.active = l.now
+			return true
 		}
 	}
 	return false
+}
+
+// onTheWay says whether the kernel's worker has yet to hand over what was
+// redirected.
+func (d *direction) onTheWay() bool {
+	ok, err := d.lane.Entered()
+	return err == nil && !ok
 }
 
 // take joins the direction to a lane, or takes it from its lane, whose count it
@@ -302,6 +306,9 @@ func (d *direction) runRedirected(l *loop, s *Session) (again bool) {
 		d.moving.Store(true)
 		step := d.stepRedirected(l, waiting)
 		d.note(l, s, step, false)
+		if step.In > 0 {
+			d.missing = 0
+		}
 		budget -= step.Out
 		switch step.Status {
 		case flow.SourceEmpty:
@@ -320,7 +327,7 @@ func (d *direction) runRedirected(l *loop, s *Session) (again bool) {
 				d.src.fail(step.Err)
 			}
 			d.over, d.src.readable = true, false
-			if waiting > 0 && r.missed(l, s, waiting) {
+			if waiting > 0 && r.missed(l, s, d, waiting) {
 				return false
 			}
 		case flow.DrainFailed:

@@ -465,7 +465,11 @@ func (s *Session) settle(l *loop) {
 	if s.over {
 		return
 	}
-	if s.ended() && s.own && !s.keeps() && !s.parted && s.dial == nil && s.redirect.entrusted(l, s) {
+	if s.ended() && s.own && !s.keeps() && !s.parted && s.dial == nil {
+		if !s.redirect.entrusted(l, s) {
+			l.timers.set(&s.timer, s.due())
+			return
+		}
 		s.part(l)
 	}
 	if s.ended() && s.abortAt == 0 && s.redirect.done(l, s) {
