@@ -60,6 +60,27 @@ func TestCommandsBeforeAndAfter(t *testing.T) {
 	}
 }
 
+// A command after the job has some seconds when the run is ended, to clean up.
+func TestASignalEndsTheCommandAfter(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	begun := filepath.Join(dir, "begun")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer cancel()
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			if _, err := os.Stat(begun); err == nil {
+				return
+			}
+		}
+	}()
+	from := time.Now()
+	o := runContext(ctx, t, dir, "--name=j", "--filename=f", "--size=64k", "--rw=write", "--exec_postrun=touch "+begun+"; sleep 1000")
+	if took := time.Since(from); took > 60*time.Second || o.Jobs[0].Write.IOs == 0 || !strings.Contains(o.err, "killed: still running 5s after") {
+		t.Errorf("ended after %v with %d writes: %s", took, o.Jobs[0].Write.IOs, o.err)
+	}
+}
+
 // A command that does not end holds up neither the end of the run nor, with
 // what it has started, anything after it.
 func TestASignalEndsTheCommandBefore(t *testing.T) {

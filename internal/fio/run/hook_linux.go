@@ -10,9 +10,14 @@ import (
 	"time"
 )
 
+// hookGrace is how long a command after the job goes on when the run is ended:
+// it may be there to clean up.
+const hookGrace = 5 * time.Second
+
 // hook runs a shell command before or after the job (exec_prerun, exec_postrun)
 // with its output in a file named after the job. One before the job is killed,
-// with all that it has started, when the job is to end.
+// with all that it has started, when the job is to end; one after it [hookGrace]
+// after a signal or an error has ended the run.
 func (w *worker) hook(when, command string) error {
 	if command == "" {
 		return nil
@@ -24,6 +29,7 @@ func (w *worker) hook(when, command string) error {
 	go func() { done <- w.shell(ctx, when, command) }()
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
+	var late <-chan time.Time
 	for {
 		select {
 		case err := <-done:
@@ -32,9 +38,16 @@ func (w *worker) hook(when, command string) error {
 			}
 			return nil
 		case <-look.C:
-			if when == "prerun" && w.stopped() {
+			switch {
+			case when == "prerun" && w.stopped():
 				cancel()
+			case when == "postrun" && late == nil && w.run.stop.Load():
+				late = time.After(hookGrace)
 			}
+		case <-late:
+			cancel()
+			<-done
+			return fmt.Errorf("exec_%s=%s: killed: still running %v after the run was ended", when, command, hookGrace)
 		}
 	}
 }
