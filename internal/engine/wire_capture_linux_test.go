@@ -179,8 +179,8 @@ type repeat struct {
 }
 
 // checkCapture checks a whole connection of the port, from SYN to FIN: no RST, every
-// byte of both directions there, no acknowledgement of what was not sent, and
-// timestamps that grow with the stream. It returns what went by twice.
+// byte of both directions there, no acknowledgement of what was not sent, and no
+// timestamp that is older than that of what was received in line before. It returns what went by twice.
 func checkCapture(packets []packet, port uint16, total map[bool]int64) (twice []repeat, err error) {
 	isn := make(map[bool]uint32)
 	seen := make(map[bool][]stretch)
@@ -213,26 +213,28 @@ func checkCapture(packets []packet, port uint16, total map[bool]int64) (twice []
 	}
 	for out, list := range seen {
 		var past spans
-		stamps := slices.Clone(list)
+		inOrder, recent := int64(0), list[0].stamp
 		for _, s := range list {
-			if n := past.add(s.from, s.to); n > 0 {
+			n := past.add(s.from, s.to)
+			if n > 0 {
 				probe := s.to-s.from <= mss && tails[out][s.to]
 				twice = append(twice, repeat{s, out, n, probe})
 			}
 			tails[out][s.to] = true
+			// As a receiver judges by RFC 7323, 5.3: what goes across may be there before
+			// what the sockets still have to deliver, and is not in line then.
+			if back := int32(recent - s.stamp); n < s.to-s.from && back > 0 {
+				return nil, fmt.Errorf("at %d the timestamp goes back by %d (out: %v)", s.from, back, out)
+			}
+			if s.from <= inOrder && s.to > inOrder {
+				recent, inOrder = s.stamp, past[0].to
+			}
 		}
-		slices.SortStableFunc(stamps, func(a, b stretch) int { return int(a.from - b.from) })
-		next, stamp := int64(0), stamps[0].stamp
-		for _, s := range stamps {
+		slices.SortStableFunc(list, func(a, b stretch) int { return int(a.from - b.from) })
+		next := int64(0)
+		for _, s := range list {
 			if s.from > next {
 				return nil, fmt.Errorf("nothing from %d to %d (out: %v)", next, s.from, out)
-			}
-			if s.from < next {
-				// sent again
-			} else if int32(s.stamp-stamp) < 0 {
-				return nil, fmt.Errorf("at %d the timestamp goes back by %d (out: %v)", s.from, int32(stamp-s.stamp), out)
-			} else {
-				stamp = s.stamp
 			}
 			next = max(next, s.to)
 		}
