@@ -157,6 +157,7 @@ func (r *redirection) left(l *loop, s *Session) {
 
 // forget takes the pair out of the maps. With audit, it says if bytes are lost.
 func (r *redirection) forget(l *loop, s *Session, audit bool) error {
+	r.moved(l, s)
 	for i := range s.dirs {
 		s.dirs[i].take(nil)
 	}

@@ -203,24 +203,27 @@ func (r *redirection) missed(l *loop, s *Session, d *direction, n int) bool {
 	return true
 }
 
-// expire does what is due, and brings up to date when a byte last moved.
+// expire does what is due.
 func (r *redirection) expire(l *loop, s *Session) {
 	if r.at != 0 && l.now >= r.at {
 		r.at = 0
 		l.queue(s)
 	}
-	if r.pair == nil {
-		return
+	if r.pair != nil {
+		r.moved(l, s)
 	}
+}
+
+// moved brings up to date when a byte last moved, of a pair in the maps.
+func (r *redirection) moved(l *loop, s *Session) {
 	for i := range s.dirs {
 		moved := s.dirs[i].lane.Moved()
 		if moved == 0 {
 			continue
 		}
-		if at := l.now - (time.Duration(sys.Monotonic()) - moved); at > s.active {
-			s.active = at
-			s.progress.Store(int64(at))
-		}
+		at := max(s.startedAt, l.reactor.clock()-(time.Duration(sys.Monotonic())-moved))
+		s.active = max(s.active, at)
+		s.progress.Store(max(s.progress.Load(), int64(at)))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -213,5 +214,28 @@ func TestRedirectSleeps(t *testing.T) {
 	t.Logf("%d exchanges, %+v, %d waits", exchanges, d, l.waits)
 	if d.Redirected < d.Bytes/2 || l.waits > exchanges/2 {
 		t.Errorf("%d of %d bytes redirected, and the loop was woken %d times for %d exchanges", d.Redirected, d.Bytes, l.waits, exchanges)
+	}
+}
+
+// When a byte last moved is known after the session too: once only the moves in
+// user space were.
+func TestRedirectLastProgress(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	testnet.Leaks(t)
+	var r Reactor
+	o := startRedirected(t, &r, Limits{})
+	begin := o.Stats().Started
+	for time.Since(begin) < time.Second/2 {
+		o.carry()
+	}
+	for _, p := range o.peers {
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-o.Done()
+	res := o.Result()
+	if after := res.Stats.LastProgress.Sub(begin); res.Stats.AToB.Redirected == 0 || after < time.Second/4 {
+		t.Errorf("%d bytes redirected during half a second, the last after %v", res.Stats.AToB.Redirected, after)
 	}
 }
