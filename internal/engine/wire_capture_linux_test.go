@@ -173,8 +173,9 @@ type repeat struct {
 	stretch
 	out   bool
 	bytes int64
-	// probe says that it is the tail of an earlier one and not larger than a segment:
-	// so a sender asks for an acknowledgement that is late (RFC 8985, 7).
+	// probe says that it is not larger than a segment: so a sender asks for an
+	// acknowledgement that is late (RFC 8985, 7; RFC 6298). What it takes for lost it
+	// sends again as it was.
 	probe bool
 }
 
@@ -185,7 +186,6 @@ func checkCapture(packets []packet, port uint16, total map[bool]int64) (twice []
 	isn := make(map[bool]uint32)
 	seen := make(map[bool][]stretch)
 	end := make(map[bool]int64)
-	tails := make(map[bool]map[int64]bool)
 	mss := int64(0)
 	for i, p := range packets {
 		switch {
@@ -195,7 +195,6 @@ func checkCapture(packets []packet, port uint16, total map[bool]int64) (twice []
 			return nil, fmt.Errorf("packet %d: a RST", i)
 		case p.syn:
 			isn[p.out] = p.seq + 1
-			tails[p.out] = make(map[int64]bool)
 			mss = max(mss, int64(p.mss))
 			continue
 		}
@@ -217,10 +216,8 @@ func checkCapture(packets []packet, port uint16, total map[bool]int64) (twice []
 		for _, s := range list {
 			n := past.add(s.from, s.to)
 			if n > 0 {
-				probe := s.to-s.from <= mss && tails[out][s.to]
-				twice = append(twice, repeat{s, out, n, probe})
+				twice = append(twice, repeat{s, out, n, s.to-s.from <= mss})
 			}
-			tails[out][s.to] = true
 			// As a receiver judges by RFC 7323, 5.3: what goes across may be there before
 			// what the sockets still have to deliver, and is not in line then.
 			if back := int32(recent - s.stamp); n < s.to-s.from && back > 0 {
@@ -514,9 +511,9 @@ func TestCheckCapture(t *testing.T) {
 		bytes int64
 		probe bool
 	}{
-		{100, 10, 10, false}, // all of one
-		{106, 4, 4, true},    // its tail
-		{105, 4, 4, false},
+		{100, 10, 10, false},
+		{106, 4, 4, true},
+		{105, 4, 4, true},
 		{105, 5, 5, false}, // more than a segment
 	} {
 		p := good[2]
