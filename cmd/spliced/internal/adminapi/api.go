@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -196,7 +197,7 @@ func (a *API) note(r *http.Request, status int, problem *Error) {
 
 // from names the client.
 func from(r *http.Request) string {
-	if viaUnix(r) {
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && a.Network() == "unix" {
 		return "unix"
 	}
 	return r.RemoteAddr

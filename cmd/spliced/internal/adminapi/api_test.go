@@ -250,6 +250,28 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// A unix socket may have been given a port that a browser can reach (ssh -L).
+func TestReboundUnix(t *testing.T) {
+	testnet.Leaks(t)
+	s := newStand(t, "127.0.0.1:1")
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(s.unix, "unix:"))
+		},
+	}}
+	for host, code := range map[string]Code{"evil.example": ForbiddenHost, "localhost": "", "127.0.0.1:9901": ""} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+host+"/v1/status", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := exchangeOf(t, client, r)
+		if code == "" && x.status != 200 || code != "" && x.failure(t).Code != code {
+			t.Errorf("%s: %d %s, want %q", host, x.status, x.body, code)
+		}
+	}
+}
+
 // What may be asked is answered.
 func TestAllowed(t *testing.T) {
 	testnet.Leaks(t)

@@ -92,7 +92,7 @@ func (c *Client) ask(ctx context.Context, method, path string, body any) (*http.
 	dialed, host := c.Address, c.Address
 	network := "tcp"
 	if path, ok := strings.CutPrefix(c.Address, "unix:"); ok {
-		network, dialed, host = "unix", path, "spliced"
+		network, dialed, host = "unix", path, "localhost"
 	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, content)
 	if err != nil {

@@ -11,16 +11,16 @@ import (
 )
 
 // guard says why a request may not be answered. Who has the token may ask from
-// anywhere, but not by a page of another site. Without one a unix socket's file says
-// who may; and an address of this machine is asked for by a name of this
-// machine only, or a page that has made its own name mean 127.0.0.1 (DNS rebinding)
-// would be answered.
+// anywhere, but not by a page of another site. Without one it is asked for by a name of
+// this machine only, or a page that has made its own name mean 127.0.0.1 (DNS
+// rebinding) would be answered: also by a unix socket, which ssh -L may have given a
+// port.
 func (a *API) guard(r *http.Request) *Error {
 	if token := a.secret(); token != "" {
 		if isAPI(r.URL.Path) && !bears(r, token) {
 			return fault(Unauthorized, "want the header Authorization: Bearer and the token of admin.token_file")
 		}
-	} else if !viaUnix(r) && !isLocalHost(r.Host) {
+	} else if !isLocalHost(r.Host) {
 		return fault(ForbiddenHost, "Host %q: want localhost or 127.0.0.1, or a token by admin.token_file", r.Host)
 	}
 	if foreign(r) {
@@ -49,12 +49,6 @@ func bears(r *http.Request, token string) bool {
 	}
 	want, have := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(strings.TrimSpace(given)))
 	return subtle.ConstantTimeCompare(want[:], have[:]) == 1
-}
-
-// viaUnix says whether r came by a unix socket, which no browser can connect to.
-func viaUnix(r *http.Request) bool {
-	a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return ok && a.Network() == "unix"
 }
 
 // isLocalHost says whether a Host means this machine, whatever a name server
