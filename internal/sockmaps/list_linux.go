@@ -180,7 +180,7 @@ func member(raw *bpf.SockmapsMember, id uint32) Member {
 		case syscall.AF_INET:
 			return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[:4])), port)
 		case syscall.AF_INET6:
-			return unmapped(netip.AddrPortFrom(netip.AddrFrom16(b), port))
+			return plain(netip.AddrPortFrom(netip.AddrFrom16(b), port))
 		}
 		return netip.AddrPort{}
 	}

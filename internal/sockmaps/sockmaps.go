@@ -80,7 +80,7 @@ func ParseConn(s string) (c Conn, err error) {
 	if !ok || err != nil {
 		return Conn{}, fmt.Errorf("connection %q: want two addresses with ports, like 192.0.2.1:80-198.51.100.7:40000 or [2001:db8::1]:80-[2001:db8::2]:40000", s)
 	}
-	return Conn{unmapped(c.A), unmapped(c.B)}, nil
+	return Conn{plain(c.A), plain(c.B)}, nil
 }
 
 // Has says whether a socket is one of the connection's ends.
@@ -88,6 +88,8 @@ func (c Conn) Has(m *Member) bool {
 	return c == Conn{m.Local, m.Remote} || c == Conn{m.Remote, m.Local}
 }
 
-func unmapped(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+// plain is an address as the kernel's list has it: without a zone, and an IPv4
+// address as such.
+func plain(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
