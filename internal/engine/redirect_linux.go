@@ -124,7 +124,18 @@ func (r *redirection) enter(l *loop, s *Session) {
 		r.refuse(s, sockmap.Broken) // it was possible when the session was started
 		return
 	}
+	// The program redirects before Enter returns: who has received a byte finds it
+	// counted.
+	for i := range s.dirs {
+		s.dirs[i].laneMu.Lock()
+	}
 	pair, why, _ := plane.Enter(sockets, first, limit)
+	for i := range s.dirs {
+		if pair != nil {
+			s.dirs[i].lane = pair.Lane(i)
+		}
+		s.dirs[i].laneMu.Unlock()
+	}
 	if pair == nil {
 		l.reactor.sockmap.release()
 		r.refuse(s, why)
@@ -132,7 +143,6 @@ func (r *redirection) enter(l *loop, s *Session) {
 	}
 	r.plane, r.pair, r.phase, r.pause = plane, pair, redirectOn, enterPause
 	for i := range s.dirs {
-		s.dirs[i].take(pair.Lane(i))
 		s.ends[i].readable = true // what was there before the program wants a kick
 	}
 	if why != 0 {
