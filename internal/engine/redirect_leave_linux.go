@@ -159,7 +159,7 @@ func (r *redirection) left(l *loop, s *Session) {
 func (r *redirection) forget(l *loop, s *Session, audit bool) error {
 	r.moved(l, s)
 	for i := range s.dirs {
-		s.dirs[i].take(nil)
+		s.dirs[i].unlane()
 	}
 	err := r.pair.Forget(audit)
 	r.pair, r.plane, r.at, r.phase = nil, nil, 0, redirectOff

@@ -259,19 +259,16 @@ func (d *direction) onTheWay() bool {
 	return err == nil && !ok
 }
 
-// take joins the direction to a lane, or takes it from its lane, whose count it
-// keeps.
-func (d *direction) take(lane *sockmap.Lane) {
+// unlane takes the direction from its lane, whose count it keeps.
+func (d *direction) unlane() {
 	d.laneMu.Lock()
 	defer d.laneMu.Unlock()
-	if lane == nil {
-		n := d.lane.Redirected()
-		d.redirected += n
-		d.in += n
-		d.choice.view.Store(uint32(Sockmap)<<8 | uint32(WhyRedirected))
-		d.over = false // it is seen again
-	}
-	d.lane = lane
+	n := d.lane.Redirected()
+	d.redirected += n
+	d.in += n
+	d.choice.view.Store(uint32(Sockmap)<<8 | uint32(WhyRedirected))
+	d.over = false // it is seen again
+	d.lane = nil
 }
 
 // runRedirected is run for a direction in the maps: the program moves bytes
