@@ -32,7 +32,10 @@ func (s *Server) HandOver(ctx context.Context, conn *net.UnixConn, b Baggage, pr
 		err = context.Cause(ctx) // it was ready a moment too late
 	}
 	if err == nil {
-		err = s.agree(conn)
+		s.pause()
+		if err = s.agree(conn); err != nil {
+			s.unpause()
+		}
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -54,6 +57,35 @@ func (s *Server) HandOver(ctx context.Context, conn *net.UnixConn, b Baggage, pr
 	}
 	s.change()
 	return &Succession{server: s, conn: conn}, nil
+}
+
+// pause accepts nobody while the other process begins to: a connection for which
+// the kernel had woken this one, and which it would not take any more, would wait
+// until the next one comes.
+func (s *Server) pause() {
+	s.mu.Lock()
+	s.pausing = true
+	var forwarders []*splice.Forwarder
+	for k := range s.sockets {
+		if k.forwarder != nil {
+			forwarders = append(forwarders, k.forwarder)
+		}
+	}
+	s.mu.Unlock()
+	for _, f := range forwarders { // whose loops may be asking for the lock
+		f.Pause()
+	}
+}
+
+func (s *Server) unpause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pausing = false
+	for k := range s.sockets {
+		if !k.closed {
+			k.resume()
+		}
+	}
 }
 
 // offer says all, and returns when the other is ready.

@@ -221,6 +221,51 @@ func TestHandOverUnderLoad(t *testing.T) {
 	}
 }
 
+// A client that comes in the moment of the hand-over is served though no other
+// comes after it: the one that the kernel woke for it has to take it.
+func TestHandOverLastClient(t *testing.T) {
+	testnet.Leaks(t)
+	c := echoConfig(echoServer(t), splice.EngineCopy)
+	g := newGeneration(t, c)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	addr := g.addr(t, "relay")
+	rounds := 60
+	if testing.Short() {
+		rounds = 5
+	}
+	for i := range rounds {
+		var over atomic.Bool
+		done := make(chan error, 1)
+		go func() {
+			for {
+				last := over.Load()
+				if err := echo(addr, 10); err != nil || last {
+					done <- err
+					return
+				}
+			}
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		next, s := g.agree(ctx, t, c)
+		over.Store(true)
+		if err := <-done; err != nil {
+			t.Fatalf("hand-over %d: %v", i, err)
+		}
+		if _, err := s.Move(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		receive(t, next.inherited, "the end of the hand-over")
+		g = next
+	}
+	_ = g.Close()
+}
+
 // What is known of a connection goes along: who it is, its bytes, its place among
 // those of its client and of its server.
 func TestHandOverKeepsWhatIsKnown(t *testing.T) {

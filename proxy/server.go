@@ -69,6 +69,7 @@ type Server struct {
 	unsaid   []unsaid // what the hooks have still to be told
 	saying   bool     // somebody tells them
 
+	pausing  bool     // another process is about to accept
 	parting  bool     // connections are handed over to another process
 	parted   []parted // of these, those whose session has ended
 	arriving bool     // connections of another process are taken over
@@ -235,7 +236,7 @@ func (s *Server) wait(done <-chan struct{}, timeout <-chan time.Time) error {
 // change wakes those who wait. s.mu is held.
 func (s *Server) change() {
 	for k := range s.sockets {
-		if k.full && s.room(k.listener.Load()) {
+		if k.full && !s.pausing && s.room(k.listener.Load()) {
 			k.full = false
 			s.guests.Hurry(0)
 			k.resume()

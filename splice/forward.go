@@ -133,6 +133,7 @@ type Forwarder struct{ forwarder }
 
 type forwarder interface {
 	Resume()
+	Pause()
 	Close()
 	Wait()
 	file() (*os.File, error)
@@ -141,6 +142,12 @@ type forwarder interface {
 // Resume accepts again after Admit has said no, and begins to where
 // [Forwarding.Paused] was set.
 func (f *Forwarder) Resume() { f.forwarder.Resume() }
+
+// Pause accepts nobody until Resume. Of several processes that wait for the same
+// listening socket the kernel wakes one for a connection: when Pause returns,
+// this one is none of them, and no connection waits for it. It must not be
+// called by the functions of [Forwarding].
+func (f *Forwarder) Pause() { f.forwarder.Pause() }
 
 // Close accepts no more. The sessions go on.
 func (f *Forwarder) Close() { f.forwarder.Close() }

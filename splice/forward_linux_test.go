@@ -107,3 +107,75 @@ func TestForwardNowhere(t *testing.T) {
 		})
 	}
 }
+
+// Of two that wait for one listening socket the kernel wakes one. Who pauses
+// must leave no connection to nobody: the other takes each, and after Resume it
+// does again.
+func TestForwardPause(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	const clients = 50
+	forward := func(ln net.Listener) (*splice.Forwarder, chan struct{}) {
+		accepted := make(chan struct{}, clients)
+		f, err := splice.Forward(ln, splice.Forwarding{
+			Accepted: func(*splice.Session, netip.AddrPort) splice.Way {
+				accepted <- struct{}{}
+				return splice.Way{}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(f.Wait)
+		t.Cleanup(f.Close)
+		return f, accepted
+	}
+	dial := func() {
+		for range clients {
+			if conn, err := net.Dial("tcp", addr); err == nil {
+				_ = conn.Close()
+			}
+		}
+	}
+	expect := func(who string, accepted chan struct{}) {
+		t.Helper()
+		for i := range clients {
+			select {
+			case <-accepted:
+			case <-time.After(30 * time.Second):
+				t.Fatalf("%s: %d of %d were accepted", who, i, clients)
+			}
+		}
+	}
+	first, byFirst := forward(ln)
+	dial()
+	expect("alone", byFirst)
+	first.Pause()
+	dial()
+	file, err := first.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	again, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, bySecond := forward(again)
+	expect("those that wait", bySecond)
+	dial()
+	expect("beside one that pauses", bySecond)
+	if n := len(byFirst); n > 0 {
+		t.Errorf("%d accepted by who pauses", n)
+	}
+	second.Pause()
+	first.Resume()
+	dial()
+	expect("after it goes on", byFirst)
+	if n := len(bySecond); n > 0 {
+		t.Errorf("%d accepted by the other", n)
+	}
+}

@@ -136,6 +136,19 @@ func (a *Acceptor) Resume() {
 	}
 }
 
+// Pause accepts nobody until [Acceptor.Resume]. When it returns no loop waits for
+// connections any more, so that another process which does is told of each. It must not be called by an event loop.
+func (a *Acceptor) Pause() {
+	var done sync.WaitGroup
+	for _, l := range a.loops {
+		done.Add(1)
+		if !l.post(command{what: pause, a: a, done: &done}) {
+			done.Done()
+		}
+	}
+	done.Wait()
+}
+
 // Close tells the loops to accept no more. Sessions go on.
 func (a *Acceptor) Close() {
 	a.once.Do(func() {
@@ -184,6 +197,13 @@ func (l *loop) ear(a *Acceptor) *ear {
 		}
 	}
 	return nil
+}
+
+func (l *loop) pause(a *Acceptor) {
+	if e := l.ear(a); e != nil {
+		e.close(l)
+		l.timers.set(&e.timer, 0)
+	}
 }
 
 func (l *loop) deaf(a *Acceptor) {

@@ -53,6 +53,7 @@ type command struct {
 	s    *Session
 	a    *Acceptor
 	back *returned
+	done *sync.WaitGroup // of who waits for it
 }
 
 type verb uint8
@@ -66,6 +67,7 @@ const (
 	handOver             // end at once, unless the end is near
 	listen               // accept from a
 	resume               // accept from a again
+	pause                // accept nothing from a until then
 	deaf                 // accept from a no more
 	wireNews             // the program has reported something
 	wireBack             // sockets were made again
@@ -267,6 +269,9 @@ func (l *loop) obey() {
 			l.listen(c.a)
 		case c.what == resume:
 			l.ear(c.a).open(l)
+		case c.what == pause:
+			l.pause(c.a)
+			c.done.Done()
 		case c.what == deaf:
 			l.deaf(c.a)
 		case c.what == wireBack:
