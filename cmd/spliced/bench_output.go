@@ -27,12 +27,18 @@ type openedOutputs struct {
 	toStdout bool
 }
 
-// openRunOutputs opens those of a command that measures; empty: not wanted.
-func openRunOutputs(json, html, benchstat string) (openedOutputs, error) {
+// benchOutputs are the flags of a command that measures; empty: not wanted.
+type benchOutputs struct {
+	JSON      string `name:"json" placeholder:"FILE" help:"Write the results here, see docs/bench.md."`
+	HTML      string `name:"html" placeholder:"FILE" help:"Write a page with charts here."`
+	Benchstat string `placeholder:"FILE" help:"Write lines for benchstat here."`
+}
+
+func (o *benchOutputs) open() (openedOutputs, error) {
 	return openOutputs([]outputTo{
-		{"--json", json, netbench.WriteJSON},
-		{"--html", html, netbench.WriteHTML},
-		{"--benchstat", benchstat, netbench.WriteBenchstat},
+		{"--json", o.JSON, netbench.WriteJSON},
+		{"--html", o.HTML, netbench.WriteHTML},
+		{"--benchstat", o.Benchstat, netbench.WriteBenchstat},
 	})
 }
 

@@ -20,9 +20,7 @@ type benchSockmapCmd struct {
 	Warmup        duration `default:"200ms" help:"Move so long before."`
 	Size          size     `default:"128KiB" placeholder:"BYTES" help:"Bytes of one sendfile(2), or with --delay-consumer of one send(2)."`
 	MaxQueued     size     `default:"64MiB" placeholder:"BYTES" help:"How far the sender may be ahead of the consumer: redirecting has no limit of its own."`
-	JSON          string   `name:"json" placeholder:"FILE" help:"Write the results here, see docs/bench.md."`
-	HTML          string   `name:"html" placeholder:"FILE" help:"Write a page with charts here."`
-	Benchstat     string   `placeholder:"FILE" help:"Write lines for benchstat here."`
+	benchOutputs
 }
 
 func (c *benchSockmapCmd) Run(ctx context.Context, std streams) error {
@@ -32,7 +30,7 @@ func (c *benchSockmapCmd) Run(ctx context.Context, std streams) error {
 	if err := options.Validate(); err != nil {
 		return benchUsage(err)
 	}
-	outputs, err := openRunOutputs(c.JSON, c.HTML, c.Benchstat)
+	outputs, err := c.benchOutputs.open()
 	if err != nil {
 		return err
 	}

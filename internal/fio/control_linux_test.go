@@ -60,20 +60,26 @@ func TestCommandsBeforeAndAfter(t *testing.T) {
 	}
 }
 
+// untilThere is a context that ends when the file is there, or after half a minute.
+func untilThere(t *testing.T, name string) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer cancel()
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			if _, err := os.Stat(name); err == nil {
+				return
+			}
+		}
+	}()
+	return ctx
+}
+
 // A command after the job has some seconds when the run is ended, to clean up.
 func TestASignalEndsTheCommandAfter(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	begun := filepath.Join(dir, "begun")
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		defer cancel()
-		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			if _, err := os.Stat(begun); err == nil {
-				return
-			}
-		}
-	}()
+	ctx := untilThere(t, begun)
 	from := time.Now()
 	o := runContext(ctx, t, dir, "--name=j", "--filename=f", "--size=64k", "--rw=write", "--exec_postrun=touch "+begun+"; sleep 1000")
 	if took := time.Since(from); took > 60*time.Second || o.Jobs[0].Write.IOs == 0 || !strings.Contains(o.err, "killed: still running 5s after") {
@@ -86,15 +92,7 @@ func TestASignalEndsTheCommandAfter(t *testing.T) {
 func TestASignalEndsTheCommandBefore(t *testing.T) {
 	dir := t.TempDir()
 	begun := filepath.Join(dir, "begun")
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		defer cancel()
-		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			if _, err := os.Stat(begun); err == nil {
-				return
-			}
-		}
-	}()
+	ctx := untilThere(t, begun)
 	from := time.Now()
 	o := runContext(ctx, t, dir, "--name=j", "--filename=f", "--size=64k", "--rw=write",
 		"--exec_prerun=sleep 1000 & echo $! >"+begun+".pid; mv "+begun+".pid "+begun+"; wait")
