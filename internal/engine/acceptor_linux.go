@@ -137,7 +137,8 @@ func (a *Acceptor) Resume() {
 }
 
 // Pause accepts nobody until [Acceptor.Resume]. When it returns no loop waits for
-// connections any more, so that another process which does is told of each. It must not be called by an event loop.
+// connections any more, so that another process which does is told of each. It
+// must not be called by an event loop.
 func (a *Acceptor) Pause() {
 	var done sync.WaitGroup
 	for _, l := range a.loops {
@@ -201,15 +202,13 @@ func (l *loop) ear(a *Acceptor) *ear {
 
 func (l *loop) pause(a *Acceptor) {
 	if e := l.ear(a); e != nil {
-		e.close(l)
-		l.timers.set(&e.timer, 0)
+		e.rest(l)
 	}
 }
 
 func (l *loop) deaf(a *Acceptor) {
 	if e := l.ear(a); e != nil {
-		e.close(l)
-		l.timers.set(&e.timer, 0)
+		e.rest(l)
 		l.ears[e.slot] = nil
 		l.sessions--
 		if a.ears.Add(-1) == 0 {
@@ -240,6 +239,12 @@ func (e *ear) close(l *loop) {
 		_ = sys.EpollDel(l.ep, e.a.spec.FD)
 		e.deaf = true
 	}
+}
+
+// rest closes it, and no timer opens it again.
+func (e *ear) rest(l *loop) {
+	e.close(l)
+	l.timers.set(&e.timer, 0)
 }
 
 // hold stops accepting for a while.
