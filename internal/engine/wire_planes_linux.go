@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
@@ -15,8 +16,9 @@ type wirePlanes struct {
 }
 
 type wirePlane struct {
-	mu      sync.Mutex
-	plane   *wire.Plane
+	plane atomic.Pointer[wire.Plane] // the last that was opened; nil before
+
+	mu      sync.Mutex // held while one is being opened
 	opening bool
 	err     error
 	failed  time.Time
@@ -39,17 +41,27 @@ func (w *wirePlanes) of(config wire.Config) *wirePlane {
 	return p
 }
 
+// alive returns the plane, or nil if there is none: then there are no flows either. It
+// waits for nobody.
+func (p *wirePlane) alive() *wire.Plane {
+	if plane := p.plane.Load(); plane != nil && plane.Alive() {
+		return plane
+	}
+	return nil
+}
+
 // OpenWire makes sure that the program is loaded. The error says what is
 // missing.
 func (r *Reactor) OpenWire(config wire.Config) (*wire.Plane, error) {
 	w := r.wire.of(config)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.plane != nil && w.plane.Alive() {
-		return w.plane, nil
+	if plane := w.alive(); plane != nil {
+		return plane, nil
 	}
 	plane, err := wire.Open(config)
-	w.plane, w.err, w.failed = plane, err, time.Now()
+	w.plane.Store(plane)
+	w.err, w.failed = err, time.Now()
 	return plane, err
 }
 
@@ -57,13 +69,17 @@ func (r *Reactor) OpenWire(config wire.Config) (*wire.Plane, error) {
 // has failed lately.
 func (w *wirePlanes) get(r *Reactor, config wire.Config) (*wire.Plane, error) {
 	p := w.of(config)
+	if plane := p.alive(); plane != nil {
+		return plane, nil
+	}
 	if !p.mu.TryLock() {
 		return nil, nil // it is being opened
 	}
 	defer p.mu.Unlock()
+	if plane := p.alive(); plane != nil {
+		return plane, nil // since then
+	}
 	switch {
-	case p.plane != nil && p.plane.Alive():
-		return p.plane, nil
 	case p.err != nil && time.Since(p.failed) < wireRetry:
 		return nil, p.err
 	case !p.opening:
