@@ -23,6 +23,7 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -40,6 +41,7 @@
 
 #define FLOWS_MAX 262144 // default size; the loader may change it
 #define OPTIONS_MAX 40	 // bytes of TCP options
+#define VLAN_ID 0x0fff // of a tag; 0 is none: the tag says a priority alone
 #define SHOW_MARK 0x5b11ced1 // a copy of a segment, of which the socket is shown the acknowledgement
 
 enum state {
@@ -218,6 +220,13 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 	s->rst = tcp->rst;
 	s->acks = tcp->ack;
 	return 0;
+}
+
+// foreign says that a frame has come for another machine, or to a group, or belongs to a
+// VLAN, whose interface is another one: no socket of B takes it from this one.
+static __always_inline int foreign(const struct __sk_buff *skb)
+{
+	return skb->pkt_type != PACKET_HOST || (skb->vlan_present && skb->vlan_tci & VLAN_ID);
 }
 
 static __always_inline __u32 get32(const __u8 *p)
@@ -873,8 +882,10 @@ static __always_inline int unreachable(struct __sk_buff *skb, int v6)
 	// The packet went to the sender of that flow, and was made of one that
 	// the flow's receiver had sent.
 	f = bpf_map_lookup_elem(&flows, &key);
-	if (!f || *(volatile __u32 *)&f->state != SPLICED)
+	if (!f || *(volatile __u32 *)&f->state != SPLICED || foreign(skb))
 		return TCX_NEXT;
+	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
+		return TCX_DROP;
 	r = &f->rewrite;
 	is = was;
 	if (v6) {
@@ -953,6 +964,11 @@ int wire_ingress(struct __sk_buff *skb)
 	copied = skb->mark == SHOW_MARK;
 	if (!f)
 		return copied ? TCX_DROP : TCX_NEXT; // its entry was taken out
+	if (foreign(skb))
+		return TCX_NEXT;
+	// A priority is for the link that it came by.
+	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
+		return TCX_DROP;
 	now = bpf_ktime_get_ns();
 	state = *(volatile __u32 *)&f->state;
 	if (state == PASS) {

@@ -75,7 +75,7 @@ func (c crafted) frame() []byte {
 // network makes the headers before so many bytes of payload.
 func (c crafted) network(size int) []byte {
 	b := make([]byte, 14, 14+40+len(c.extensions)+size)
-	b[0], b[6] = 2, 2 // some addresses
+	b[6] = 2 // some address; that of the receiver, lo, is 0
 	src, dst := c.from.Addr().AsSlice(), c.to.Addr().AsSlice()
 	if c.from.Addr().Is6() {
 		binary.BigEndian.PutUint16(b[12:], 0x86dd)
