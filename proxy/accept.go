@@ -64,7 +64,7 @@ func (s *Server) awaitRoom(k *socket) bool {
 		}
 		full := !s.room(k.listener.Load())
 		if full {
-			s.makeRoom()
+			s.makeRoom(k.listener.Load())
 		}
 		if !full && s.starved == 0 {
 			return true

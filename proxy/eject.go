@@ -72,6 +72,9 @@ func (m *member) eject(why error) {
 
 // putOut takes it out until so much time has passed. u.mu is held.
 func (m *member) putOut(why error, out time.Duration) {
+	if m.readmit != nil { // it was about to be forgiven
+		m.readmit.Stop()
+	}
 	m.ejected, m.ejectedFor, m.readmitAt = true, why, time.Now().Add(out)
 	m.readmit = time.AfterFunc(out, m.admitAgain)
 }

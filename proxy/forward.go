@@ -18,7 +18,7 @@ func (s *Server) admit(k *socket) bool {
 	if s.room(k.listener.Load()) {
 		return true
 	}
-	s.makeRoom()
+	s.makeRoom(k.listener.Load())
 	if !k.full {
 		k.full = true
 		s.tell(unsaid{held: ErrConnLimit, addr: k.addr})
@@ -26,11 +26,14 @@ func (s *Server) admit(k *socket) bool {
 	return false
 }
 
-// makeRoom has clients that say nothing leave earlier if the server is full: else
-// they would keep everybody out until their handshake timeout. s.mu is held.
-func (s *Server) makeRoom() {
+// makeRoom has clients that say nothing leave earlier, of all if the server is full,
+// of the listener if only that is: else they would keep everybody out until their
+// handshake timeout. s.mu is held.
+func (s *Server) makeRoom(l *listener) {
 	if s.open >= s.maxConns {
-		s.guests.Hurry(hurried)
+		s.guests.Hurry(nil, hurried)
+	} else {
+		s.guests.Hurry(l, hurried)
 	}
 }
 

@@ -18,7 +18,7 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interva
 func Listen(ctx context.Context, addr Addr, o SocketOptions) (net.Listener, error) {
 	switch addr.Network {
 	case "unix":
-		return listenUnix(ctx, addr)
+		return listenUnix(ctx, addr, o)
 	case "tcp":
 	default:
 		return nil, fmt.Errorf("listen on %s: only the service manager has such sockets", addr)
@@ -32,16 +32,23 @@ func Listen(ctx context.Context, addr Addr, o SocketOptions) (net.Listener, erro
 	if o.ReusePort {
 		reusePort(&lc)
 	}
-	ln, err := lc.Listen(ctx, addr.Network, addr.Address)
-	if err == nil && o.Backlog > 0 {
-		if err = setBacklog(ln, o.Backlog); err != nil {
-			_ = ln.Close()
-		}
-	}
+	ln, err := listenWith(ctx, &lc, addr, o)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, cause(err))
 	}
 	return ln, nil
+}
+
+// listenWith listens, with the backlog that o says.
+func listenWith(ctx context.Context, lc *net.ListenConfig, addr Addr, o SocketOptions) (net.Listener, error) {
+	ln, err := lc.Listen(ctx, addr.Network, addr.Address)
+	if err == nil && o.Backlog > 0 {
+		if err = setBacklog(ln, o.Backlog); err != nil {
+			_ = ln.Close()
+			return nil, err
+		}
+	}
+	return ln, err
 }
 
 // cause drops the words that net.OpError puts before its error: whoever wraps

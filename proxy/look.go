@@ -21,7 +21,7 @@ func (c *conn) looks(p *policy) bool { return p.looks || p.tls != nil || c.behin
 
 const (
 	// hurriedShare is the share of the handshake timeout that a client has when
-	// the server is full.
+	// the server is full, or its listener.
 	hurriedShare = 10
 	// hurried is how many have to make room at a time: as many as come in the time
 	// that it takes.
@@ -59,6 +59,7 @@ type watcher struct {
 }
 
 func (w *watcher) wait(g peek.Guest) {
+	g.Of = w.conn.listener
 	if w.policy.handshake > 0 {
 		g.Deadline = w.conn.began.Add(w.policy.handshake)
 		g.Hurried = w.conn.began.Add(w.policy.handshake / hurriedShare)

@@ -293,8 +293,7 @@ func TestWhoMayConnect(t *testing.T) {
 // The limits of a client outlast a reload that does not change them.
 func TestRateOutlastsReload(t *testing.T) {
 	testnet.Leaks(t)
-	w := func(ln net.Listener) net.Listener { return ln }
-	n := newTown(t, w, proxy.Listener{AcceptRatePerClient: 1, Upstream: "a"}, "a")
+	n := newTown(t, loops, proxy.Listener{AcceptRatePerClient: 1, Upstream: "a"}, "a")
 	send(t, n.dial(t), "hello")
 	expect(t, n.backends["a"].next(t), "hello")
 	c := n.CurrentConfig()
@@ -335,45 +334,73 @@ func TestCheckOfAccess(t *testing.T) {
 }
 
 // Clients that only begin to say something can't keep others out for all of
-// their handshake timeout: when the server is full they have a tenth of it.
+// their handshake timeout: when the server is full, or their listener, they have a
+// tenth of it. Those of other listeners keep theirs.
 func TestSlowClientsMakeRoom(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
 	bothWays(t, func(t *testing.T, w way) {
-		testnet.Leaks(t)
-		const places, timeout = 8, 10 * time.Second
-		b := newBackend(t, loopback(t, "tcp4"))
-		r := startRelay(t, w, proxy.Config{
-			MaxConnections: places,
-			Listeners: map[string]proxy.Listener{"relay": {
-				Address: []string{"127.0.0.1:0"}, HandshakeTimeout: proxy.Timeout(timeout),
-				Routes: []proxy.Route{{SNI: []string{"a.example"}, Upstream: "a"}},
-			}},
-			Upstreams: map[string]proxy.Upstream{"a": {Servers: proxy.Targets(b.addr.String())}},
-		}, proxy.Hooks{})
-		hello := clientHello(t, "a.example")
-		joined := r.dial(t) // is none of those
-		send(t, joined, hello)
-		server := b.next(t)
-		expect(t, server, hello)
-		for range 3 * places {
-			send(t, r.dial(t), hello[:5])
+		for _, full := range []string{"server", "listener"} {
+			t.Run(full, func(t *testing.T) { slowClients(t, w, full) })
 		}
-		if h := receive(t, r.held, "the limit"); !errors.Is(h.Err, proxy.ErrConnLimit) {
-			t.Errorf("held: %v", h.Err)
-		}
-		honest := r.dial(t)
-		send(t, honest, hello)
-		expect(t, b.next(t), hello)
-		// As many as came before it, but for those that still had room.
-		for range 2 * places {
-			f := receive(t, r.failed, "the failure")
-			if f.Reason != proxy.HandshakeTimeout || f.After > timeout/2 {
-				t.Errorf("failed with %s after %v, %v; want %s after %v", f.Reason, f.After, f.Err, proxy.HandshakeTimeout, timeout/10)
-			}
-		}
-		send(t, server, "still here")
-		expect(t, joined, "still here")
 	})
+}
+
+func slowClients(t *testing.T, w way, full string) {
+	testnet.Leaks(t)
+	const places, timeout = 8, 6 * time.Second
+	b := newBackend(t, loopback(t, "tcp4"))
+	l := proxy.Listener{
+		Address: []string{"127.0.0.1:0"}, HandshakeTimeout: proxy.Timeout(timeout),
+		Routes: []proxy.Route{{SNI: []string{"a.example"}, Upstream: "a"}},
+	}
+	other := l
+	other.HandshakeTimeout = proxy.Timeout(time.Hour)
+	c := proxy.Config{Upstreams: map[string]proxy.Upstream{"a": {Servers: proxy.Targets(b.addr.String())}}}
+	if full == "server" {
+		c.MaxConnections = places
+	} else {
+		l.MaxConnections = places
+	}
+	c.Listeners = map[string]proxy.Listener{"relay": l, "other": other}
+	r := startRelay(t, w, c, proxy.Hooks{})
+	hello := clientHello(t, "a.example")
+	joined := r.dial(t) // is none of those
+	send(t, joined, hello)
+	server := b.next(t)
+	expect(t, server, hello)
+	slow := 3 * places
+	var elsewhere net.Conn
+	if full == "listener" {
+		var err error
+		if elsewhere, err = net.DialTimeout("tcp", r.Addrs("other")[0].String(), patience); err != nil {
+			t.Fatal(err)
+		}
+		defer elsewhere.Close()
+		_ = elsewhere.SetDeadline(time.Now().Add(patience))
+		send(t, elsewhere, hello[:5])
+	}
+	for range slow {
+		send(t, r.dial(t), hello[:5])
+	}
+	if h := receive(t, r.held, "the limit"); !errors.Is(h.Err, proxy.ErrConnLimit) {
+		t.Errorf("held: %v", h.Err)
+	}
+	honest := r.dial(t)
+	send(t, honest, hello)
+	expect(t, b.next(t), hello)
+	// As many as came before it, but for those that still had room.
+	for range 2 * places {
+		f := receive(t, r.failed, "the failure")
+		if f.Reason != proxy.HandshakeTimeout || f.After > timeout/2 || f.Listener != "relay" {
+			t.Errorf("failed with %s of %s after %v, %v; want %s after %v", f.Reason, f.Listener, f.After, f.Err, proxy.HandshakeTimeout, timeout/10)
+		}
+	}
+	send(t, server, "still here")
+	expect(t, joined, "still here")
+	if elsewhere != nil {
+		send(t, elsewhere, hello[5:])
+		expect(t, b.next(t), hello)
+	}
 }

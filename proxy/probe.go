@@ -58,7 +58,7 @@ func (p *probe) run(ctx context.Context) error {
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, p.to.Network, p.to.Address)
 	if err != nil {
-		if ctx.Err() != nil {
+		if late(err) || ctx.Err() != nil {
 			return fmt.Errorf("connect: %w", errNoAnswer)
 		}
 		return fmt.Errorf("connect: %w", cause(err))
@@ -70,10 +70,16 @@ func (p *probe) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	err = p.talk(ctx, conn)
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+	if late(err) {
 		return errNoAnswer
 	}
 	return err
+}
+
+// late reports whether time was over. A dial has a timer of its own, which may be
+// before that of its context.
+func late(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (p *probe) talk(ctx context.Context, conn net.Conn) error {

@@ -1,7 +1,9 @@
 package proxy_test
 
 import (
+	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -15,23 +17,35 @@ import (
 	"github.com/spliced-io/spliced/proxy"
 )
 
-// A nameServer answers over UDP with what it was told to.
+// A nameServer answers with what it was told to.
 type nameServer struct {
 	addr string
 
-	mu    sync.Mutex
-	zone  map[string][]dnsmessage.Resource
-	asked map[string]int
-	mute  bool
+	mu      sync.Mutex
+	zone    map[string][]dnsmessage.Resource
+	asked   map[string]int
+	mute    bool
+	long    bool // its answers fit TCP only
+	streams int  // questions over TCP
 }
 
 func newNameServer(t *testing.T) *nameServer {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var ln net.Listener
+	var pc net.PacketConn
+	var err error
+	for try := 0; pc == nil; try++ { // a port that is free for both
+		if ln, err = net.Listen("tcp", "127.0.0.53:0"); err != nil {
+			t.Fatal(err)
+		}
+		if pc, err = net.ListenPacket("udp", ln.Addr().String()); err != nil {
+			_ = ln.Close()
+			if try == 10 {
+				t.Fatal(err)
+			}
+		}
 	}
-	n := &nameServer{addr: pc.LocalAddr().String(), zone: make(map[string][]dnsmessage.Resource), asked: make(map[string]int)}
+	n := &nameServer{addr: ln.Addr().String(), zone: make(map[string][]dnsmessage.Resource), asked: make(map[string]int)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -41,16 +55,36 @@ func newNameServer(t *testing.T) *nameServer {
 			if err != nil {
 				return
 			}
-			if answer := n.answer(b[:size]); answer != nil {
+			if answer := n.answer(b[:size], false); answer != nil {
 				_, _ = pc.WriteTo(answer, from)
 			}
 		}
 	}()
 	t.Cleanup(func() { _ = pc.Close(); <-done })
+	serveEach(t, ln, n.serveStream)
 	return n
 }
 
-func (n *nameServer) answer(question []byte) []byte {
+// serveStream answers over TCP, in pieces.
+func (n *nameServer) serveStream(c net.Conn) {
+	for {
+		var size [2]byte
+		if _, err := io.ReadFull(c, size[:]); err != nil {
+			return
+		}
+		question := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(c, question); err != nil {
+			return
+		}
+		answer := n.answer(question, true)
+		answer = append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)
+		for _, piece := range [][]byte{answer[:1], answer[1:20], answer[20:]} {
+			_, _ = c.Write(piece)
+		}
+	}
+}
+
+func (n *nameServer) answer(question []byte, stream bool) []byte {
 	var m dnsmessage.Message
 	if m.Unpack(question) != nil || len(m.Questions) != 1 {
 		return nil
@@ -63,12 +97,18 @@ func (n *nameServer) answer(question []byte) []byte {
 		return nil
 	}
 	m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
+	if stream {
+		n.streams++
+	}
 	m.RCode = dnsmessage.RCodeNameError
 	for _, r := range n.zone[q.Name.String()] {
 		m.RCode = dnsmessage.RCodeSuccess
 		if r.Header.Type == q.Type {
 			m.Answers = append(m.Answers, r)
 		}
+	}
+	if n.long && !stream {
+		m.Answers, m.Truncated = nil, true
 	}
 	b, err := m.Pack()
 	if err != nil {
@@ -84,8 +124,13 @@ func (n *nameServer) set(t *testing.T, name string, ttl uint32, records ...any) 
 		h := dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(name), Class: dnsmessage.ClassINET, TTL: ttl}
 		switch r := r.(type) {
 		case string:
-			h.Type = dnsmessage.TypeA
-			list = append(list, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: netip.MustParseAddr(r).As4()}})
+			if addr := netip.MustParseAddr(r); addr.Is4() {
+				h.Type = dnsmessage.TypeA
+				list = append(list, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: addr.As4()}})
+			} else {
+				h.Type = dnsmessage.TypeAAAA
+				list = append(list, dnsmessage.Resource{Header: h, Body: &dnsmessage.AAAAResource{AAAA: addr.As16()}})
+			}
 		case dnsmessage.SRVResource:
 			h.Type = dnsmessage.TypeSRV
 			list = append(list, dnsmessage.Resource{Header: h, Body: &r})
@@ -135,7 +180,7 @@ func TestNameChanges(t *testing.T) {
 		// Longer than the test: it is the TTL that asks again.
 		Resolve: proxy.Resolve{Servers: []string{dns.addr}, Interval: proxy.Duration(time.Hour), Timeout: proxy.Duration(time.Second)},
 	}
-	r := startRelay(t, func(ln net.Listener) net.Listener { return ln }, oneUpstream(u), proxy.Hooks{})
+	r := startRelay(t, loops, oneUpstream(u), proxy.Hooks{})
 	r.awaitNames(t, fmt.Sprintf("%s=127.0.0.2:%s %s=127.0.0.3:%s", name, port, name, port))
 	if got := r.tally(t, 10); got["a"] != 5 || got["b"] != 5 {
 		t.Errorf("got %v", got)
@@ -178,11 +223,80 @@ func TestServiceRecords(t *testing.T) {
 		Servers: proxy.Targets("srv:_db._tcp.test"),
 		Resolve: proxy.Resolve{Servers: []string{dns.addr}},
 	}
-	r := startRelay(t, func(ln net.Listener) net.Listener { return ln }, oneUpstream(u), proxy.Hooks{})
+	r := startRelay(t, loops, oneUpstream(u), proxy.Hooks{})
 	if got := r.tally(t, 40); got["a"] != 30 || got["b"] != 10 {
 		t.Errorf("got %v, want the weights", got)
 	}
 	if st := r.Upstreams()[0].Servers; len(st) != 3 || !st[2].Backup {
 		t.Errorf("servers %+v", st)
+	}
+}
+
+// SRV records are asked for again when the shortest TTL of what led to the servers is
+// over: other weights, priorities and servers hold then, and servers that stay keep
+// their connections.
+func TestServiceRecordsChange(t *testing.T) {
+	testnet.Leaks(t)
+	dns := newNameServer(t)
+	record := func(server *namedServer, host string, priority, weight uint16, ttl uint32) dnsmessage.SRVResource {
+		ap := netip.MustParseAddrPort(server.addr)
+		dns.set(t, host, ttl, ap.Addr().String())
+		return dnsmessage.SRVResource{Priority: priority, Weight: weight, Port: ap.Port(), Target: dnsmessage.MustNewName(host)}
+	}
+	a, b, c := newNamed(t, "127.0.0.2:0", "a"), newNamed(t, "127.0.0.3:0", "b"), newNamed(t, "127.0.0.4:0", "c")
+	// That of an address is the shortest.
+	dns.set(t, "_db._tcp.test.", 3600, record(a, "a.test.", 10, 1, 1), record(b, "b.test.", 20, 1, 3600))
+	u := proxy.Upstream{
+		Servers: proxy.Targets("srv:_db._tcp.test"),
+		Resolve: proxy.Resolve{Servers: []string{dns.addr}, Interval: proxy.Duration(time.Hour)},
+	}
+	r := startRelay(t, loops, oneUpstream(u), proxy.Hooks{})
+	name, stays := r.ask(t)
+	if name != "a" {
+		t.Errorf("answered by %s", name)
+	}
+	dns.set(t, "_db._tcp.test.", 3600, record(a, "a.test.", 10, 1, 1), record(c, "c.test.", 10, 3, 1))
+	prefix := "srv:_db._tcp.test="
+	r.awaitNames(t, prefix+a.addr+" "+prefix+c.addr)
+	if got := r.tally(t, 8); got["a"] != 2 || got["c"] != 6 {
+		t.Errorf("got %v, want the weights", got)
+	}
+	if st := r.Upstreams()[0].Servers; st[0].Active != 1 || st[0].Backup || st[1].Backup || st[1].Weight != 3 {
+		t.Errorf("servers %+v", st)
+	}
+	_ = stays.Close()
+}
+
+// What does not fit UDP is asked for over TCP, its TTL counts too, and IPv6 addresses
+// are servers as others.
+func TestNameOverTCP(t *testing.T) {
+	testnet.Leaks(t)
+	six := newNamed(t, loopback(t, "tcp6").Address, "6")
+	_, port, err := net.SplitHostPort(six.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newNamed(t, "127.0.0.2:"+port, "4")
+	dns := newNameServer(t)
+	dns.long = true
+	dns.set(t, "db.test.", 1, "::1", "127.0.0.2")
+	name := "db.test:" + port
+	u := proxy.Upstream{
+		Servers: proxy.Targets(name),
+		Resolve: proxy.Resolve{Servers: []string{dns.addr}, Interval: proxy.Duration(time.Hour)},
+	}
+	r := startRelay(t, loops, oneUpstream(u), proxy.Hooks{})
+	if names := r.names(); !strings.Contains(names, name+"=127.0.0.2:"+port) || !strings.Contains(names, name+"=[::1]:"+port) {
+		t.Errorf("servers %q", names)
+	}
+	if got := r.tally(t, 10); got["4"] != 5 || got["6"] != 5 {
+		t.Errorf("got %v", got)
+	}
+	dns.set(t, "db.test.", 3600, "::1")
+	r.awaitNames(t, name+"=[::1]:"+port)
+	dns.mu.Lock()
+	defer dns.mu.Unlock()
+	if dns.streams < 4 { // A and AAAA, twice
+		t.Errorf("%d questions over TCP", dns.streams)
 	}
 }

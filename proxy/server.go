@@ -46,6 +46,8 @@ type Server struct {
 	background  sync.WaitGroup
 	guests      peek.Room // clients whose first bytes are waited for
 
+	fileInterval time.Duration // between two looks at certificates; 0: the usual one
+
 	mu        sync.Mutex
 	ctx       context.Context // of dials, checks and resolvers; ends with Close
 	cancel    context.CancelFunc
@@ -236,9 +238,10 @@ func (s *Server) wait(done <-chan struct{}, timeout <-chan time.Time) error {
 // change wakes those who wait. s.mu is held.
 func (s *Server) change() {
 	for k := range s.sockets {
-		if k.full && !s.pausing && s.room(k.listener.Load()) {
+		if l := k.listener.Load(); k.full && !s.pausing && s.room(l) {
 			k.full = false
-			s.guests.Hurry(0)
+			s.guests.Hurry(nil, 0)
+			s.guests.Hurry(l, 0)
 			k.resume()
 		}
 	}

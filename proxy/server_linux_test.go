@@ -77,12 +77,13 @@ func boundAddr(ln net.Listener) proxy.Addr {
 // A way is how a server accepts from a listener.
 type way func(net.Listener) net.Listener
 
+// loops is the way of a listener as it is: the event loops accept and dial.
+func loops(ln net.Listener) net.Listener { return ln }
+
 // bothWays runs a test with the event loops accepting and dialling, and with
 // goroutines that do: for a listener that gives no descriptor.
 func bothWays(t *testing.T, f func(t *testing.T, w way)) {
-	t.Run("loops", func(t *testing.T) {
-		f(t, func(ln net.Listener) net.Listener { return ln })
-	})
+	t.Run("loops", func(t *testing.T) { f(t, loops) })
 	t.Run("goroutines", func(t *testing.T) {
 		f(t, func(ln net.Listener) net.Listener { return struct{ net.Listener }{ln} })
 	})

@@ -17,7 +17,7 @@ func TestSteeringOutlastsReload(t *testing.T) {
 	testnet.Leaks(t)
 	servers, u := trio(t)
 	c := oneUpstream(u)
-	r := startRelay(t, func(ln net.Listener) net.Listener { return ln }, c, proxy.Hooks{})
+	r := startRelay(t, loops, c, proxy.Hooks{})
 	a, b := servers[0].addr, servers[1].addr
 	if err := r.SetDraining("u", a, true); err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestSelect(t *testing.T) {
 func TestMeter(t *testing.T) {
 	testnet.Leaks(t)
 	b := newBackend(t, loopback(t, "tcp4"))
-	r := newRelay(t, func(ln net.Listener) net.Listener { return ln }, loopback(t, "tcp4"), setup{targets: []proxy.Addr{b.addr}})
+	r := newRelay(t, loops, loopback(t, "tcp4"), setup{targets: []proxy.Addr{b.addr}})
 	talk := func() (client, server net.Conn) {
 		client = r.dial(t)
 		return client, b.next(t)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -124,7 +125,7 @@ const fileInterval = 10 * time.Second
 
 // watchFiles has certificates read again that have changed.
 func (s *Server) watchFiles(ctx context.Context) {
-	ticker := time.NewTicker(fileInterval)
+	ticker := time.NewTicker(cmp.Or(s.fileInterval, fileInterval))
 	defer ticker.Stop()
 	for {
 		select {

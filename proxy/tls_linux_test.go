@@ -148,7 +148,7 @@ func TestTLSHandshakeTimeout(t *testing.T) {
 func TestCertificatesAreReadAgain(t *testing.T) {
 	testnet.Leaks(t)
 	ca := newIssuer(t)
-	n := newTown(t, func(ln net.Listener) net.Listener { return ln }, proxy.Listener{
+	n := newTown(t, loops, proxy.Listener{
 		TLS: &proxy.ListenerTLS{Certificates: []proxy.KeyPair{issue(t, ca, "a", 1, "a.example")}}, Upstream: "a",
 	}, "a")
 	serial := func() int64 {
@@ -283,24 +283,7 @@ func TestSendProxy(t *testing.T) {
 			header := func() (proxyproto.Header, net.Conn) {
 				t.Helper()
 				c := b.next(t)
-				var got []byte
-				for {
-					h, size, need, err := proxyproto.Parse(got)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if need == 0 {
-						if size != len(got) {
-							t.Fatalf("%d bytes too many were read", len(got)-size)
-						}
-						return h, c
-					}
-					more := make([]byte, 1)
-					if _, err := io.ReadFull(c, more); err != nil {
-						t.Fatal(err)
-					}
-					got = append(got, more...)
-				}
+				return readHeader(t, c), c
 			}
 			c := r.dial(t)
 			send(t, c, "hello")

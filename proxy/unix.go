@@ -18,7 +18,7 @@ import (
 // time on the same stale file must not both remove it, the slower one taking
 // away the file that the faster one has bound: the check and the bind happen
 // under a lock on the directory.
-func listenUnix(ctx context.Context, addr Addr) (net.Listener, error) {
+func listenUnix(ctx context.Context, addr Addr, o SocketOptions) (net.Listener, error) {
 	if !strings.HasPrefix(addr.Address, "@") { // an abstract name has no file
 		unlock, err := lockDir(ctx, filepath.Dir(addr.Address))
 		if err != nil {
@@ -29,7 +29,7 @@ func listenUnix(ctx context.Context, addr Addr) (net.Listener, error) {
 			return nil, fmt.Errorf("listen on %s: %w", addr, err)
 		}
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", addr.Address)
+	ln, err := listenWith(ctx, &net.ListenConfig{}, addr, o)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, cause(err))
 	}

@@ -612,7 +612,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	servers, u := trio(t)
 	u.Health = &proxy.Health{Interval: proxy.Duration(50 * time.Millisecond)}
 	c := oneUpstream(u)
-	r := startRelay(t, func(ln net.Listener) net.Listener { return ln }, c, proxy.Hooks{})
+	r := startRelay(t, loops, c, proxy.Hooks{})
 	_, long := r.ask(t)
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

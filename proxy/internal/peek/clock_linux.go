@@ -1,8 +1,12 @@
 package peek
 
-import "time"
+import (
+	"container/heap"
+	"time"
+)
 
-// clock holds guests with a deadline, the soonest first (container/heap).
+// clock holds guests with a deadline, all of the same, the soonest first
+// (container/heap).
 type clock []*guest
 
 func (c clock) Len() int           { return len(c) }
@@ -37,12 +41,77 @@ func (c clock) next(hurry bool) time.Time {
 	return g.Deadline
 }
 
+// clocks are those of all whose guests wait, none of them empty.
+type clocks struct {
+	of    map[any]*clock
+	hurry map[any]int // how many are to leave, for others of the same and, of nil, for anybody
+}
+
+// push reports whether no other guest of the same is late sooner.
+func (c *clocks) push(g *guest) (first bool) {
+	own := c.of[g.Of]
+	if own == nil {
+		own = new(clock)
+		if c.of == nil {
+			c.of = make(map[any]*clock)
+		}
+		c.of[g.Of] = own
+	}
+	heap.Push(own, g)
+	return g.place == 0
+}
+
+func (c *clocks) remove(g *guest) {
+	own := c.of[g.Of]
+	heap.Remove(own, g.place)
+	if len(*own) == 0 {
+		delete(c.of, g.Of)
+	}
+}
+
+// first returns who is the next to be late, and when; nil if nobody ever is. There
+// are as many clocks as listeners.
+func (c *clocks) first() (g *guest, at time.Time) {
+	for of, own := range c.of {
+		next := own.next(c.hurry[nil] > 0 || c.hurry[of] > 0)
+		if g == nil || next.Before(at) {
+			g, at = (*own)[0], next
+		}
+	}
+	return g, at
+}
+
+// left notes that a guest of the same has left for others.
+func (c *clocks) left(of any) {
+	for _, of := range []any{nil, of} {
+		if n := c.hurry[of]; n > 0 {
+			c.set(of, n-1)
+		}
+	}
+}
+
+// set has n leave, and reports whether nobody had to before.
+func (c *clocks) set(of any, n int) (begins bool) {
+	begins = c.hurry[of] == 0 && n > 0
+	switch {
+	case n == 0:
+		delete(c.hurry, of)
+	case c.hurry == nil:
+		c.hurry = make(map[any]int)
+		fallthrough
+	default:
+		c.hurry[of] = n
+	}
+	return begins
+}
+
 // wait is how long, in milliseconds, nobody's time is over; -1 is for ever.
-func (c clock) wait(now time.Time, hurry bool) int {
-	if len(c) == 0 {
+func (c *clocks) wait(now time.Time) int {
+	g, at := c.first()
+	if g == nil {
 		return -1
 	}
 	// Rounded up: waking early would make the room spin.
-	ms := (c.next(hurry).Sub(now) + time.Millisecond - 1) / time.Millisecond
+	ms := (at.Sub(now) + time.Millisecond - 1) / time.Millisecond
 	return int(min(max(0, ms), 1<<30)) // epoll_wait's is an int of 32 bits
 }

@@ -22,6 +22,8 @@ type Guest struct {
 	// Hurried is when it ends if the room is told to hurry ([Room.Hurry]) and the
 	// guest is the next to be late. Zero is not before the deadline.
 	Hurried time.Time
+	// Of is whose guest it is, for [Room.Hurry]: anything that can be compared.
+	Of any
 	// Look is shown all that has come. It is called again for more, and must
 	// neither keep b nor block: it holds up the others who wait.
 	Look func(b []byte) Action

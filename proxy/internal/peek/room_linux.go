@@ -1,7 +1,6 @@
 package peek
 
 import (
-	"container/heap"
 	"fmt"
 	"net"
 	"os"
@@ -25,8 +24,7 @@ type Room struct {
 	guests []*guest // by slot, nil where free
 	free   []int32
 	turn   int32
-	clock  clock
-	hurry  int // how many are to leave for others
+	clocks clocks
 
 	// For the goroutine alone.
 	buf [Max]byte
@@ -67,23 +65,23 @@ func (r *Room) Wait(g Guest) error {
 		return fmt.Errorf("peek: epoll_ctl: %w", err)
 	}
 	if !in.Deadline.IsZero() {
-		if heap.Push(&r.clock, in); in.place == 0 {
+		if r.clocks.push(in) {
 			_ = sys.EventfdAdd(r.wake) // EAGAIN: it is awake 2^64-2 times over
 		}
 	}
 	return nil
 }
 
-// Hurry has n guests, those who would be late next, wait no longer than their
-// Hurried says, as if that was their deadline: others need their places. It takes
-// the place of an earlier Hurry; 0 is that nobody has to any more.
-func (r *Room) Hurry(n int) {
+// Hurry has n guests of those whose they are ([Guest.Of]), or of all for nil, wait no
+// longer than their Hurried says, as if that was their deadline: others need their
+// places. Those who would be late next go first. It takes the place of an earlier
+// Hurry for the same; 0 is that nobody has to any more.
+func (r *Room) Hurry(of any, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ep != 0 && !r.closed && n > 0 && r.hurry == 0 {
+	if r.clocks.set(of, n) && r.ep != 0 && !r.closed {
 		_ = sys.EventfdAdd(r.wake) // EAGAIN: as above
 	}
-	r.hurry = n
 }
 
 // Len is how many are waited for.
@@ -155,7 +153,7 @@ func (r *Room) remove(g *guest) {
 	r.guests[g.slot] = nil
 	r.free = append(r.free, g.slot)
 	if g.place >= 0 {
-		heap.Remove(&r.clock, g.place)
+		r.clocks.remove(g)
 	}
 }
 
@@ -185,7 +183,7 @@ func (r *Room) run() {
 func (r *Room) patience() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.clock.wait(time.Now(), r.hurry > 0)
+	return r.clocks.wait(time.Now())
 }
 
 // guest returns who has the slot, unless the event was another's who had it
@@ -203,13 +201,11 @@ func (r *Room) guest(slot, turn int32) *guest {
 func (r *Room) late() *guest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.clock) == 0 || time.Now().Before(r.clock.next(r.hurry > 0)) {
+	g, at := r.clocks.first()
+	if g == nil || time.Now().Before(at) {
 		return nil
 	}
-	g := r.clock[0]
-	if r.hurry > 0 {
-		r.hurry--
-	}
+	r.clocks.left(g.Of)
 	return g
 }
 

@@ -10,7 +10,7 @@ type Room struct{ reader reader }
 func (r *Room) Wait(g Guest) error { return r.reader.wait(g) }
 
 // Hurry does nothing here.
-func (r *Room) Hurry(int) {}
+func (r *Room) Hurry(any, int) {}
 
 // Len is how many are waited for.
 func (r *Room) Len() int { return r.reader.len() }

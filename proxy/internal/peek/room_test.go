@@ -348,3 +348,59 @@ func TestMany(t *testing.T) {
 		}
 	}
 }
+
+// Who hurries is asked for by whose guest it is, or of all: those go first that would
+// be late next, and no more than were asked for.
+func TestHurry(t *testing.T) {
+	t.Parallel()
+	r := new(Room)
+	defer r.Close()
+	left := make(chan string, 10)
+	enter := func(name, of string, deadline time.Duration) {
+		t.Helper()
+		near, _ := pair(t, "tcp", "127.0.0.1:0")
+		begun := time.Now()
+		err := r.Wait(Guest{
+			Conn: near, Of: of, Deadline: begun.Add(patience + deadline), Hurried: begun.Add(deadline / 1000), Look: lines,
+			Done: func(o Outcome) {
+				if errors.Is(o.Err, os.ErrDeadlineExceeded) {
+					left <- name
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	enter("late of a", "a", 4*time.Second)
+	enter("first of a", "a", 1*time.Second)
+	enter("second of a", "a", 2*time.Second)
+	enter("first of b", "b", 3*time.Second)
+	enter("late of b", "b", 5*time.Second)
+	expect := func(names ...string) {
+		t.Helper()
+		for _, want := range names {
+			select {
+			case got := <-left:
+				if got != want {
+					t.Errorf("%s has left, want %s", got, want)
+				}
+			case <-time.After(patience):
+				t.Fatalf("%s does not leave", want)
+			}
+		}
+	}
+	r.Hurry("b", 1)
+	expect("first of b")
+	r.Hurry("c", 1)
+	r.Hurry("a", 0)
+	r.Hurry(nil, 2)
+	expect("first of a", "second of a")
+	r.Hurry("b", 1)
+	expect("late of b")
+	r.Hurry("a", 5)
+	expect("late of a")
+	if n := len(left); n > 0 {
+		t.Errorf("%d more have left, the first is %s", n, <-left)
+	}
+}

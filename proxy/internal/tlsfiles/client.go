@@ -25,16 +25,16 @@ type ClientFiles struct {
 // A Client makes configurations of [ClientFiles].
 type Client struct {
 	source[tls.Config]
-	of       ClientFiles
-	sessions tls.ClientSessionCache
+	of ClientFiles
 }
 
-// sessionsKept is how many servers' sessions are kept for resumption.
+// sessionsKept is how many servers' sessions are kept for resumption, until the files
+// change.
 const sessionsKept = 256
 
 // NewClient reads the files.
 func NewClient(f ClientFiles) (*Client, error) {
-	c := &Client{of: f, sessions: tls.NewLRUClientSessionCache(sessionsKept)}
+	c := &Client{of: f}
 	if f.Authorities != "" {
 		c.files = append(c.files, f.Authorities)
 	}
@@ -61,7 +61,7 @@ func (c *Client) config() (*tls.Config, error) {
 	f := &c.of
 	config := &tls.Config{
 		ServerName: f.ServerName, MinVersion: max(f.MinVersion, tls.VersionTLS12), NextProtos: f.ALPN,
-		InsecureSkipVerify: f.NoVerify, ClientSessionCache: c.sessions,
+		InsecureSkipVerify: f.NoVerify, ClientSessionCache: tls.NewLRUClientSessionCache(sessionsKept),
 	}
 	if f.Authorities != "" {
 		pool, err := authorities(f.Authorities)

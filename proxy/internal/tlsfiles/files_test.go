@@ -184,39 +184,6 @@ func TestReadAgain(t *testing.T) {
 	}
 }
 
-func TestWatch(t *testing.T) {
-	t.Parallel()
-	ca := newIssuer(t)
-	s := server(t, ServerFiles{Pairs: []Pair{ca.issue("a", 1, false, "a.example")}})
-	ctx, cancel := context.WithCancel(t.Context())
-	told, ended := make(chan error), make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.Watch(ctx, time.Millisecond, func(err error) { told <- err })
-	}()
-	before := s.Config()
-	// Renamed into place, key first: told of an error in between, or not.
-	next := ca.issue("b", 2, false, "a.example")
-	_ = os.Rename(next.Key, ca.path("a.key"))
-	_ = os.Rename(next.Certificate, ca.path("a.pem"))
-	for deadline := time.After(30 * time.Second); s.Config() == before; {
-		select {
-		case <-told:
-		case <-deadline:
-			t.Fatal("the change was not found")
-		}
-	}
-	cancel()
-	for {
-		select {
-		case <-told:
-			continue
-		case <-ended:
-			return
-		}
-	}
-}
-
 func TestClientCertificates(t *testing.T) {
 	t.Parallel()
 	ca, stranger := newIssuer(t), newIssuer(t)
@@ -281,6 +248,63 @@ func TestVerifyServer(t *testing.T) {
 				t.Errorf("version %#x", c.Version)
 			}
 		})
+	}
+}
+
+// When the files for servers change, sessions from before are not resumed: they would
+// go on as who one was, with whom one trusted.
+func TestClientReadsAgain(t *testing.T) {
+	t.Parallel()
+	ca, stranger := newIssuer(t), newIssuer(t)
+	authorities := ca.path("trusted.pem")
+	trust := func(i *issuer) {
+		t.Helper()
+		b, err := os.ReadFile(i.path("ca.pem"))
+		if err == nil {
+			err = os.WriteFile(authorities+".new", b, 0o600)
+		}
+		if err == nil {
+			err = os.Rename(authorities+".new", authorities)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	trust(ca)
+	s := server(t, ServerFiles{
+		Pairs: []Pair{ca.issue("server", 1, false, "s.example")}, ClientCertificate: RequiredCertificate, ClientAuthorities: ca.path("ca.pem"),
+	})
+	c, err := NewClient(ClientFiles{Authorities: authorities, Pair: ca.issue("client", 7, false)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := func() (serial int64, resumed bool) {
+		t.Helper()
+		state, _, err := shake(t, s.Config(), c.Config("s.example"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state.PeerCertificates[0].SerialNumber.Int64(), state.DidResume
+	}
+	if serial, resumed := seen(); serial != 7 || resumed {
+		t.Errorf("the server saw certificate %d, resumed: %v", serial, resumed)
+	}
+	if serial, resumed := seen(); serial != 7 || !resumed {
+		t.Errorf("again: the server saw certificate %d, resumed: %v", serial, resumed)
+	}
+	ca.issue("client", 8, false)
+	if changed, err := c.Refresh(); !changed || err != nil {
+		t.Fatal(changed, err)
+	}
+	if serial, resumed := seen(); serial != 8 || resumed {
+		t.Errorf("after a change of the certificate the server saw %d, resumed: %v", serial, resumed)
+	}
+	trust(stranger)
+	if changed, err := c.Refresh(); !changed || err != nil {
+		t.Fatal(changed, err)
+	}
+	if _, _, err := shake(t, s.Config(), c.Config("s.example")); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("after a change of authorities: %v", err)
 	}
 }
 

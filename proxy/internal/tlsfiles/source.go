@@ -1,10 +1,8 @@
 package tlsfiles
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // A source keeps what was made of some files.
@@ -42,21 +40,4 @@ func (s *source[T]) Refresh() (changed bool, err error) {
 	}
 	s.current.Store(v)
 	return true, nil
-}
-
-// Watch calls Refresh at that interval until ctx ends, and tells the outcome of
-// each change.
-func (s *source[T]) Watch(ctx context.Context, every time.Duration, told func(error)) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if changed, err := s.Refresh(); changed {
-			told(err)
-		}
-	}
 }
