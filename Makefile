@@ -61,6 +61,7 @@ lint:
 
 cross:
 	@for os in $(OTHERS); do echo "GOOS=$$os $(GO) build ./..."; GOOS=$$os $(GO) build ./... || exit 1; done
+	@for arch in arm arm64; do echo "GOARCH=$$arch $(GO) build ./..."; GOOS=linux GOARCH=$$arch $(GO) build ./... || exit 1; done
 
 generate:
 	$(GO) generate ./...

@@ -288,7 +288,7 @@ func configFacts(f *File) []htmlFact {
 		facts = append(facts, htmlFact{"Consumer", number(c.DelayS) + " s late"})
 	}
 	if c.MaxQueuedBytes > 0 {
-		facts = append(facts, htmlFact{"Queued", "at most " + sizeText(int(c.MaxQueuedBytes)) + ", then the sender waits"})
+		facts = append(facts, htmlFact{"Queued", "at most " + sizeText(c.MaxQueuedBytes) + ", then the sender waits"})
 	}
 	return facts
 }

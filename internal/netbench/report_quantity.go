@@ -136,14 +136,14 @@ func scaleFor(q quantity, greatest float64) scale {
 func number(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
 
 // sizeText writes a size as people name it: 64 B, 16 KiB, 1 MiB.
-func sizeText(bytes int) string {
+func sizeText[T int | int64](bytes T) string {
 	switch {
 	case bytes >= 1<<20 && bytes%(1<<20) == 0:
-		return strconv.Itoa(bytes>>20) + " MiB"
+		return strconv.FormatInt(int64(bytes>>20), 10) + " MiB"
 	case bytes >= 1<<10 && bytes%(1<<10) == 0:
-		return strconv.Itoa(bytes>>10) + " KiB"
+		return strconv.FormatInt(int64(bytes>>10), 10) + " KiB"
 	default:
-		return strconv.Itoa(bytes) + " B"
+		return strconv.FormatInt(int64(bytes), 10) + " B"
 	}
 }
 

@@ -187,7 +187,7 @@ func (o *SockmapOptions) Validate() error {
 	case o.Delay < 0 || o.Delay > longestDelay:
 		return usagef("delay of the consumer %v: want 0s to %v", o.Delay, longestDelay)
 	case o.MaxQueued < least || o.MaxQueued > most:
-		return usagef("max-queued %d: want %s to %s", o.MaxQueued, sizeText(least), sizeText(most))
+		return usagef("max-queued %d: want %s to %s", o.MaxQueued, sizeText(int64(least)), sizeText(int64(most)))
 	}
 	return nil
 }
@@ -235,7 +235,7 @@ func unlikeSockmaps(workload string, a, b *Config) string {
 	case a.DelayS != b.DelayS:
 		return fmt.Sprintf("consumer delayed by %s s, then %s", number(a.DelayS), number(b.DelayS))
 	case a.MaxQueuedBytes != b.MaxQueuedBytes:
-		return fmt.Sprintf("at most %s queued, then %s", sizeText(int(a.MaxQueuedBytes)), sizeText(int(b.MaxQueuedBytes)))
+		return fmt.Sprintf("at most %s queued, then %s", sizeText(a.MaxQueuedBytes), sizeText(b.MaxQueuedBytes))
 	}
 	return ""
 }

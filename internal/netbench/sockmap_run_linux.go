@@ -216,7 +216,7 @@ func (r *sockmapRunner) sample(c *sockmapConsumer, grown int64) sample {
 		s.values[metricSteal] = used.steal / total
 	}
 	if c.flight.held {
-		s.notes = append(s.notes, fmt.Sprintf("the sender was held back at %s in front of the consumer, by this program and not by the kernel", sizeText(int(r.o.MaxQueued))))
+		s.notes = append(s.notes, fmt.Sprintf("the sender was held back at %s in front of the consumer, by this program and not by the kernel", sizeText(r.o.MaxQueued)))
 	}
 	return s
 }

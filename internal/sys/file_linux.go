@@ -9,41 +9,26 @@ import (
 
 // Pread is pread(2). EINTR is the caller's: a signal ends a job.
 func Pread(fd int, p unsafe.Pointer, n int, off int64) (int, error) {
-	r, _, e := unix.Syscall6(unix.SYS_PREAD64, uintptr(fd), uintptr(p), uintptr(n), uintptr(off), 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return int(r), nil
+	return moved(unix.Pread(fd, unsafe.Slice((*byte)(p), n), off))
 }
 
 // Pwrite is pwrite(2). EINTR is the caller's.
 func Pwrite(fd int, p unsafe.Pointer, n int, off int64) (int, error) {
-	r, _, e := unix.Syscall6(unix.SYS_PWRITE64, uintptr(fd), uintptr(p), uintptr(n), uintptr(off), 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return int(r), nil
+	return moved(unix.Pwrite(fd, unsafe.Slice((*byte)(p), n), off))
 }
 
 // Preadv is preadv(2) with one buffer.
 func Preadv(fd int, p unsafe.Pointer, n int, off int64) (int, error) {
-	iov := unix.Iovec{Base: (*byte)(p), Len: uint64(n)}
-	r, _, e := unix.Syscall6(unix.SYS_PREADV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1, uintptr(off), 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return int(r), nil
+	return moved(unix.Preadv(fd, [][]byte{unsafe.Slice((*byte)(p), n)}, off))
 }
 
 // Pwritev is pwritev(2) with one buffer.
 func Pwritev(fd int, p unsafe.Pointer, n int, off int64) (int, error) {
-	iov := unix.Iovec{Base: (*byte)(p), Len: uint64(n)}
-	r, _, e := unix.Syscall6(unix.SYS_PWRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1, uintptr(off), 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return int(r), nil
+	return moved(unix.Pwritev(fd, [][]byte{unsafe.Slice((*byte)(p), n)}, off))
 }
+
+// moved is what a call returned: a call that failed has moved nothing.
+func moved(n int, err error) (int, error) { return max(n, 0), err }
 
 // Readn is read(2) of n bytes to p; a blocking descriptor blocks the thread.
 func Readn(fd int, p unsafe.Pointer, n int) (int, error) {

@@ -32,7 +32,8 @@ func SpliceAt(from int, fromOff *int64, to int, toOff *int64, n, flags int) (int
 // wait (there are n bytes in the pipe, or SpliceNonblock is given): the
 // scheduler is not told of the call, which is half the cost of a small one.
 func VmspliceAt(fd int, p unsafe.Pointer, n, flags int) (int, error) {
-	iov := unix.Iovec{Base: (*byte)(p), Len: uint64(n)}
+	iov := unix.Iovec{Base: (*byte)(p)}
+	iov.SetLen(n)
 	for {
 		r, _, e := unix.RawSyscall6(unix.SYS_VMSPLICE, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1, uintptr(flags), 0, 0)
 		if e == 0 {
@@ -61,12 +62,9 @@ func Tee(from, to, n int) (int, error) {
 // that can be mapped or spliced, out anything that is not O_APPEND.
 func SendfileAt(out, in int, off *int64, n int) (int, error) {
 	for {
-		r, _, e := unix.Syscall6(unix.SYS_SENDFILE, uintptr(out), uintptr(in), uintptr(unsafe.Pointer(off)), uintptr(n), 0, 0)
-		if e == 0 {
-			return int(r), nil
-		}
-		if e != unix.EINTR {
-			return 0, errno(e)
+		n, err := unix.Sendfile(out, in, off, n)
+		if err != unix.EINTR {
+			return moved(n, err)
 		}
 	}
 }

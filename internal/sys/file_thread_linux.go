@@ -21,7 +21,7 @@ func usage(who int) (Usage, error) {
 	err := unix.Getrusage(who, &r)
 	return Usage{
 		User: time.Duration(r.Utime.Nano()), System: time.Duration(r.Stime.Nano()),
-		Voluntary: r.Nvcsw, Forced: r.Nivcsw, MajFaults: r.Majflt, Minflts: r.Minflt,
+		Voluntary: int64(r.Nvcsw), Forced: int64(r.Nivcsw), MajFaults: int64(r.Majflt), Minflts: int64(r.Minflt),
 	}, err
 }
 

@@ -252,7 +252,7 @@ func (s *server) report() (report, error) {
 		return r, err
 	}
 	r.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	r.Switches = usage.Nvcsw
+	r.Switches = int64(usage.Nvcsw)
 	if s.filler == nil {
 		status, err := os.ReadFile("/proc/self/status")
 		if err != nil {

@@ -36,9 +36,7 @@ func unread(c any) (int64, error) {
 // which it leaves to others.
 func peekAt(c any, b []byte) (n int64, err error) {
 	err = control(c, func(fd int) error {
-		m, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])),
-			uintptr(len(b)), syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
-		if errno == 0 {
+		if m, _, err := syscall.Recvfrom(fd, b, syscall.MSG_PEEK|syscall.MSG_DONTWAIT); err == nil {
 			n = int64(m)
 		}
 		return nil
