@@ -62,10 +62,8 @@ func (s *Server) awaitRoom(k *socket) bool {
 		if k.closed {
 			return false
 		}
+		s.makeRoom(k.listener.Load())
 		full := !s.room(k.listener.Load())
-		if full {
-			s.makeRoom(k.listener.Load())
-		}
 		if !full && s.starved == 0 {
 			return true
 		}

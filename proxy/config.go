@@ -75,7 +75,7 @@ type Listener struct {
 	// TLS ends TLS sessions here. Default: they pass through.
 	TLS *ListenerTLS `yaml:"tls"`
 	// HandshakeTimeout bounds the time until the first bytes have told what the
-	// routes want to know; when the server is full, or the listener, a tenth of it does.
+	// routes want to know; when places run short a hundredth of it does.
 	HandshakeTimeout Timeout `yaml:"handshake_timeout" default:"10s"`
 	// Bandwidth bounds what all connections of this listener carry together.
 	Bandwidth Bandwidth `yaml:"bandwidth"`

@@ -15,10 +15,11 @@ func (s *Server) admit(k *socket) bool {
 	if k.closed {
 		return false
 	}
-	if s.room(k.listener.Load()) {
+	l := k.listener.Load()
+	s.makeRoom(l)
+	if s.room(l) {
 		return true
 	}
-	s.makeRoom(k.listener.Load())
 	if !k.full {
 		k.full = true
 		s.tell(unsaid{held: ErrConnLimit, addr: k.addr})
@@ -26,14 +27,29 @@ func (s *Server) admit(k *socket) bool {
 	return false
 }
 
-// makeRoom has clients that say nothing leave earlier, of all if the server is full,
-// of the listener if only that is: else they would keep everybody out until their
-// handshake timeout. s.mu is held.
+// makeRoom has clients that say nothing leave earlier, of all if the server is about
+// to be full, of the listener if only that is: else they would keep everybody out
+// until their handshake timeout. s.mu is held.
 func (s *Server) makeRoom(l *listener) {
-	if s.open >= s.maxConns {
-		s.guests.Hurry(nil, hurried)
-	} else {
-		s.guests.Hurry(l, hurried)
+	if n := missing(s.open-s.leaving, s.maxConns); n > 0 {
+		s.hurrying = true
+		s.guests.Hurry(nil, n)
+	}
+	if n := missing(l.open-l.leaving, l.maxConns); n > 0 && l.maxConns > 0 {
+		l.hurrying = true
+		s.guests.Hurry(l, n)
+	}
+}
+
+// relax ends that once there is room without it. s.mu is held.
+func (s *Server) relax(l *listener) {
+	if s.hurrying && roomy(s.open-s.leaving, s.maxConns) {
+		s.hurrying = false
+		s.guests.Hurry(nil, 0)
+	}
+	if l.hurrying && (l.maxConns == 0 || roomy(l.open-l.leaving, l.maxConns)) {
+		l.hurrying = false
+		s.guests.Hurry(l, 0)
 	}
 }
 

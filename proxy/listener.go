@@ -24,6 +24,8 @@ type listener struct {
 	perClient int // 0: no limit
 	clients   map[netip.Addr]int
 	open      int
+	leaving   int  // of these, those that have ended
+	hurrying  bool // clients that say nothing have to make room
 	accepted  uint64
 	failed    uint64
 	ended     totals

@@ -21,12 +21,32 @@ func (c *conn) looks(p *policy) bool { return p.looks || p.tls != nil || c.behin
 
 const (
 	// hurriedShare is the share of the handshake timeout that a client has when
-	// the server is full, or its listener.
-	hurriedShare = 10
-	// hurried is how many have to make room at a time: as many as come in the time
-	// that it takes.
-	hurried = 64
+	// places run short. The oldest leave first, so that it decides only when more
+	// come in that time than there are places: then to wait longer for the slow
+	// is to keep everybody else out.
+	hurriedShare = 100
+	// spareShare and maxSpare are the share of the places, and how many at most,
+	// that clients who say nothing don't get while others come: as many as come
+	// until some have left. Without them accepting would stop each time.
+	spareShare = 32
+	maxSpare   = 256
+	// batchShare is the share of these that leave at a time.
+	batchShare = 4
 )
+
+func spare(places int) int { return min(maxSpare, places/spareShare) }
+
+// missing is how many have to leave when another comes and so many places are taken.
+func missing(taken, places int) int {
+	n := taken + spare(places) - places
+	if n < 0 {
+		return 0
+	}
+	return n + 1 + spare(places)/batchShare
+}
+
+// roomy says that nobody has to, although some had to before.
+func roomy(taken, places int) bool { return taken+spare(places)+spare(places)/batchShare < places }
 
 // handshakeRecord is the first byte of TLS.
 const handshakeRecord = 22

@@ -335,7 +335,7 @@ func TestCheckOfAccess(t *testing.T) {
 
 // Clients that only begin to say something can't keep others out for all of
 // their handshake timeout: when the server is full, or their listener, they have a
-// tenth of it. Those of other listeners keep theirs.
+// hundredth of it. Those of other listeners keep theirs.
 func TestSlowClientsMakeRoom(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -394,7 +394,7 @@ func slowClients(t *testing.T, w way, full string) {
 	for range 2 * places {
 		f := receive(t, r.failed, "the failure")
 		if f.Reason != proxy.HandshakeTimeout || f.After > timeout/2 || f.Listener != "relay" {
-			t.Errorf("failed with %s of %s after %v, %v; want %s after %v", f.Reason, f.Listener, f.After, f.Err, proxy.HandshakeTimeout, timeout/10)
+			t.Errorf("failed with %s of %s after %v, %v; want %s after %v", f.Reason, f.Listener, f.After, f.Err, proxy.HandshakeTimeout, timeout/100)
 		}
 	}
 	send(t, server, "still here")
@@ -403,4 +403,39 @@ func slowClients(t *testing.T, w way, full string) {
 		send(t, elsewhere, hello[5:])
 		expect(t, b.next(t), hello)
 	}
+}
+
+// Places are kept from clients that say nothing: with others coming, they leave
+// before the server is full, so that nobody has to wait for one.
+func TestSlowClientsLeaveSpare(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a second")
+	}
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		const places, spare, timeout = 64, 2, 20 * time.Second
+		b := newBackend(t, loopback(t, "tcp4"))
+		r := startRelay(t, w, proxy.Config{
+			MaxConnections: places,
+			Listeners: map[string]proxy.Listener{"relay": {
+				Address: []string{"127.0.0.1:0"}, HandshakeTimeout: proxy.Timeout(timeout),
+				Routes: []proxy.Route{{SNI: []string{"a.example"}, Upstream: "a"}},
+			}},
+			Upstreams: map[string]proxy.Upstream{"a": {Servers: proxy.Targets(b.addr.String())}},
+		}, proxy.Hooks{})
+		hello := clientHello(t, "a.example")
+		for range places - spare {
+			send(t, r.dial(t), hello[:5])
+		}
+		honest := r.dial(t)
+		send(t, honest, hello)
+		server := b.next(t)
+		expect(t, server, hello)
+		if f := receive(t, r.failed, "the failure"); f.Reason != proxy.HandshakeTimeout || f.After > timeout/2 {
+			t.Errorf("failed with %s after %v, %v; want %s after %v", f.Reason, f.After, f.Err, proxy.HandshakeTimeout, timeout/100)
+		}
+		if n := len(r.held); n > 0 {
+			t.Errorf("held %d times, with places to spare", n)
+		}
+	})
 }

@@ -23,6 +23,10 @@ type unsaid struct {
 // tell queues u for the hooks. s.mu is held.
 func (s *Server) tell(u unsaid) {
 	s.unsaid = append(s.unsaid, u)
+	if u.conn != nil {
+		s.leaving++
+		u.conn.listener.leaving++
+	}
 	if !s.saying {
 		s.saying = true
 		go s.report()
@@ -52,8 +56,10 @@ func (s *Server) report() {
 		}
 		s.mu.Lock()
 		s.open -= gone
+		s.leaving -= gone
 		for _, u := range batch {
 			if u.conn != nil {
+				u.conn.listener.leaving--
 				u.conn.listener.release(u.conn)
 			}
 		}

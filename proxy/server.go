@@ -64,6 +64,8 @@ type Server struct {
 	failed   uint64
 	adopted  uint64
 	open     int  // accepted, and the end not yet reported
+	leaving  int  // of these, those that have ended
+	hurrying bool // clients that say nothing have to make room
 	starved  int  // connections that wait for a descriptor
 	dialing  list // by the event loops
 	live     list // joined
@@ -238,10 +240,13 @@ func (s *Server) wait(done <-chan struct{}, timeout <-chan time.Time) error {
 // change wakes those who wait. s.mu is held.
 func (s *Server) change() {
 	for k := range s.sockets {
-		if l := k.listener.Load(); k.full && !s.pausing && s.room(l) {
+		l := k.listener.Load()
+		if l == nil {
+			continue // not in force yet
+		}
+		s.relax(l)
+		if k.full && !s.pausing && s.room(l) {
 			k.full = false
-			s.guests.Hurry(nil, 0)
-			s.guests.Hurry(l, 0)
 			k.resume()
 		}
 	}

@@ -2,348 +2,178 @@ package main
 
 import (
 	"bytes"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
-// The test binary is also a horde of clients that mean no good: each process has
-// its own limit of descriptors and its own source address.
-const beHorde = "SPLICED_TEST_HORDE"
-
-// runHorde is such a process; it prints what it has done when its input ends.
-func runHorde(kind, target, source, count string) error {
-	to, err := netip.ParseAddrPort(target)
-	if err != nil {
-		return err
-	}
-	from, err := netip.ParseAddr(source)
-	if err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(count)
-	if err != nil {
-		return err
-	}
-	over := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		close(over)
-	}()
-	if kind == "slow" {
-		return hordeSlow(to, from, n, over)
-	}
-	return hordeFast(to, from, n, over)
-}
-
-func hordeSocket(to netip.AddrPort, from netip.Addr) (int, error) {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
-	}
-	const bindAddressNoPort = 24 // IP_BIND_ADDRESS_NO_PORT: the port is chosen with the target
-	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, bindAddressNoPort, 1); err != nil {
-		_ = syscall.Close(fd)
-		return -1, os.NewSyscallError("setsockopt", err)
-	}
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: from.As4()}); err != nil {
-		_ = syscall.Close(fd)
-		return -1, os.NewSyscallError("bind", err)
-	}
-	return fd, nil
-}
-
-// hordeSlow holds n connections, each of which begins a TLS handshake and says
-// one byte of it every ten seconds. Those that are sent away stay away.
-func hordeSlow(to netip.AddrPort, from netip.Addr, n int, over chan struct{}) error {
-	hello := clientHello("slow.test")
-	fds, said := make([]int, 0, n), make([]int, n)
-	for range n {
-		fd, err := hordeSocket(to, from)
-		if err != nil {
-			return err
-		}
-		if err := syscall.SetNonblock(fd, true); err != nil {
-			return err
-		}
-		if err := syscall.Connect(fd, &syscall.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil && !errors.Is(err, syscall.EINPROGRESS) {
-			return os.NewSyscallError("connect", err)
-		}
-		fds = append(fds, fd)
-		time.Sleep(50 * time.Microsecond)
-	}
-	fmt.Println("there")
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	turns := 0
-	for {
-		select {
-		case <-over:
-			left := 0
-			for _, fd := range fds {
-				if err, _ := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ERROR); err == 0 {
-					left++
-				}
-			}
-			fmt.Println("done", left)
-			return nil
-		case <-tick.C:
-			for i := turns * n / 1000; i < (turns+1)*n/1000; i++ {
-				_, _ = syscall.Write(fds[i], hello[said[i]:said[i]+1]) // EPIPE: sent away
-				said[i] = min(said[i]+1, len(hello)-2)
-			}
-			turns = (turns + 1) % 1000
-		}
-	}
-}
-
-// hordeHeld is how many connections a client may have in these tests.
-const hordeHeld = 50
-
-// hordeFast holds as many connections as it may have, and has n threads connect,
-// wait to be sent away, and come again.
-func hordeFast(to netip.AddrPort, from netip.Addr, n int, over chan struct{}) error {
-	var running sync.WaitGroup
-	counts, failed := make([]int, n), make(chan error, n)
-	for range hordeHeld {
-		fd, err := hordeSocket(to, from)
-		if err != nil {
-			return err
-		}
-		if err := syscall.Connect(fd, &syscall.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
-			return os.NewSyscallError("connect", err)
-		}
-	}
-	for i := range n {
-		running.Go(func() {
-			for {
-				select {
-				case <-over:
-					return
-				default:
-				}
-				fd, err := hordeSocket(to, from)
-				if err != nil {
-					failed <- err
-					return
-				}
-				_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 2})
-				if syscall.Connect(fd, &syscall.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}) == nil {
-					_, _ = syscall.Read(fd, make([]byte, 1))
-				}
-				_ = syscall.Close(fd)
-				counts[i]++
-			}
-		})
-	}
-	fmt.Println("there")
-	running.Wait()
-	sum := 0
-	for _, c := range counts {
-		sum += c
-	}
-	fmt.Println("done", sum)
-	select {
-	case err := <-failed:
-		return err
-	default:
-		return nil
-	}
-}
-
-// A horde is a running process of that kind.
-type horde struct {
-	*process
-	stdin io.Closer
-}
-
-func startHorde(t *testing.T, kind, target, source string, n int) *horde {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, kind, target, source, strconv.Itoa(n))
-	cmd.Env = append(os.Environ(), beHorde+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &horde{process: start(t, cmd), stdin: stdin}
-}
-
-// disperse ends it, and returns what it says of itself.
-func (c *horde) disperse(t *testing.T) int {
-	t.Helper()
-	_ = c.stdin.Close()
-	_, n, _ := strings.Cut(c.stdout.await(t, "done "), " ")
-	v, err := strconv.Atoi(n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.wait()
-	return v
-}
-
-// clientHello returns the first message of a TLS client that asks for name.
-func clientHello(name string) []byte {
-	here, there := net.Pipe()
-	go func() {
-		_ = tls.Client(here, &tls.Config{ServerName: name, InsecureSkipVerify: true}).Handshake()
-	}()
-	defer there.Close()
-	b := make([]byte, 4096)
-	n, _ := there.Read(b)
-	return b[:n]
-}
-
-// A poll asks in the way of an honest client, one each interval, for some time.
-type poll struct {
-	took   []time.Duration
-	failed int
-}
-
-func (p *poll) quantile(q float64) float64 {
-	if len(p.took) == 0 {
-		return -1
-	}
-	slices.Sort(p.took)
-	return float64(p.took[min(len(p.took)-1, int(q*float64(len(p.took))))].Microseconds()) / 1e3
-}
-
-func pollHonest(addr string, hello []byte, interval, during time.Duration) *poll {
-	p := &poll{}
-	var mu sync.Mutex
-	var clients sync.WaitGroup
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for begun := time.Now(); time.Since(begun) < during; {
-		due := <-tick.C // the wait for a processor counts: that is what a client sees
-		clients.Go(func() {
-			err := converse(addr, hello)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				p.failed++
-				return
-			}
-			p.took = append(p.took, time.Since(due))
-		})
-	}
-	clients.Wait()
-	return p
-}
-
-// converse sends a hello and wants it back.
-func converse(addr string, hello []byte) error {
-	c, err := net.DialTimeout("tcp", addr, 20*time.Second)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := c.Write(hello); err != nil {
-		return err
-	}
-	b := make([]byte, len(hello))
-	if _, err := io.ReadFull(c, b); err != nil {
-		return err
-	}
-	if !bytes.Equal(b, hello) {
-		return errors.New("other bytes come back")
-	}
-	return nil
-}
-
 // TestFloods measures what floods cost the proxy and its honest clients, beside
 // HAProxy with the same limits, and prints the tables of docs/run.md. It asserts
-// nothing but that honest clients are served. SPLICED_FLOODS is how many slow
-// clients there are; how long each part takes, SPLICED_FLOOD_TIME (3s).
+// nothing but that honest clients of the daemon are served. SPLICED_FLOODS is how
+// many slow clients there are, 0 for connections over a limit instead;
+// SPLICED_FLOOD_RATE how many come a second, SPLICED_FLOOD_ROUNDS how often each
+// state is measured, SPLICED_FLOOD_PROXIES which proxies.
 func TestFloods(t *testing.T) {
 	slow, err := strconv.Atoi(os.Getenv("SPLICED_FLOODS"))
 	if err != nil {
 		t.Skip("SPLICED_FLOODS is not a number of slow clients: a measurement")
 	}
 	testnet.Need(t, "peers")
-	during := 3 * time.Second
-	if s := os.Getenv("SPLICED_FLOOD_TIME"); s != "" {
-		if during, err = time.ParseDuration(s); err != nil {
-			t.Fatal(err)
-		}
-	}
 	proxies := os.Getenv("SPLICED_FLOOD_PROXIES")
 	if proxies == "" {
 		proxies = "spliced,HAProxy"
 	}
-	hello := clientHello("honest.test")
+	rounds, rate := floodNumber(t, "SPLICED_FLOOD_ROUNDS", 8), floodNumber(t, "SPLICED_FLOOD_RATE", 8000)
 	var table strings.Builder
-	table.WriteString("| proxy | flood | resident, MB | CPU s/s | honest p50, ms | p99, ms | failed | |\n|---|---|---|---|---|---|---|---|\n")
+	table.WriteString("| proxy | | resident, MB | CPU s/s | machine s/s | honest p50, ms | p99, ms | p99 to quiet | failed | |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, proxy := range strings.Split(proxies, ",") {
 		t.Run(proxy, func(t *testing.T) {
+			f := flooded{t: t}
 			server := echoServer(t)
-			var addr, limited string
-			var pid int
 			if proxy == "HAProxy" {
-				addr, limited, pid = startHAProxyFlooded(t, server)
+				f.open, f.limited, f.pid = startHAProxyFlooded(t, server)
 			} else {
 				d := runDaemon(t, floodConfig(server))
-				addr, limited, pid = d.addr(t, "open"), d.addr(t, "limited"), d.cmd.Process.Pid
+				f.open, f.limited, f.pid = d.addr(t, "open"), d.addr(t, "limited"), d.cmd.Process.Pid
 			}
-			say := func(what string, begun cpuUse, p *poll, more string) {
-				spent := cpuOf(t, pid).since(begun)
-				fmt.Fprintf(&table, "| %s | %s | %.1f | %.2f | %.2f | %.2f | %d of %d | %s |\n",
-					proxy, what, residentMB(t, pid), spent, p.quantile(0.5), p.quantile(0.99), p.failed, p.failed+len(p.took), more)
+			for range rounds {
+				if slow == 0 {
+					f.overLimit(rate)
+				} else {
+					f.slowClients(slow, rate)
+				}
 			}
-			begun := cpuOf(t, pid)
-			say("none", begun, pollHonest(addr, hello, 5*time.Millisecond, during), "")
-
-			storm := startHorde(t, "fast", limited, "127.0.99.1", 4)
-			storm.stdout.await(t, "there")
-			begun = cpuOf(t, pid)
-			started := time.Now()
-			p := pollHonest(limited, hello, 5*time.Millisecond, during)
-			took := time.Since(started)
-			n := storm.disperse(t)
-			say("connections over a limit", begun, p, fmt.Sprintf("%.0f/s", float64(n)/took.Seconds()))
-
-			var hordes []*horde
-			for i, left := 0, slow; left > 0; i++ {
-				n := min(left, 18000)
-				hordes = append(hordes, startHorde(t, "slow", addr, fmt.Sprintf("127.0.100.%d", i+1), n))
-				left -= n
+			f.print(&table, proxy)
+			if failed := f.failed(); failed > 0 && proxy != "HAProxy" {
+				t.Errorf("%d honest clients were not served", failed)
 			}
-			begun = cpuOf(t, pid)
-			p = pollHonest(addr, hello, 5*time.Millisecond, during)
-			say("slow clients coming", begun, p, "")
-			for _, c := range hordes {
-				c.stdout.await(t, "there")
-			}
-			begun = cpuOf(t, pid)
-			p = pollHonest(addr, hello, 5*time.Millisecond, during)
-			left := 0
-			for _, c := range hordes {
-				left += c.disperse(t)
-			}
-			say("slow clients there", begun, p, fmt.Sprintf("%d stay", left))
 		})
 	}
-	t.Logf("%d slow clients\n%s", slow, &table)
+	t.Logf("%d slow clients, %d/s come, %d rounds\n%s", slow, rate, rounds, &table)
+}
+
+func floodNumber(t *testing.T, name string, n int) int {
+	t.Helper()
+	if s := os.Getenv(name); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// flooded is a proxy that is measured in several states, in turns.
+type flooded struct {
+	t             *testing.T
+	open, limited string // addresses
+	pid           int
+	states        []*floodState
+	quiet         float64 // the p99 of this round
+}
+
+// A floodState has a value of each round.
+type floodState struct {
+	name                     string
+	resident, cpu, busy      []float64
+	p50, p99, ratio, outcome []float64
+	failed, polled           int
+}
+
+// honestRate is how many honest clients come a second.
+const honestRate = 300
+
+// measure asks as honest clients do. The state named "quiet" is what the others of
+// the round are compared with.
+func (f *flooded) measure(name, addr string, during time.Duration) *floodState {
+	f.t.Helper()
+	i := slices.IndexFunc(f.states, func(s *floodState) bool { return s.name == name })
+	if i < 0 {
+		i = len(f.states)
+		f.states = append(f.states, &floodState{name: name})
+	}
+	s := f.states[i]
+	begun, machine := cpuOf(f.t, f.pid), cpuOfAll(f.t)
+	p := pollHonest(f.t, addr, honestRate, during)
+	s.cpu = append(s.cpu, cpuOf(f.t, f.pid).since(begun))
+	s.busy = append(s.busy, cpuOfAll(f.t).since(machine))
+	s.resident = append(s.resident, residentMB(f.t, f.pid))
+	s.p50, s.p99 = append(s.p50, p.quantile(0.5)), append(s.p99, p.quantile(0.99))
+	if name == "quiet" {
+		f.quiet = p.quantile(0.99)
+	}
+	s.ratio = append(s.ratio, p.quantile(0.99)/f.quiet)
+	s.failed += p.Failed
+	s.polled += p.Failed + len(p.Took)
+	return s
+}
+
+// overLimit is a round of clients that have all the connections that they may
+// have, and come for more.
+func (f *flooded) overLimit(rate int) {
+	const during = 1500 * time.Millisecond
+	f.measure("quiet", f.limited, during)
+	begun := time.Now()
+	storm := startHorde(f.t, hordeSpec{Kind: "over", Target: netip.MustParseAddrPort(f.limited), Source: netip.MustParseAddr("127.0.99.1"), Rate: rate})
+	storm.stdout.await(f.t, "there")
+	s := f.measure("over a limit", f.limited, during)
+	s.outcome = append(s.outcome, float64(storm.disperse(f.t))/time.Since(begun).Seconds())
+}
+
+// slowClients is a round of clients that come, from several processes, and stay.
+func (f *flooded) slowClients(slow, rate int) {
+	f.measure("quiet", f.open, 3*time.Second)
+	processes := (slow + 17999) / 18000
+	var hordes []*horde
+	for i := range processes {
+		hordes = append(hordes, startHorde(f.t, hordeSpec{
+			Kind: "slow", Target: netip.MustParseAddrPort(f.open), Source: netip.AddrFrom4([4]byte{127, 0, 100, byte(i + 1)}),
+			Count: slow / processes, Rate: rate / processes,
+		}))
+	}
+	f.measure("slow clients come", f.open, time.Duration(slow)*time.Second/time.Duration(rate)-500*time.Millisecond)
+	for _, h := range hordes {
+		h.stdout.await(f.t, "there")
+	}
+	s := f.measure("they are there", f.open, 3*time.Second)
+	left := 0
+	for _, h := range hordes {
+		left += h.disperse(f.t)
+	}
+	s.outcome = append(s.outcome, float64(left))
+}
+
+func (f *flooded) failed() (n int) {
+	for _, s := range f.states {
+		n += s.failed
+	}
+	return n
+}
+
+func (f *flooded) print(w io.Writer, proxy string) {
+	for _, s := range f.states {
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s | %d of %d | %s |\n", proxy, s.name,
+			spread(s.resident, 1), spread(s.cpu, 2), spread(s.busy, 2), spread(s.p50, 2), spread(s.p99, 2), spread(s.ratio, 2), s.failed, s.polled, spread(s.outcome, 0))
+	}
+}
+
+// spread is the median and the range.
+func spread(values []float64, digits int) string {
+	if len(values) == 0 {
+		return ""
+	}
+	v := slices.Sorted(slices.Values(values))
+	median := (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+	return fmt.Sprintf("%.*f [%.*f–%.*f]", digits, median, digits, v[0], digits, v[len(v)-1])
 }
 
 func floodConfig(server string) string {
@@ -415,6 +245,21 @@ func cpuOf(t *testing.T, pid int) cpuUse {
 		t.Fatal(errU, errS)
 	}
 	return cpuUse{time.Now(), time.Duration(user+system) * 10 * time.Millisecond}
+}
+
+// cpuOfAll is what the machine has used.
+func cpuOfAll(t *testing.T) cpuUse {
+	t.Helper()
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	var user, nice, system, idle, wait, irq, softirq int
+	if _, err := fmt.Sscanf(line, "cpu %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &wait, &irq, &softirq); err != nil {
+		t.Fatal(err)
+	}
+	return cpuUse{time.Now(), time.Duration(user+nice+system+irq+softirq) * 10 * time.Millisecond}
 }
 
 func residentMB(t *testing.T, pid int) float64 {

@@ -9,7 +9,7 @@ func testRole() func(args []string) error {
 	case os.Getenv(beBackend) != "":
 		return func(args []string) error { return runBackend(args[0], args[1]) }
 	case os.Getenv(beHorde) != "":
-		return func(args []string) error { return runHorde(args[0], args[1], args[2], args[3]) }
+		return runHorde
 	default:
 		return nil
 	}

@@ -58,7 +58,7 @@ func fieldDocs() map[string]string {
 		"Listener.Bandwidth":               "bandwidth bounds what all connections of this listener carry together.",
 		"Listener.Deny":                    "deny are networks that they may not come from; such connections are reset.",
 		"Listener.Engine":                  "engine is what moves the bytes: auto, copy, splice, sockmap or wire.",
-		"Listener.HandshakeTimeout":        "handshake_timeout bounds the time until the first bytes have told what the routes want to know; when the server is full, or the listener, a tenth of it does.",
+		"Listener.HandshakeTimeout":        "handshake_timeout bounds the time until the first bytes have told what the routes want to know; when places run short a hundredth of it does.",
 		"Listener.Limits":                  "limits bound each connection.",
 		"Listener.MaxConnections":          "max_connections is how many connections of this listener may be open. Further clients wait in the kernel's queue. 0: no limit but the server's.",
 		"Listener.MaxConnectionsPerClient": "max_connections_per_client is how many connections one address may have open here; further ones are reset. 0: any number. Clients of a unix socket are not told apart, and not limited.",
