@@ -35,7 +35,7 @@ type door struct {
 // newAdmin answers nobody before serve. passed is what a predecessor has listened
 // on, by address; the rest is opened.
 func newAdmin(ctx context.Context, file *config.File, passed map[string]net.Listener, d *daemon) (*admin, error) {
-	token, err := readToken(file.Admin.TokenFile, d.log)
+	token, err := readToken(&file.Admin, d.log)
 	if err != nil {
 		return nil, err
 	}
@@ -95,30 +95,14 @@ func ownSocket(path, userName string) error {
 	return os.Chown(path, who.UID, who.GID)
 }
 
-const (
-	leastToken = 16
-	mostToken  = 4096
-)
-
-// readToken reads the word that operators must know; "" for no file.
-func readToken(path string, log *slog.Logger) (string, error) {
-	if path == "" {
-		return "", nil
+// readToken reads the word that operators must know; "" for none.
+func readToken(a *config.Admin, log *slog.Logger) (string, error) {
+	token, mode, err := a.ReadToken()
+	if err != nil {
+		return "", fmt.Errorf("admin: %w", err)
 	}
-	info, err := os.Stat(path)
-	var b []byte
-	if err == nil && info.Size() <= mostToken {
-		b, err = os.ReadFile(path)
-	}
-	token := strings.TrimSpace(string(b))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("admin: token_file: %w", err)
-	case len(token) < leastToken || len(b) > mostToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", fmt.Errorf("admin: token_file %s: want one word of %d characters or more, like that of: openssl rand -hex 32", path, leastToken)
-	}
-	if info.Mode().Perm()&0o007 != 0 {
-		log.Warn("admin: anybody may read the token", "token_file", path, "mode", info.Mode().Perm().String())
+	if mode.Perm()&0o007 != 0 {
+		log.Warn("admin: anybody may read the token", "token_file", a.TokenFile, "mode", mode.Perm().String())
 	}
 	return token, nil
 }

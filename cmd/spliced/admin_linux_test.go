@@ -208,9 +208,9 @@ func TestAdminToken(t *testing.T) {
 		want         string
 	}{
 		"none wanted": {`"0.0.0.0:0"`, "", exitUsage, "want admin.token_file"},
-		"none there":  {"{address: \"0.0.0.0:0\", token_file: " + token + "}", "", exitFailed, "no such file"},
-		"too short":   {"{address: \"0.0.0.0:0\", token_file: " + token + "}", "short\n", exitFailed, "openssl rand -hex 32"},
-		"two words":   {"{address: \"0.0.0.0:0\", token_file: " + token + "}", one + " " + two, exitFailed, "one word"},
+		"none there":  {"{address: \"0.0.0.0:0\", token_file: " + token + "}", "", exitUsage, config + ":1:43: token_file: stat " + token + ": no such file"},
+		"too short":   {"{address: \"0.0.0.0:0\", token_file: " + token + "}", "short\n", exitUsage, "openssl rand -hex 32"},
+		"two words":   {"{address: \"0.0.0.0:0\", token_file: " + token + "}", one + " " + two, exitUsage, "one word"},
 	} {
 		if err := os.WriteFile(config, []byte("admin: "+tc.admin+"\n"+rest), 0o600); err != nil {
 			t.Fatal(err)
@@ -219,8 +219,10 @@ func TestAdminToken(t *testing.T) {
 		if tc.token != "" {
 			write(tc.token, 0o600)
 		}
-		if _, stderr, code := execute(t, "run", "-c", config); code != tc.code || !strings.Contains(stderr, tc.want) {
-			t.Errorf("%s: exit code %d, %q", name, code, stderr)
+		for _, command := range [][]string{{"run", "-c", config}, {"check", config}} {
+			if _, stderr, code := execute(t, command...); code != tc.code || !strings.Contains(stderr, tc.want) {
+				t.Errorf("%s: %s: exit code %d, %q", name, command[0], code, stderr)
+			}
 		}
 	}
 	write(one+"\n", 0o644)

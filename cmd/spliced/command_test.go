@@ -92,6 +92,17 @@ func start(t *testing.T, cmd *exec.Cmd) *process {
 // they are nil.
 func startWith(t *testing.T, cmd *exec.Cmd, stdout, stderr *os.File) *process {
 	t.Helper()
+	return startBy(t, cmd, stdout, stderr, (*exec.Cmd).Start)
+}
+
+// startIn is start where begin does it.
+func startIn(t *testing.T, cmd *exec.Cmd, begin func(*exec.Cmd) error) *process {
+	t.Helper()
+	return startBy(t, cmd, nil, nil, begin)
+}
+
+func startBy(t *testing.T, cmd *exec.Cmd, stdout, stderr *os.File, begin func(*exec.Cmd) error) *process {
+	t.Helper()
 	p := &process{t: t, cmd: cmd, stdout: newLines(), stderr: newLines(), exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
 	if stdout != nil {
@@ -100,7 +111,7 @@ func startWith(t *testing.T, cmd *exec.Cmd, stdout, stderr *os.File) *process {
 	if stderr != nil {
 		cmd.Stderr = stderr
 	}
-	if err := cmd.Start(); err != nil {
+	if err := begin(cmd); err != nil {
 		t.Fatal(err)
 	}
 	go func() {

@@ -40,6 +40,7 @@ type ctlCmd struct {
 	Close     ctlCloseCmd     `cmd:"" help:"Reset sessions."`
 	LogLevel  ctlLogLevelCmd  `cmd:"" name:"log-level" help:"Show what is logged, or log more or less."`
 	Reload    ctlReloadCmd    `cmd:"" help:"Have the daemon read its configuration again, as spliced reload."`
+	Upgrade   ctlUpgradeCmd   `cmd:"" help:"Have a new process of the program take the daemon's place, as spliced upgrade."`
 	Watch     ctlWatchCmd     `cmd:"" help:"A line each interval, until interrupted."`
 }
 
@@ -85,8 +86,7 @@ func told(client *adminapi.Client, err error, std streams) error {
 		code = exitForbidden
 	case errors.Is(err, context.Canceled):
 		err = errors.New("interrupted")
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET),
-		errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.EOF):
+	case nobodyAnswers(err):
 		code = exitNoDaemon
 	}
 	fmt.Fprintf(std.err, "spliced: %v\n", explain(client, err))
@@ -339,6 +339,22 @@ func (ctlReloadCmd) Run(ctx context.Context, std streams, all *ctlCmd) error {
 	return all.ask(ctx, std, func(a *asked) error { return askReload(a.ctx, a.Client) })
 }
 
+type ctlUpgradeCmd struct{}
+
+func (ctlUpgradeCmd) Run(ctx context.Context, std streams, all *ctlCmd) error {
+	return all.ask(ctx, std, func(a *asked) error {
+		answer, err := askUpgrade(a.ctx, a.Client)
+		if err != nil {
+			return err
+		}
+		raw, err := json.Marshal(answer)
+		if err != nil {
+			return err
+		}
+		return show(a, raw, func(w io.Writer, u *adminapi.Upgraded) { fmt.Fprintln(w, u.PID) })
+	})
+}
+
 type ctlWatchCmd struct {
 	Interval duration `default:"1s" placeholder:"TIME" help:"Between two lines. Default: 1s."`
 	Sessions count    `placeholder:"N" help:"With --json: how many of the busiest sessions each line has."`
@@ -347,7 +363,7 @@ type ctlWatchCmd struct {
 func (c *ctlWatchCmd) Run(ctx context.Context, std streams, all *ctlCmd) error {
 	return all.ask(ctx, std, func(a *asked) error {
 		var last *adminapi.Snapshot
-		err := a.Client.Watch(a.ctx, time.Duration(c.Interval), int(c.Sessions), func(line []byte) error {
+		err := c.follow(a, func(line []byte) error {
 			if all.JSON {
 				_, err := std.out.Write(line)
 				return err
@@ -368,4 +384,40 @@ func (c *ctlWatchCmd) Run(ctx context.Context, std streams, all *ctlCmd) error {
 		}
 		return err
 	})
+}
+
+// watchTries is how often in a row a daemon may end what is watched before its first
+// line.
+const watchTries = 3
+
+// follow watches a daemon, and the processes that take its place by an upgrade, which
+// answer at the same address. The error is io.EOF when nobody does any more.
+func (c *ctlWatchCmd) follow(a *asked, f func(line []byte) error) error {
+	for seen, tries := false, 0; ; {
+		lines := 0
+		err := a.Client.Watch(a.ctx, time.Duration(c.Interval), int(c.Sessions), func(line []byte) error {
+			lines++
+			return f(line)
+		})
+		if lines > 0 {
+			seen, tries = true, 0
+		}
+		tries++
+		switch {
+		case seen && nobodyAnswers(err) && !errors.Is(err, io.EOF):
+			return io.EOF
+		case !errors.Is(err, io.EOF) || tries > watchTries:
+			return err
+		}
+	}
+}
+
+// nobodyAnswers reports whether err says that there is no daemon, or not any more.
+func nobodyAnswers(err error) bool {
+	for _, gone := range []error{os.ErrNotExist, syscall.ECONNREFUSED, syscall.ECONNRESET, context.DeadlineExceeded, io.EOF} {
+		if errors.Is(err, gone) {
+			return true
+		}
+	}
+	return false
 }

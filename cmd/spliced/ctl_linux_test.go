@@ -1,10 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
+	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
@@ -120,6 +125,87 @@ func TestCtlWatch(t *testing.T) {
 			t.Errorf("exit code %d, %s", code, p.stderr.all())
 		}
 		p.stderr.await(t, "has gone")
+	}
+}
+
+// Whoever watches sees the process that an upgrade brings, and the one after that; top
+// does too.
+func TestWatchOverUpgrades(t *testing.T) {
+	testnet.Leaks(t)
+	d := runOperated(t, "")
+	t.Cleanup(func() {
+		for _, pid := range d.generations()[1:] {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	lines := start(t, command(t, "ctl", "--json", "--admin", "unix:"+d.socket, "watch", "--interval", "100ms"))
+	text := start(t, command(t, "ctl", "--admin", d.tcp, "watch", "--interval", "100ms"))
+	p := newPTY(t, 160, 40)
+	top := p.run(t, "top", "--admin", "unix:"+d.socket, "--interval", "100ms")
+	pid := d.cmd.Process.Pid
+	for i := range 3 {
+		lines.stdout.await(t, fmt.Sprintf(`"pid":%d,`, pid))
+		p.await(t, "the process", has(fmt.Sprintf("process %d ", pid), "web"))
+		text.stdout.awaitNth(t, "running  open ", strings.Count(text.stdout.all(), "\n")+2)
+		if i == 2 {
+			break
+		}
+		stdout, stderr, code := execute(t, "ctl", "--admin", "unix:"+d.socket, "upgrade")
+		next, err := strconv.Atoi(strings.TrimSpace(stdout))
+		if code != exitOK || err != nil || next == pid {
+			t.Fatalf("upgrade: exit code %d, %q, %s", code, stdout, stderr)
+		}
+		pid = next
+		d.stderr.awaitNth(t, "msg=ended", i+1)
+	}
+	if pids := d.generations(); len(pids) != 3 || pids[2] != pid {
+		t.Errorf("generations %v, want the last to be %d", pids, pid)
+	}
+	p.press(t, "q")
+	if code := top.wait(); code != exitOK {
+		t.Errorf("top: exit code %d", code)
+	}
+	lines.signal(os.Interrupt)
+	if code := lines.wait(); code != exitOK {
+		t.Errorf("interrupted: exit code %d", code)
+	}
+	d.stopLast(t)
+	if code := text.wait(); code != exitNoDaemon {
+		t.Errorf("after the daemon has gone: exit code %d", code)
+	}
+	text.stderr.await(t, "has gone")
+}
+
+// What the admin API does, ctl does: each call has a command.
+func TestCtlHasEveryCall(t *testing.T) {
+	var described struct {
+		Paths map[string]map[string]struct {
+			OperationID string `json:"operationId"`
+		}
+	}
+	openapi, err := json.Marshal(adminapi.OpenAPI())
+	if err == nil {
+		err = json.Unmarshal(openapi, &described)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	help, _, _ := execute(t, "ctl", "--help")
+	named := map[string]string{"close-session": "close", "set-log-level": "log-level"}
+	n := 0
+	for path, methods := range described.Paths {
+		for method, call := range methods {
+			name := cmp.Or(named[call.OperationID], call.OperationID)
+			if n++; name == "openapi" {
+				continue // spliced openapi, for which no daemon is asked
+			}
+			if !regexp.MustCompile(`(?m)^\s+ctl ` + regexp.QuoteMeta(name) + `( |$)`).MatchString(help) {
+				t.Errorf("%s %s: there is no ctl %s in\n%s", method, path, name, help)
+			}
+		}
+	}
+	if n < 14 {
+		t.Errorf("only %d calls", n)
 	}
 }
 

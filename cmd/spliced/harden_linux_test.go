@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -118,6 +119,42 @@ func TestRunDropsPrivileges(t *testing.T) {
 	}
 	await("msg=reloaded")
 	ask()
+	// What it has no rights for any more the kernel refuses, and the old configuration
+	// stays in force: a low port, and a file beside no socket of its own.
+	elsewhere := filepath.Join(dir, "elsewhere")
+	if err := errors.Join(os.Mkdir(elsewhere, 0o777), os.Chmod(elsewhere, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	sandboxed := strings.Contains(await("privileges dropped"), "landlock version")
+	refused := 0
+	for _, more := range []string{"127.0.0.1:81", "unix:" + elsewhere + "/s"} {
+		if strings.HasPrefix(more, "unix:") && !sandboxed {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(strings.Replace(text, "upstreams:", fmt.Sprintf("  more: {address: %q, upstream: web}\nupstreams:", more), 1)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		refused++
+		var lines []string
+		for end := time.Now().Add(patience); len(lines) < refused && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			lines = nil
+			for line := range strings.Lines(await("listening on ")) {
+				if strings.Contains(line, "reload refused") {
+					lines = append(lines, line)
+				}
+			}
+		}
+		if len(lines) != refused || !strings.Contains(lines[refused-1], more) || !strings.Contains(lines[refused-1], "permission denied") {
+			t.Errorf("a reload to %s: %q", more, lines)
+		}
+		ask()
+	}
+	if _, err := os.Stat(elsewhere + "/s"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file elsewhere: %v", err)
+	}
 }
 
 // The relay keeps what its engine may use, and what it needs for unix sockets.

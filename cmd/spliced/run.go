@@ -41,7 +41,7 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 }
 
 func (c *runCmd) run(ctx context.Context, std streams, lines *patientLog, before *proxy.Inheritance) error {
-	file, err := (config.Reader{Certificates: true}).Load(c.Config)
+	file, err := (config.Reader{Files: true}).Load(c.Config)
 	if err != nil {
 		fmt.Fprintln(std.err, err)
 		before.Refuse(err)
@@ -227,10 +227,10 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	begun := time.Now()
-	file, err := (config.Reader{Certificates: true}).Load(d.path)
+	file, err := (config.Reader{Files: true}).Load(d.path)
 	var token string
 	if err == nil {
-		token, err = readToken(file.Admin.TokenFile, d.log)
+		token, err = readToken(&file.Admin, d.log)
 	}
 	if err == nil {
 		err = d.server.Reload(ctx, file.Config)
@@ -309,11 +309,14 @@ type checkCmd struct {
 	Config string `arg:"" name:"file" help:"The configuration to check."`
 }
 
-// Run checks, certificates too, without listening or resolving anything.
+// Run checks, with the files that are named, without listening or resolving anything.
 func (c *checkCmd) Run(std streams) error {
-	file, err := loadConfig(config.Reader{Certificates: true}, c.Config, std)
+	file, err := loadConfig(config.Reader{Files: true}, c.Config, std)
 	if err != nil {
 		return err
+	}
+	if _, err := lookUp(file.User); err != nil {
+		return usageError{fmt.Errorf("%s: %w", c.Config, err)}
 	}
 	describe(std.out, file)
 	return nil

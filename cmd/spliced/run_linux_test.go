@@ -86,15 +86,22 @@ func selfSigned(t *testing.T, name string, key *ecdsa.PrivateKey) []byte {
 // tlsServer says name to whoever completes a handshake with it.
 func tlsServer(t *testing.T, name string) string {
 	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveTLS(t, ln, name)
+	return ln.Addr().String()
+}
+
+func serveTLS(t *testing.T, ln net.Listener, name string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	der := selfSigned(t, name, key)
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -116,44 +123,90 @@ func tlsServer(t *testing.T, name string) string {
 		_ = ln.Close()
 		<-done
 	})
-	return ln.Addr().String()
 }
 
 // askTLS returns what the server behind addr says to a client that names sni.
 func askTLS(t *testing.T, addr, sni string) (string, error) {
 	t.Helper()
-	c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", addr, &tls.Config{ServerName: sni, InsecureSkipVerify: true}) //nolint:gosec // a test
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return "", err
 	}
+	return listenTLS(c, sni)
+}
+
+func listenTLS(conn net.Conn, sni string) (string, error) {
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	c := tls.Client(conn, &tls.Config{ServerName: sni, InsecureSkipVerify: true}) //nolint:gosec // a test
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
 	b, err := io.ReadAll(c)
 	return string(b), err
 }
 
-// The README's ten lines, with other ports.
+// The README's ten lines, and the commands below them, run as written: in a network
+// of their own, where the ports are free.
 func TestReadmeRun(t *testing.T) {
+	testnet.Need(t, "netns")
 	testnet.Leaks(t)
 	b, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile("(?s)```yaml\n(listeners:.*?)```").FindSubmatch(b)
+	m := regexp.MustCompile("(?s)in ten lines of YAML, `(\\S+)`:\n\n```yaml\n(.*?)```\n\n```\n(.*?)```").FindSubmatch(b)
 	if m == nil {
-		t.Fatal("the README has no YAML")
+		t.Fatal("the README has no YAML with commands")
 	}
-	text := string(m[1])
+	file, text, commands := string(m[1]), string(m[2]), string(m[3])
 	if n := strings.Count(text, "\n"); n != 10 {
 		t.Errorf("%d lines, said to be ten", n)
 	}
-	one, two := tlsServer(t, "one"), tlsServer(t, "two")
-	text = strings.NewReplacer("127.0.0.1:8443", "127.0.0.1:0", "127.0.0.1:9001", one, "127.0.0.1:9002", two).Replace(text)
-	d := runDaemon(t, text)
-	addr := d.addr(t, "https")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := testnet.New("readme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ns.Close() })
+	for name, addr := range map[string]string{"one": "127.0.0.1:9001", "two": "127.0.0.1:9002"} {
+		ln, err := ns.Listen("tcp4", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serveTLS(t, ln, name)
+	}
+	var d *process
+	for line := range strings.Lines(commands) {
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if words[0] != "spliced" {
+			continue // how it is built
+		}
+		cmd := command(t, words[1:]...)
+		cmd.Dir = dir
+		if words[1] == "check" {
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "1. sni shop.example.org or *.shop.example.org -> upstream shop") {
+				t.Errorf("%s: %v\n%s", line, err, out)
+			}
+			continue
+		}
+		d = startIn(t, cmd, ns.Start)
+		d.stdout.await(t, "https: listening on 127.0.0.1:8443")
+	}
+	if d == nil {
+		t.Fatalf("none of these is run:\n%s", commands)
+	}
+	ask := func(sni string) (string, error) {
+		c, err := ns.Dial(t.Context(), "tcp4", "127.0.0.1:8443")
+		if err != nil {
+			return "", err
+		}
+		return listenTLS(c, sni)
+	}
 	got := make(map[string]int)
 	for i := range 8 {
-		name, err := askTLS(t, addr, []string{"shop.example.org", "a.shop.example.org"}[i%2])
+		name, err := ask([]string{"shop.example.org", "a.shop.example.org"}[i%2])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,11 +215,16 @@ func TestReadmeRun(t *testing.T) {
 	if got["one"] == 0 || got["two"] == 0 || got["one"]+got["two"] != 8 {
 		t.Errorf("answers %v, want both servers", got)
 	}
-	if name, err := askTLS(t, addr, "other.example.org"); err == nil {
+	if name, err := ask("other.example.org"); err == nil {
 		t.Errorf("another name is answered by %q, want a reset", name)
 	}
 	d.stderr.await(t, "no route matches")
-	d.stop(t)
+	d.signal(syscall.SIGHUP)
+	d.stderr.await(t, "msg=reloaded")
+	d.signal(syscall.SIGTERM)
+	if code := d.wait(); code != exitOK {
+		t.Errorf("exit code %d after SIGTERM", code)
+	}
 }
 
 // exampleCertificates has the files that the example names.
@@ -294,6 +352,133 @@ func TestCheckMistakes(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q, want %q", command, code, stderr, want)
 		}
 	}
+}
+
+// What a configuration comes to is told: routes in their order, what the process must
+// be allowed to do, and whether there is room for it.
+func TestCheckTellsNeeds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	for name, tt := range map[string]struct {
+		text string
+		want []string
+		not  string
+	}{
+		"nothing needed": {"listeners:\n  web: {address: ':8080', upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{
+			"listener web on :8080\n  1. everything else -> upstream web\n", "upstream web: 1 servers, round-robin, not checked", "capabilities: none\n", "has room for",
+		}, "warning"},
+		"much": {"max_connections: 2000000000\ninstance: edge\nlisteners:\n  a: {address: 'systemd:x', routes: {protocol: ssh, reject: true}}\n  b: {address: ['127.0.0.1:443', 'unix:/run/s'], engine: wire, upstream: web, routes: [{name: r, source: 10.0.0.0/8, upstream: web}]}\n" +
+			"upstreams:\n  web: {servers: ['10.0.0.1:80', '10.0.0.2:80'], balance: maglev, health: {}}\n", []string{
+			"listener a on systemd:x\n  1. protocol ssh -> reset\n  2. everything else -> reset\n",
+			"listener b on 127.0.0.1:443, unix:/run/s\n  1. source 10.0.0.0/8 -> upstream web\n  2. everything else -> upstream web\n",
+			"upstream web: 2 servers, maglev, checked", "capability CAP_NET_BIND_SERVICE to listen on 127.0.0.1:443\n",
+			"capability CAP_BPF for the engine wire of listener b\n", "capability CAP_NET_ADMIN for the engine wire of listener b\n",
+			"warning: max_connections is 2000000000: there is no room for so many",
+		}, "capabilities: none"},
+	} {
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stdout, stderr, code := execute(t, "check", path)
+		if code != exitOK || strings.Contains(stdout, tt.not) {
+			t.Errorf("%s: exit code %d, %s%s", name, code, stdout, stderr)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(stdout, want) {
+				t.Errorf("%s: %q is not in\n%s", name, want, stdout)
+			}
+		}
+	}
+	if err := os.WriteFile(path, []byte("user: nobody-of-that-name\nlisteners:\n  web: {address: ':8080', upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := execute(t, "check", path); code != exitUsage || !strings.Contains(stderr, path+`: user "nobody-of-that-name"`) {
+		t.Errorf("a user that there is not: exit code %d, %s", code, stderr)
+	}
+}
+
+// A port that is taken ends the start, and says whose it was to be.
+func TestRunInUse(t *testing.T) {
+	path, taken := filepath.Join(t.TempDir(), "c.yaml"), tlsServer(t, "x")
+	for want, text := range map[string]string{
+		"listener web: listen on " + taken + ": ": "listeners:\n  web: {address: '" + taken + "', upstream: web}\n",
+		"admin: listen on " + taken + ": ":        "admin: " + taken + "\nlisteners:\n  web: {address: '127.0.0.1:0', upstream: web}\n",
+		"metrics: listen tcp " + taken + ": ":     "metrics: " + taken + "\nlisteners:\n  web: {address: '127.0.0.1:0', upstream: web}\n",
+	} {
+		if err := os.WriteFile(path, []byte(text+"upstreams:\n  web: {servers: '127.0.0.1:1'}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if stdout, stderr, code := execute(t, "run", "-c", path); code != exitFailed || !strings.Contains(stderr, want) || !strings.Contains(stderr, "address already in use") || stdout != "" {
+			t.Errorf("exit code %d, %q %q, want %q", code, stdout, stderr, want)
+		}
+	}
+}
+
+// Sockets that the service manager passes are taken by name, and stay over a reload
+// and an upgrade; a name that was not passed is an error.
+func TestRunSystemd(t *testing.T) {
+	testnet.Leaks(t)
+	var files []*os.File
+	var addrs []string
+	for range 3 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := ln.(*net.TCPListener).File()
+		_ = ln.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files, addrs = append(files, f), append(addrs, ln.Addr().String())
+	}
+	dir := t.TempDir()
+	d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
+	text := func(listeners string) string {
+		return "admin: unix:" + dir + "/admin.sock\nlisteners:\n" + listeners + "upstreams:\n  one: {servers: '" + tlsServer(t, "one") + "'}\n  two: {servers: '" + tlsServer(t, "two") + "'}\n"
+	}
+	run := func() *process {
+		inner := command(t, "run", "-c", d.config)
+		cmd := command(t)
+		cmd.Path = "/bin/sh" // LISTEN_PID is known once the process is there
+		cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, inner.Path}, inner.Args[1:]...)
+		cmd.Env = append(inner.Env, "LISTEN_FDS=3", "LISTEN_FDNAMES=one:two:one")
+		cmd.ExtraFiles = files
+		return start(t, cmd)
+	}
+	d.write(t, text("  one: {address: 'systemd:none', upstream: one}\n"))
+	refused := run()
+	if code := refused.wait(); code != exitFailed || !strings.Contains(refused.stderr.all(), "listener one: listen on systemd:none: systemd passed 3 sockets, and none of them is left for it") {
+		t.Errorf("exit code %d, %s", code, refused.stderr.all())
+	}
+	const names = "  one: {address: 'systemd:one', upstream: one}\n  two: {address: 'systemd:two', upstream: two}\n"
+	d.write(t, text(names))
+	d.process = run()
+	d.stderr.await(t, "msg=started")
+	t.Cleanup(func() {
+		for _, pid := range d.generations()[1:] {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	check := func(when string) {
+		t.Helper()
+		for i, want := range []string{"one", "two", "one"} {
+			if name, err := askTLS(t, addrs[i], "x"); err != nil || name != want {
+				t.Errorf("%s: socket %d is answered by %q, %v; want %s", when, i, name, err, want)
+			}
+		}
+	}
+	check("at first")
+	d.write(t, text(names+"  more: {address: '127.0.0.1:0', upstream: one}\n"))
+	d.signal(syscall.SIGHUP)
+	d.stderr.await(t, "msg=reloaded")
+	check("after a reload")
+	if _, stderr, code := execute(t, "upgrade", "-c", d.config); code != exitOK {
+		t.Fatalf("upgrade: exit code %d, %s", code, stderr)
+	}
+	d.stderr.awaitNth(t, "msg=ended", 1)
+	check("after an upgrade")
+	d.stopLast(t)
 }
 
 // A reload takes what is right, and leaves everything as it was if anything is

@@ -297,12 +297,18 @@ func (c *upgradeCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*upgradeTimeout)
-	defer cancel()
-	var answer adminapi.Upgraded
-	if err := client.Do(ctx, http.MethodPost, "/v1/upgrade", nil, &answer); err != nil {
+	answer, err := askUpgrade(ctx, client)
+	if err != nil {
 		return fmt.Errorf("upgrade: %w", explain(client, err))
 	}
 	fmt.Fprintln(std.out, answer.PID)
 	return nil
+}
+
+// askUpgrade has another process take a daemon's place. The error is the daemon's.
+func askUpgrade(ctx context.Context, client *adminapi.Client) (answer adminapi.Upgraded, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*upgradeTimeout)
+	defer cancel()
+	err = client.Do(ctx, http.MethodPost, "/v1/upgrade", nil, &answer)
+	return answer, err
 }

@@ -2,7 +2,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"hash"
@@ -471,6 +477,124 @@ func TestUpgradeLeavesForeignAdminFile(t *testing.T) {
 	upgrade()
 	d.stopLast(t)
 	there("c", true)
+}
+
+// A TLS session that ends in the proxy stays with the old process until it ends; new
+// clients get what the files have by now from the new one, which asks of them what the
+// configuration says.
+func TestUpgradeTLS(t *testing.T) {
+	testnet.Leaks(t)
+	dir := t.TempDir()
+	certificate, key, roots := filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"), x509.NewCertPool()
+	renew := func() tls.Certificate { // and trust it
+		t.Helper()
+		private, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair := tls.Certificate{Certificate: [][]byte{selfSigned(t, "a.example", private)}, PrivateKey: private}
+		pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots.AddCert(pair.Leaf)
+		der, err := x509.MarshalPKCS8PrivateKey(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, block := range map[string]pem.Block{certificate: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, key: {Type: "PRIVATE KEY", Bytes: der}} {
+			if err := os.WriteFile(path, pem.EncodeToMemory(&block), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return pair
+	}
+	own := renew()
+	authority := filepath.Join(dir, "clients.pem")
+	if err := os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate[0]}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := renew()
+	d := runUpgradable(t, fmt.Sprintf(`
+admin: unix:%s/admin.sock
+listeners:
+  echo:
+    address: 127.0.0.1:0
+    upstream: echo
+    tls: {certificates: {certificate: %s, key: %s}, min_version: 1.3, alpn: h2, client_certificate: required, client_ca: %s}
+upstreams:
+  echo: {servers: "%s"}
+`, dir, certificate, key, authority, testnet.Echo(t, "tcp", "127.0.0.1:0")))
+	dial := func(version uint16, show ...tls.Certificate) (*tls.Conn, error) {
+		t.Helper()
+		c, err := net.DialTimeout("tcp", d.addr(t, "echo"), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_ = c.SetDeadline(time.Now().Add(2 * patience))
+		session := tls.Client(c, &tls.Config{ServerName: "a.example", RootCAs: roots, NextProtos: []string{"h2"}, MaxVersion: version, Certificates: show})
+		if _, err := session.Write([]byte("hello")); err != nil {
+			return nil, err
+		}
+		_, err = io.ReadFull(session, make([]byte, 5))
+		return session, err
+	}
+	shows := func(c *tls.Conn, pair tls.Certificate) bool {
+		return c.ConnectionState().PeerCertificates[0].Equal(pair.Leaf)
+	}
+	stays, err := dial(0, own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := renew()
+	if _, stderr, code := execute(t, "upgrade", "-c", d.config); code != exitOK {
+		t.Fatalf("exit code %d, %s", code, stderr)
+	}
+	if line := d.stderr.await(t, "msg=\"connections handed over\""); !strings.Contains(line, "connections=0 staying=1") {
+		t.Error(line)
+	}
+	fresh, err := dial(0, own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fresh.ConnectionState(); !shows(stays, first) || !shows(fresh, second) || got.NegotiatedProtocol != "h2" {
+		t.Errorf("after the upgrade the new certificate is shown: %v, and %q", shows(fresh, second), got.NegotiatedProtocol)
+	}
+	for what, err := range map[string]error{
+		"no certificate": func() error { _, err := dial(0); return err }(),
+		"TLS 1.2":        func() error { _, err := dial(tls.VersionTLS12, own); return err }(),
+	} {
+		if err == nil {
+			t.Errorf("after the upgrade a client with %s is let in", what)
+		}
+	}
+	for i := range 2 {
+		d.stderr.awaitNth(t, "reason=handshake-failed", 1+i)
+	}
+	for _, c := range []*tls.Conn{stays, fresh} {
+		if _, err := c.Write([]byte("again")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !running(d.cmd.Process.Pid) {
+		t.Error("the old process has ended before its session")
+	}
+	if err := stays.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := stays.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("the end of the old session: %d bytes, %v", n, err)
+	}
+	d.stderr.await(t, "msg=ended")
+	if _, err := fresh.Write([]byte("still")); err != nil {
+		t.Error(err)
+	}
+	_ = fresh.Close()
+	d.stopLast(t)
 }
 
 // The service manager is told which process is the main one.

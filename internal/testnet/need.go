@@ -48,6 +48,7 @@ var programs = map[string][]string{
 	"redis":       {"redis-server", "redis-cli", "redis-benchmark"},
 	"ssh":         {"sshd", "ssh", "ssh-keygen"},
 	"chromium":    {"chromium"},
+	"systemd":     {"systemd-analyze", "systemd-sysusers", "systemd-tmpfiles"},
 }
 
 func available(name string) error {

@@ -39,9 +39,9 @@ type Reader struct {
 	Glob func(pattern string) ([]string, error)
 	// LookupEnv is os.LookupEnv unless it is set.
 	LookupEnv func(name string) (string, bool)
-	// Certificates has the certificates and keys that are named read too, as this
+	// Files has the certificates, keys and the token that are named read too, as this
 	// process would on starting: it is an error if they can't be used.
-	Certificates bool
+	Files bool
 }
 
 // Load reads a file and those that it includes. The error is of type [Problems]:
@@ -64,9 +64,12 @@ func (r Reader) Load(name string) (*File, error) {
 			l.wrong(l.nearest(p.Path), p.Message)
 		}
 	}
-	if l.problems == nil && r.Certificates {
+	if l.problems == nil && r.Files {
 		for _, p := range l.file.CheckFiles() {
 			l.wrong(l.nearest(p.Path), p.Message)
+		}
+		if _, _, err := l.file.Admin.ReadToken(); err != nil {
+			l.wrong(l.nearest([]string{"admin", "token_file"}), err.Error())
 		}
 	}
 	if l.problems != nil {

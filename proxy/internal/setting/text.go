@@ -3,6 +3,8 @@ package setting
 import (
 	"encoding"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -27,7 +29,11 @@ func IsScalar(t reflect.Type) bool {
 // SetText sets v, a scalar, from its text.
 func SetText(v reflect.Value, text string) error {
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		return u.UnmarshalText([]byte(text))
+		err := u.UnmarshalText([]byte(text))
+		if what := foreign(v.Type()); err != nil && what != "" {
+			err = fmt.Errorf("%q is no %s", text, what)
+		}
+		return err
 	}
 	switch v.Kind() {
 	case reflect.String:
@@ -50,6 +56,20 @@ func SetText(v reflect.Value, text string) error {
 		panic(fmt.Sprintf("setting: %s is no scalar", v.Type()))
 	}
 	return nil
+}
+
+// foreign says what a text of another package's type is to be, whose own errors say how
+// it was read; "" for types of ours.
+func foreign(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[netip.Prefix]():
+		return "network: want one like 10.0.0.0/8 or fd00::/8"
+	case reflect.TypeFor[netip.Addr]():
+		return "address: want one like 10.0.0.1 or fd00::1"
+	case reflect.TypeFor[slog.Level]():
+		return "level: want debug, info, warn or error"
+	}
+	return ""
 }
 
 // Or lists words: a, b or c.

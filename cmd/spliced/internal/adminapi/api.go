@@ -39,6 +39,8 @@ type API struct {
 	// nothing of them may be secret.
 	Pages map[string]http.Handler
 
+	writeTime time.Duration // bounds the answer to who reads it
+
 	token    atomic.Pointer[string]
 	watchers atomic.Int32
 	stopped  chan struct{} // closed by Stop
@@ -50,7 +52,7 @@ type API struct {
 
 // New returns an API. It logs writes, and who was refused.
 func New(server *proxy.Server, daemon Daemon, log *slog.Logger) *API {
-	return &API{server: server, daemon: daemon, log: log, table: routes(), stopped: make(chan struct{})}
+	return &API{server: server, daemon: daemon, log: log, table: routes(), writeTime: writeTime, stopped: make(chan struct{})}
 }
 
 // SetToken has every request below /v1/ need this token; "" needs none.
@@ -105,7 +107,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if page := a.Pages[r.URL.Path]; page != nil && isRead(r.Method) && !isAPI(r.URL.Path) {
-		_ = control.SetWriteDeadline(time.Now().Add(writeTime))
+		_ = control.SetWriteDeadline(time.Now().Add(a.writeTime))
 		page.ServeHTTP(w, r)
 		return
 	}
@@ -145,7 +147,7 @@ func (a *API) answer(w http.ResponseWriter, v any) int {
 	case streamed:
 		return http.StatusOK
 	}
-	writeJSON(w, http.StatusOK, v)
+	a.writeJSON(w, http.StatusOK, v)
 	return http.StatusOK
 }
 
@@ -153,16 +155,16 @@ func (a *API) fail(w http.ResponseWriter, e *Error) int {
 	if e.Code == Unauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	writeJSON(w, e.Status, Failure{e})
+	a.writeJSON(w, e.Status, Failure{e})
 	return e.Status
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
+func (a *API) writeJSON(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // strings, numbers, lists and maps of them
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.writeTime))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n')) // the reader may have gone

@@ -40,7 +40,7 @@ func (q *call) watch() (any, *Error) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		_ = control.SetWriteDeadline(time.Now().Add(writeTime))
+		_ = control.SetWriteDeadline(time.Now().Add(a.writeTime))
 		err := lines.Encode(a.snapshot(meter, int(busiest)))
 		if err == nil {
 			err = control.Flush()
