@@ -95,7 +95,7 @@ func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
 	case k == Wire:
 		policy = WirePolicy{
 			Upgrade: true, AfterBytes: wireSoonBytes, AfterAge: wireSoonAge,
-			Instance: policy.Instance, Root: policy.Root,
+			Instance: policy.Instance, Root: policy.Root, settle: policy.settle,
 		}
 	case k != Auto || !policy.Upgrade:
 		return nil
@@ -106,6 +106,9 @@ func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
 		if policy.AfterAge == 0 {
 			policy.AfterAge = WireAfterAge
 		}
+	}
+	if policy.settle == 0 {
+		policy.settle = wireSettle
 	}
 	w := &wiring{policy: policy, asked: k == Wire, most: wireMost, pause: wirePause}
 	if limits.braked() {
@@ -447,7 +450,7 @@ func (w *wiring) drain(l *loop, s *Session) {
 	for i := range s.dirs {
 		s.dirs[i].choice.view.Store(uint32(Wire)<<8 | uint32(WhyHandedOver))
 	}
-	w.phase, w.at = wireLeaving, l.now+wireSettle
+	w.phase, w.at = wireLeaving, l.now+w.policy.settle
 }
 
 // lost: the connections have ended while the sockets had something to deliver.
@@ -476,6 +479,7 @@ func (w *wiring) leave(l *loop, s *Session) {
 		return
 	} else if !drained {
 		// It came late: the sockets deliver it.
+		w.stats.Late++
 		w.pair.Unsettle()
 		w.phase, w.look = wireDraining, time.Millisecond
 		w.at = l.now + w.look

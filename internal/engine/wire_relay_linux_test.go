@@ -29,12 +29,13 @@ type relaySpec struct {
 	Kind           uint8 // engine.Kind, which has an encoder and no decoder
 	Limits         engine.Limits
 	Policy         engine.WirePolicy
+	Settle         time.Duration // see SetSettle
 }
 
 // wireNumbers are the fields of engine.WireStats that have a decoder.
 type wireNumbers struct {
 	Switched, Returned           bool
-	Attempts                     int
+	Attempts, Late               int
 	Delivered                    [2]int64
 	Closed                       time.Duration
 	Packets, Retransmits, Errors [2]uint64
@@ -128,7 +129,7 @@ func summary(client string, st engine.Stats) relayResult {
 	}
 	if w := st.Wire; w != nil {
 		res.Refused = w.Refused.String()
-		res.Wire = wireNumbers{w.Switched, w.Returned, w.Attempts, w.Delivered, w.Closed, w.Packets, w.Retransmits, w.Errors}
+		res.Wire = wireNumbers{w.Switched, w.Returned, w.Attempts, w.Late, w.Delivered, w.Closed, w.Packets, w.Retransmits, w.Errors}
 	}
 	return res
 }
@@ -140,6 +141,7 @@ func (o *relayOut) say(r relayResult) {
 }
 
 func runRelay(spec relaySpec) error {
+	spec.Policy.SetSettle(spec.Settle)
 	ln, err := net.Listen("tcp", spec.Listen)
 	if err != nil {
 		return err

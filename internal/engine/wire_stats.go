@@ -10,6 +10,8 @@ type WirePolicy struct {
 	AfterAge   time.Duration // or that long after the start, whichever comes first; 0 is WireAfterAge
 	Instance   string        // flows outlive the process under this name; empty: they don't
 	Root       string        // where they are pinned; empty is the usual place
+
+	settle time.Duration // how long the sockets of a spliced pair stay, for tests; 0 is wireSettle
 }
 
 // When a hand-over is worth it, if nobody says so: docs/wire.md.
@@ -23,6 +25,7 @@ const (
 type WireStats struct {
 	Switched    bool          // it was handed over
 	Attempts    int           // hand-overs begun
+	Late        int           // segments that reached a socket when all went across already: the sockets had to deliver again
 	Closed      time.Duration // for so long the windows were closed, to have room for both sides
 	Refused     Why           // WhyNoBytes if it was not
 	Returned    bool          // it was taken back: sockets carry it again

@@ -386,6 +386,67 @@ func (r *recorder) Skipf(format string, args ...any) {
 }
 
 // Packets are overtaken by later ones; none is lost or changed.
+func TestHold(t *testing.T) {
+	testnet.Need(t, "root", "netns", "peers")
+	testnet.Leaks(t)
+	chain := newChain(t)
+	held, err := chain.C.Hold(t.Context(), testnet.LinkCB, "meta length > 500")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := chain.C.Listen("tcp", testnet.AddrC+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := chain.A.Dial(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	got, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	sent, read := bytes.Repeat([]byte("spliced."), 100), make([]byte, 800)
+	if _, err := conn.Write(sent); err != nil {
+		t.Fatal(err)
+	}
+	packet, err := held.Next(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = got.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	if n, err := got.Read(read); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("what is held was received: %d bytes, %v", n, err)
+	}
+	if err := errors.Join(held.Pass(), held.Release(packet)); err != nil {
+		t.Fatal(err)
+	}
+	_ = got.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.ReadFull(got, read); err != nil || !bytes.Equal(read, sent) {
+		t.Errorf("bytes differ: %v", err)
+	}
+	if err := held.Close(); err != nil {
+		t.Error(err)
+	}
+	again, stop := context.WithCancel(t.Context())
+	stop()
+	held, err = chain.C.Hold(t.Context(), testnet.LinkCB, "meta length > 500")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := held.Next(again); !errors.Is(err, context.Canceled) {
+		t.Errorf("waiting in vain ends with %v", err)
+	}
+	if err := held.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestReorder(t *testing.T) {
 	testnet.Need(t, "root", "netns", "peers")
 	testnet.Leaks(t)

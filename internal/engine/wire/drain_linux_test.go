@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,6 +104,78 @@ func TestDrainAfterLoss(t *testing.T) {
 			}
 			if want := append(bytes.Clone(data), data[:1000]...); !bytes.Equal(got, want) {
 				t.Error("bytes differ")
+			}
+			carry(t, b.client, b.server, 1<<20)
+			carry(t, b.server, b.client, 1<<20)
+			pair.Abort()
+		})
+	}
+}
+
+// What the program has passed up is waited for, however long it takes to its socket: there is no
+// switch before.
+func TestSwitchWaitsForSockets(t *testing.T) {
+	for _, pl := range places()[:2] {
+		t.Run(pl.name, func(t *testing.T) {
+			c := newChain(t)
+			testnet.Need(t, "peers")
+			b := pl.open(t, c)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			held, err := c.B.Hold(t.Context(), testnet.LinkBA, "meta length > 500")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			message := make([]byte, 1000)
+			_, _ = rand.NewChaCha8([32]byte{}).Read(message)
+			if _, err := b.client.Write(message); err != nil {
+				t.Fatal(err)
+			}
+			packet, err := held.Next(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+			for range 10 {
+				if err := pair.Switch(true); err != syscall.EAGAIN {
+					t.Fatalf("switched while a segment was under way: %v", err)
+				}
+			}
+			if err := errors.Join(held.Pass(), held.Release(packet)); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len(message))
+			_ = b.a.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.ReadFull(b.a, got); err != nil || !bytes.Equal(got, message) {
+				t.Fatal("the socket has not got it: ", err)
+			}
+			if _, err := b.b.Write(got); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "switched", func() bool {
+				err := pair.Switch(true)
+				if err != nil && err != syscall.EAGAIN {
+					t.Fatal(err)
+				}
+				return err == nil
+			})
+			eventually(t, "drained", func() bool {
+				drained, err := pair.Drained()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return drained
+			})
+			if err := pair.Settle(wire.Meta{}); err != nil {
+				t.Fatal(err)
+			}
+			pair.Dissolve()
+			_ = b.server.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.ReadFull(b.server, got); err != nil || !bytes.Equal(got, message) {
+				t.Error("the server has not got it: ", err)
 			}
 			carry(t, b.client, b.server, 1<<20)
 			carry(t, b.server, b.client, 1<<20)

@@ -1,0 +1,7 @@
+package engine
+
+import "time"
+
+// SetSettle sets how long the sockets of a spliced pair stay: a test may want to do something
+// meanwhile.
+func (p *WirePolicy) SetSettle(d time.Duration) { p.settle = d }

@@ -1,0 +1,137 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/spliced-io/spliced/internal/engine"
+	"github.com/spliced-io/spliced/internal/sys"
+	"github.com/spliced-io/spliced/internal/testnet"
+)
+
+// A segment was past the program before its pair was entered, and reaches its socket only when
+// all goes across: the sockets deliver it, once and in its place, and leave then.
+func TestWireLateSegment(t *testing.T) {
+	c := wireChain(t)
+	testnet.Need(t, "peers")
+	// It is not to be sent again meanwhile.
+	if err := c.A.Sysctl("net.ipv4.tcp_rto_min_us", "60000000"); err != nil {
+		t.Fatal(err)
+	}
+	const answers, settle = 2000, 3 * time.Second
+	conns := make(chan *net.TCPConn)
+	server := serve(t, c.C, testnet.AddrC, func(conn *net.TCPConn) {
+		conns <- conn
+		<-t.Context().Done()
+	})
+	r := startRelay(t, c.B, relaySpec{
+		Listen: testnet.AddrBA + ":0", Target: server, Kind: uint8(engine.Auto), Settle: settle,
+		Policy: engine.WirePolicy{Upgrade: true, AfterBytes: answers, AfterAge: time.Hour},
+	})
+	held, err := c.B.Hold(t.Context(), testnet.LinkBA, "meta length > 500")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := held.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), wirePatience)
+	defer cancel()
+
+	conn := dialRelay(t, c.A, r)
+	atServer := <-conns
+	_ = atServer.SetDeadline(time.Now().Add(2 * time.Minute))
+	data := make([]byte, 3000)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
+	first, rest := data[:1000], data[1000:]
+	if _, err := conn.Write(first); err != nil {
+		t.Fatal(err)
+	}
+	packet, err := held.Next(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := held.Pass(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := atServer.Write(make([]byte, answers)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, answers)); err != nil {
+		t.Fatal(err)
+	}
+	for r.spliced(t) == 0 {
+		if ctx.Err() != nil {
+			t.Fatalf("not handed over: %+v", r.stats(t))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if st := r.stats(t); st.AToB != 0 || st.Wire.Late != 0 {
+		t.Fatalf("%+v, want that nothing has been delivered", st)
+	}
+	if err := held.Release(packet); err != nil {
+		t.Fatal(err)
+	}
+	for unacked(t, conn) > 0 {
+		if ctx.Err() != nil {
+			t.Fatal("the socket has not got it")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	// Behind it, and by the other way.
+	if _, err := conn.Write(rest); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(data))
+	if n, err := io.ReadFull(atServer, got); err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d bytes, %v, or others than were sent", n, err)
+	}
+	// The sockets leave: what has come late is no obstacle for long.
+	if _, err := atServer.Write(first); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, got[:len(first)]); err != nil || !bytes.Equal(got[:len(first)], first) {
+		t.Fatal(err)
+	}
+	for st := r.stats(t); st.AToB != int64(len(data)) || st.Wire.Late != 1; st = r.stats(t) {
+		if ctx.Err() != nil {
+			t.Fatalf("%+v, want %d bytes and one segment that came late", st, len(data))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	_ = conn.CloseWrite()
+	if n, err := atServer.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatalf("%d more bytes, %v", n, err)
+	}
+	_ = atServer.CloseWrite()
+	if n, err := conn.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatalf("%d more bytes, %v", n, err)
+	}
+	res := r.result(t)
+	wantEOF(t, res, int64(len(data)), answers+int64(len(first)))
+	if res.Engine != "wire" || res.Wire.Late != 1 || res.Wire.Errors != [2]uint64{} {
+		t.Errorf("%+v", res)
+	}
+}
+
+// unacked is how many bytes a connection has sent that are not acknowledged.
+func unacked(t *testing.T, c *net.TCPConn) (n int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err == nil {
+		cerr := raw.Control(func(fd uintptr) { n, err = sys.Unacked(int(fd)) })
+		err = errors.Join(err, cerr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

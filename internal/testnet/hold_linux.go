@@ -1,0 +1,99 @@
+package testnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+)
+
+// A Held gets the packets that [Namespace.Hold] takes aside.
+type Held struct {
+	ns     *Namespace
+	detour detour
+	back   net.HardwareAddr // where they go when they are released
+}
+
+// Hold takes TCP segments aside that come in by an interface: those of some kind, a condition of
+// nft. By then tc programs have let them pass. It needs nft, and an interface of the name
+// "held0" and one of "held1".
+func (ns *Namespace) Hold(ctx context.Context, link, kind string) (*Held, error) {
+	const in, out = heldIn, "held1"
+	if err := Veth(ns, in, ns, out); err != nil {
+		return nil, err
+	}
+	// Packets come back by an interface to which no route leads.
+	if err := ns.Sysctl("net.ipv4.conf."+in+".rp_filter", "0"); err != nil {
+		return nil, err
+	}
+	h := &Held{ns: ns}
+	err := ns.Do(func() error {
+		i, err := net.InterfaceByName(in)
+		if err != nil {
+			return err
+		}
+		h.back = i.HardwareAddr
+		return h.detour.open(out, out)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("hold what comes in by %s of %s: %w", link, ns.name, err)
+	}
+	err = ns.Run(ctx, fmt.Sprintf(`
+		%s {
+			chain arriving {
+				type filter hook ingress device %q priority 0; policy accept;
+				meta l4proto tcp %s counter fwd to %q
+			}
+		}`, holdTable, link, kind, in), "nft", "-f", "-")
+	if err != nil {
+		return nil, errors.Join(err, h.detour.close())
+	}
+	return h, nil
+}
+
+const (
+	holdTable = "table netdev spliced_hold"
+	heldIn    = "held0"
+)
+
+// Next waits for a packet to be taken aside.
+func (h *Held) Next(ctx context.Context) ([]byte, error) {
+	buf := make([]byte, 1<<17)
+	for {
+		n, _, err := syscall.Recvfrom(h.detour.fd, buf, 0)
+		if err == nil {
+			return buf[:n], nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("nothing was taken aside: %w", context.Cause(ctx))
+		}
+		if err != syscall.EAGAIN && err != syscall.EINTR {
+			return nil, fmt.Errorf("read what was taken aside: %w", err)
+		}
+	}
+}
+
+// Release has a packet go on to the namespace's stack; no tc program sees it again.
+func (h *Held) Release(packet []byte) error {
+	const vnetHeader = 10 // the state of checksum and segmentation
+	copy(packet[vnetHeader:], h.back)
+	to := h.detour.to
+	if err := syscall.Sendto(h.detour.fd, packet, 0, &to); err != nil {
+		return fmt.Errorf("release a packet: %w", err)
+	}
+	return nil
+}
+
+// Pass ends it for packets to come.
+func (h *Held) Pass() error {
+	// Not a test's context: it may have ended, and this has to be done.
+	return h.ns.Run(context.Background(), "delete "+holdTable+"\n", "nft", "-f", "-")
+}
+
+// Close lets go of the rest: it is lost.
+func (h *Held) Close() error {
+	return errors.Join(h.detour.close(), h.ns.set(heldIn, "aside", (*netlink.Handle).LinkDel))
+}
