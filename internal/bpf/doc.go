@@ -3,7 +3,7 @@
 // building needs no compiler.
 package bpf
 
-//go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -type key -type rewrite -type flow -type command -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" Wire wire.c
+//go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -type key -type rewrite -type flow -type command -type oversize -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" Wire wire.c
 //go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -type lane -type route -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" Sockmap sockmap.c
 //go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -type seen -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" Sockbench sockbench.c
 //go:generate go tool bpf2go -go-package bpf -target bpfel,bpfeb -type member -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" Sockmaps sockmaps.c

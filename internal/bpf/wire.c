@@ -117,6 +117,7 @@ struct flow {
 	__u32 from;	  // acked at the switch
 	__u8 barred;	  // bar is valid
 	__u8 bar_met;	  // something was dropped for it
+	__u8 spent;	  // before the switch: a packet came that no router would pass on
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 	__u32 edge;	  // of the window that this sender has announced: it never retreats
 
@@ -130,6 +131,8 @@ struct flow {
 	__u64 errors;	   // segments that could not be rewritten: dropped
 	__u64 told;	   // ICMP errors about packets to this sender, passed on to the other
 	__u64 held_back;   // segments beyond the bar: dropped
+	__u64 too_big;	   // for the interface that they were to leave by: dropped
+	__u64 warned;	   // ns: when user space was asked last to tell the sender that
 
 	__u64 beyond;	   // so much later than bar is the limit: numbers are too short for it
 };
@@ -148,6 +151,15 @@ struct {
 	__uint(max_entries, 1 << 18);
 } ended SEC(".maps");
 
+// What ended holds too: a packet was too big for the interface that it was to leave by, and its
+// sender is to be told. It is longer than a key.
+struct oversize {
+	struct key key;
+	__u32 mtu;  // of that interface
+	__u32 size; // of the packet, or of each of those that it is a bundle of
+	__u32 seq;  // of the sender
+};
+
 // A packet of a flow.
 struct segment {
 	struct key key;
@@ -159,6 +171,9 @@ struct segment {
 	__u32 window; // as in the packet, host order
 	__u32 hdrlen; // of the TCP header with options
 	__u8 v6;
+	__u8 hops;     // TTL or hop limit
+	__u16 check;   // of an IPv4 header
+	__u8 fragable; // a router may divide it
 	__u8 fin, syn, rst, acks;
 };
 
@@ -181,6 +196,9 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 		if (ip->ihl < 5 || ip->frag_off & bpf_htons(0x3fff)) // MF or an offset
 			return -1;
 		s->l4 = ETH_HLEN + ip->ihl * 4;
+		s->hops = ip->ttl;
+		s->check = ip->check;
+		s->fragable = !(ip->frag_off & bpf_htons(0x4000));
 		total = bpf_ntohs(ip->tot_len);
 		if (total)
 			total -= ip->ihl * 4;
@@ -195,6 +213,7 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 			return -1;
 		s->v6 = 1;
 		s->l4 = ETH_HLEN + sizeof(*ip);
+		s->hops = ip->hop_limit;
 		total = bpf_ntohs(ip->payload_len);
 		__builtin_memcpy(s->key.saddr, &ip->saddr, 16);
 		__builtin_memcpy(s->key.daddr, &ip->daddr, 16);
@@ -277,6 +296,53 @@ static __always_inline void set32(__u8 *o, __u32 i, __u32 v)
 }
 
 static __always_inline void add32(__u8 *o, __u32 i, __u32 add) { set32(o, i, at32(o, i) + add); }
+
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+// What changes of an IPv4 header.
+struct course4 {
+	__u8 ttl, protocol;
+	__u16 check;
+	__be32 addr[2];
+};
+
+// readdress4 gives a packet other addresses and, as a router does, a hop less. diff is what the
+// addresses do to a sum.
+static __always_inline int readdress4(struct __sk_buff *skb, __u32 l3, struct course4 *h, const struct key *to, __s64 *diff)
+{
+	__be32 addr[2] = { to->saddr[3], to->daddr[3] };
+
+	*diff = bpf_csum_diff(h->addr, 8, addr, 8, 0);
+	if (*diff < 0)
+		return -1;
+	// RFC 1624. The word of the TTL becomes less by 0x100.
+	h->check = ~fold((__u64)*diff + (__u16)~h->check + bpf_htons(0xfeff));
+	h->ttl--;
+	__builtin_memcpy(h->addr, addr, 8);
+	return bpf_skb_store_bytes(skb, l3 + offsetof(struct iphdr, ttl), h, sizeof(*h), 0);
+}
+
+// readdress6 is the same for IPv6.
+static __always_inline int readdress6(struct __sk_buff *skb, __u32 l3, __u8 hops, const __be32 *addr, const struct key *to, __s64 *diff)
+{
+	struct {
+		__u8 pad[3], hop_limit;
+		__be32 addr[8];
+	} h;
+
+	*diff = bpf_csum_diff((__be32 *)addr, 32, (__be32 *)to->saddr, 32, 0);
+	if (*diff < 0)
+		return -1;
+	h.hop_limit = hops - 1;
+	__builtin_memcpy(h.addr, to->saddr, 32);
+	return bpf_skb_store_bytes(skb, l3 + offsetof(struct ipv6hdr, hop_limit), &h.hop_limit, 33, 0);
+}
 
 // A walk over the options of one segment.
 struct walk {
@@ -368,6 +434,8 @@ static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u3
 			f->passed = end;
 		if (s->fin || s->rst)
 			f->fin = 1;
+		if (s->hops <= 1)
+			f->spent = 1;
 		f->tsval = tsval;
 		f->seen = 1;
 	}
@@ -458,6 +526,39 @@ static __always_inline enum course drain(struct flow *f, const struct segment *s
 			report(&s->key); // this sender has all that it gets from the socket
 	}
 	return !across ? SHOW : show ? BOTH : ACROSS;
+}
+
+// Every link takes packets of so many bytes.
+#define SMALL 576
+#define WARN_PAUSE (10 * 1000 * 1000ULL) // ns
+
+// fits_link says whether a packet is as small as the interface that it leaves by wants it. Else
+// it is to be dropped, and its sender told, at most once in WARN_PAUSE.
+static __always_inline int fits_link(struct __sk_buff *skb, struct flow *f, const struct segment *s, __u64 now)
+{
+	__u32 size = s->l4 - s->l3 + s->hdrlen + (skb->gso_size ? skb->gso_size : s->len);
+	__u32 mtu = size;
+	struct oversize *o;
+
+	if (size <= SMALL || s->fragable)
+		return 1;
+	// An interface that is gone says nothing.
+	bpf_check_mtu(skb, f->rewrite.ifindex, &mtu, 0, 0);
+	if (size <= mtu)
+		return 1;
+	__sync_fetch_and_add(&f->too_big, 1);
+	if (now - f->warned < WARN_PAUSE)
+		return 0;
+	o = bpf_ringbuf_reserve(&ended, sizeof(*o), 0);
+	if (!o)
+		return 0; // it will be sent again
+	f->warned = now;
+	__builtin_memcpy(&o->key, &s->key, sizeof(o->key));
+	o->mtu = mtu;
+	o->size = size;
+	o->seq = s->seq;
+	bpf_ringbuf_submit(o, 0);
+	return 0;
 }
 
 #define BAR_NEAR (1U << 29)
@@ -566,7 +667,7 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const 
 	__s64 diff;
 
 	asm volatile("%0 &= 63" : "+r"(n)); // at most 60: the verifier has lost that
-	if (n < sizeof(struct tcphdr))
+	if (n < sizeof(struct tcphdr) || s->hops <= 1)
 		return TCX_DROP;
 	if (bpf_skb_load_bytes(skb, s->l4, was, n))
 		return TCX_DROP;
@@ -643,17 +744,12 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const 
 		return TCX_DROP;
 
 	if (s->v6) {
-		diff = bpf_csum_diff((__be32 *)s->key.saddr, 32, (__be32 *)r->to.saddr, 32, 0);
-		if (bpf_skb_store_bytes(skb, s->l3 + offsetof(struct ipv6hdr, saddr), r->to.saddr, 32, 0))
+		if (readdress6(skb, s->l3, s->hops, s->key.saddr, &r->to, &diff))
 			return TCX_DROP;
 	} else {
-		__u32 old[2] = { s->key.saddr[3], s->key.daddr[3] };
-		__u32 new[2] = { r->to.saddr[3], r->to.daddr[3] };
+		struct course4 h = { s->hops, IPPROTO_TCP, s->check, { s->key.saddr[3], s->key.daddr[3] } };
 
-		diff = bpf_csum_diff(old, 8, new, 8, 0);
-		if (bpf_skb_store_bytes(skb, s->l3 + offsetof(struct iphdr, saddr), new, 8, 0))
-			return TCX_DROP;
-		if (bpf_l3_csum_replace(skb, s->l3 + offsetof(struct iphdr, check), 0, diff, 0))
+		if (readdress4(skb, s->l3, &h, &r->to, &diff))
 			return TCX_DROP;
 	}
 	if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), 0, diff, BPF_F_PSEUDO_HDR))
@@ -754,9 +850,7 @@ static __always_inline int show(struct __sk_buff *skb, const struct flow *f, con
 	sum = bpf_csum_diff(NULL, 0, pseudo, 40, sum);
 	if (sum < 0)
 		return TCX_DROP;
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (__u16)~sum;
+	sum = (__u16)~fold(sum);
 	h[16] = sum; // in the byte order of memory
 	h[17] = sum >> 8;
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -896,7 +990,6 @@ static __always_inline int unreachable(struct __sk_buff *skb, int v6)
 		is.v6.seq = bpf_htonl(bpf_ntohl(was.v6.seq) + r->ack_add);
 	} else {
 		__u32 old[2] = { was.v4.ip.saddr, was.v4.ip.daddr };
-		__u32 sum;
 
 		is.v4.ip.saddr = r->to.daddr[3];
 		is.v4.ip.daddr = r->to.saddr[3];
@@ -907,39 +1000,31 @@ static __always_inline int unreachable(struct __sk_buff *skb, int v6)
 		diff = bpf_csum_diff(old, 8, &is.v4.ip.saddr, 8, (__u16)~was.v4.ip.check);
 		if (diff < 0)
 			return TCX_DROP;
-		sum = (diff & 0xffff) + (diff >> 16);
-		sum = (sum & 0xffff) + (sum >> 16);
-		is.v4.ip.check = ~sum;
+		is.v4.ip.check = ~fold(diff);
 	}
 	diff = bpf_csum_diff((__be32 *)&was, sizeof(was), (__be32 *)&is, sizeof(is), 0);
 	if (diff < 0)
 		return TCX_DROP;
+	// The message comes from B: its true sender means nothing on that side.
 	if (v6) {
-		__u32 addr[8];
+		struct ipv6hdr ip;
+		__s64 addr;
 
-		if (bpf_skb_load_bytes(skb, l3 + offsetof(struct ipv6hdr, saddr), addr, 32))
-			return TCX_DROP;
-		// The message comes from B: its true sender means nothing on
-		// that side.
-		diff = bpf_csum_diff(addr, 32, r->to.saddr, 32, diff);
-		if (diff < 0)
+		if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)) || ip.hop_limit <= 1)
 			return TCX_DROP;
 		if (bpf_skb_store_bytes(skb, l4, &is, ICMP_HLEN + sizeof(is.v6), 0) ||
-		    bpf_skb_store_bytes(skb, l3 + offsetof(struct ipv6hdr, saddr), r->to.saddr, 32, 0) ||
-		    bpf_l4_csum_replace(skb, l4 + offsetof(struct icmphdr, checksum), 0, diff, BPF_F_PSEUDO_HDR))
+		    readdress6(skb, l3, ip.hop_limit, (__be32 *)&ip.saddr, &r->to, &addr) ||
+		    bpf_l4_csum_replace(skb, l4 + offsetof(struct icmphdr, checksum), 0, fold(diff + addr), BPF_F_PSEUDO_HDR))
 			return TCX_DROP;
 	} else {
-		__u32 addr[2], to[2] = { r->to.saddr[3], r->to.daddr[3] };
+		struct course4 h;
+		__s64 addr; // no part of the sum
 
+		if (bpf_skb_load_bytes(skb, l3 + offsetof(struct iphdr, ttl), &h, sizeof(h)) || h.ttl <= 1)
+			return TCX_DROP;
 		if (bpf_skb_store_bytes(skb, l4, &is, ICMP_HLEN + sizeof(is.v4), 0) ||
 		    bpf_l4_csum_replace(skb, l4 + offsetof(struct icmphdr, checksum), 0, diff, 0) ||
-		    bpf_skb_load_bytes(skb, l3 + offsetof(struct iphdr, saddr), addr, 8))
-			return TCX_DROP;
-		diff = bpf_csum_diff(addr, 8, to, 8, 0);
-		if (diff < 0)
-			return TCX_DROP;
-		if (bpf_skb_store_bytes(skb, l3 + offsetof(struct iphdr, saddr), to, 8, 0) ||
-		    bpf_l3_csum_replace(skb, l3 + offsetof(struct iphdr, check), 0, diff, 0))
+		    readdress4(skb, l3, &h, &r->to, &addr))
 			return TCX_DROP;
 	}
 	__sync_fetch_and_add(&f->told, 1);
@@ -1005,7 +1090,7 @@ int wire_ingress(struct __sk_buff *skb)
 			break;
 		}
 	}
-	if (!account(f, &s, now))
+	if (!fits_link(skb, f, &s, now) || !account(f, &s, now))
 		return TCX_DROP;
 	verdict = rewrite(skb, f, &s, state == DRAINING);
 	if (verdict == TCX_DROP)
@@ -1047,7 +1132,7 @@ struct command {
 	} side[2];
 };
 
-enum errors { AGAIN = 11, NOTCONN = 107, ALREADY = 114, OVERFLOW = 75 };
+enum errors { AGAIN = 11, NOTCONN = 107, ALREADY = 114, OVERFLOW = 75, HOSTUNREACH = 113 };
 
 // lacks says whether a socket has not received all that was passed up to it: it has
 // a hole, or no room, or a segment is on its way.
@@ -1067,6 +1152,8 @@ static __always_inline int inspect(struct flow *f, const struct side *s, __u32 *
 		err = ALREADY;
 	else if (f->fin)
 		err = NOTCONN;
+	else if (f->spent)
+		err = HOSTUNREACH;
 	else if (!f->seen || lacks(f, s))
 		err = AGAIN;
 	*room = f->acked + (f->window << (s->rewrite.window_in & 15));
@@ -1230,5 +1317,6 @@ int wire_control(struct __sk_buff *skb)
 
 // Makes the type known to BTF, and so to Go.
 const struct command *command_type __attribute__((unused));
+const struct oversize *oversize_type __attribute__((unused));
 
 char _license[] SEC("license") = "Dual BSD/GPL";

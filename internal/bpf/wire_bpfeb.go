@@ -61,7 +61,8 @@ type WireFlow struct {
 	From        uint32
 	Barred      uint8
 	BarMet      uint8
-	_           [2]byte
+	Spent       uint8
+	_           [1]byte
 	Bar         uint32
 	Edge        uint32
 	Packets     uint64
@@ -73,6 +74,8 @@ type WireFlow struct {
 	Errors      uint64
 	Told        uint64
 	HeldBack    uint64
+	TooBig      uint64
+	Warned      uint64
 	Beyond      uint64
 }
 
@@ -82,6 +85,14 @@ type WireKey struct {
 	Daddr [4]uint32
 	Sport uint16
 	Dport uint16
+}
+
+type WireOversize struct {
+	_    structs.HostLayout
+	Key  WireKey
+	Mtu  uint32
+	Size uint32
+	Seq  uint32
 }
 
 type WireRewrite struct {
@@ -106,6 +117,7 @@ const (
 	WireProgWireControl = "wire_control"
 	WireProgWireIngress = "wire_ingress"
 	WireVarCommandType  = "command_type"
+	WireVarOversizeType = "oversize_type"
 )
 
 // LoadWire returns the embedded CollectionSpec for Wire.
@@ -166,7 +178,8 @@ type WireMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type WireVariableSpecs struct {
-	CommandType *ebpf.VariableSpec `ebpf:"command_type"`
+	CommandType  *ebpf.VariableSpec `ebpf:"command_type"`
+	OversizeType *ebpf.VariableSpec `ebpf:"oversize_type"`
 }
 
 // WireObjects contains all objects after they have been loaded into the kernel.
@@ -204,7 +217,8 @@ func (m *WireMaps) Close() error {
 //
 // It can be passed to LoadWireObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WireVariables struct {
-	CommandType *ebpf.Variable `ebpf:"command_type"`
+	CommandType  *ebpf.Variable `ebpf:"command_type"`
+	OversizeType *ebpf.Variable `ebpf:"oversize_type"`
 }
 
 // WirePrograms contains all programs after they have been loaded into the kernel.

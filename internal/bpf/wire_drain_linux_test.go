@@ -137,6 +137,7 @@ func TestWireDrainingPackets(t *testing.T) {
 					answer = wireRedirect
 					is.from, is.to, is.seq, is.ack = w.bc, w.c, was.seq+addSeq, was.ack+addAck
 					is.window = was.window << (shiftIn - shiftOut)
+					is.hops = hopsIn - 1
 					tc.across(&is)
 				}
 				want := is.frame()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -20,6 +21,7 @@ type crafted struct {
 	ipOptions  []byte // IPv4
 	extensions []byte // IPv6; the first byte is the type of the first
 	protocol   byte   // 0: TCP
+	hops       byte   // TTL or hop limit; 0: those that come in
 	seq, ack   uint32
 	reserved   byte // beside the header's length
 	flags      byte
@@ -28,6 +30,9 @@ type crafted struct {
 	options    []byte // a multiple of four
 	data       []byte
 }
+
+// hopsIn are the hops that a packet has left when it comes in.
+const hopsIn = 61
 
 const (
 	fin = 1 << iota
@@ -74,6 +79,9 @@ func (c crafted) frame() []byte {
 
 // network makes the headers before so many bytes of payload.
 func (c crafted) network(size int) []byte {
+	if c.hops == 0 {
+		c.hops = hopsIn
+	}
 	b := make([]byte, 14, 14+40+len(c.extensions)+size)
 	b[6] = 2 // some address; that of the receiver, lo, is 0
 	src, dst := c.from.Addr().AsSlice(), c.to.Addr().AsSlice()
@@ -81,7 +89,7 @@ func (c crafted) network(size int) []byte {
 		binary.BigEndian.PutUint16(b[12:], 0x86dd)
 		ip := make([]byte, 40)
 		binary.BigEndian.PutUint32(ip, 6<<28|uint32(c.tos)<<20|c.flowLabel)
-		ip[6], ip[7] = c.protocol, 61
+		ip[6], ip[7] = c.protocol, c.hops
 		extensions := c.extensions
 		if len(extensions) > 0 {
 			ip[6], extensions = extensions[0], extensions[1:]
@@ -93,7 +101,7 @@ func (c crafted) network(size int) []byte {
 	}
 	binary.BigEndian.PutUint16(b[12:], 0x0800)
 	ip := append(make([]byte, 20), c.ipOptions...)
-	ip[0], ip[1], ip[8], ip[9] = 0x40|byte(len(ip)/4), c.tos, 61, c.protocol
+	ip[0], ip[1], ip[8], ip[9] = 0x40|byte(len(ip)/4), c.tos, c.hops, c.protocol
 	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)+size))
 	binary.BigEndian.PutUint16(ip[6:], c.fragment)
 	copy(ip[12:], src)
@@ -173,6 +181,7 @@ func runWire(t *testing.T, o *bpf.WireObjects, frame []byte) (ret int32, out []b
 
 const (
 	wireNext     = -1
+	wireDrop     = 2
 	wireRedirect = 7
 )
 
@@ -292,6 +301,7 @@ func TestWirePackets(t *testing.T) {
 					is := was
 					is.from, is.to, is.seq, is.ack = w.bc, w.c, was.seq+addSeq, was.ack+addAck
 					is.window = was.window << (shiftIn - shiftOut)
+					is.hops = hopsIn - 1
 					tc.across(&is)
 					want, answer = is.frame(), wireRedirect
 				}
@@ -312,6 +322,56 @@ func TestWirePackets(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A packet has a hop less when it goes across. In its last hop it goes no further, whatever it is.
+func TestWireHops(t *testing.T) {
+	o := loadWire(t)
+	for i := range ways {
+		w := &ways[i]
+		for hops, want := range map[byte]int32{0: wireDrop, 1: wireDrop, 2: wireRedirect, 255: wireRedirect} {
+			keys := w.spliced(t, o)
+			in := crafted{from: w.a, to: w.ba, seq: sentByA, ack: sentByC - addAck, flags: ack, data: []byte("data")}.frame()
+			at := 14 + 8
+			if w.a.Addr().Is6() {
+				at = 14 + 7
+			}
+			in[at] = hops // of IPv4 the checksum is wrong then, and stays so
+			ret, out := runWire(t, o, in)
+			f, err := o.Flow(&keys[0])
+			if ret != want || err != nil || f.Errors > 0 != (want == wireDrop) {
+				t.Errorf("%s, %d hops: %d, %+v, %v", w.name, hops, ret, f, err)
+			}
+			if want == wireRedirect && out[at] != hops-1 {
+				t.Errorf("%s: of %d hops %d are left", w.name, hops, out[at])
+			}
+		}
+
+		// A pair of which that is known beforehand is not switched.
+		keys := w.spliced(t, o)
+		sides := [2]bpf.WireSide{{Key: keys[0]}, {Key: keys[1]}}
+		for _, hops := range []byte{hopsIn, 1} {
+			for k := range keys {
+				o.Delete(&keys[k])
+				if err := o.Insert(&keys[k], &bpf.WireFlow{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, c := range []crafted{{from: w.a, to: w.ba, hops: hops}, {from: w.c, to: w.bc}} {
+				c.flags = ack
+				if ret, _ := runWire(t, o, c.frame()); ret != wireNext {
+					t.Errorf("%s: the program answers %d before the switch", w.name, ret)
+				}
+			}
+			want := error(nil)
+			if hops == 1 {
+				want = syscall.EHOSTUNREACH
+			}
+			if err := o.Switch(&sides, true); err != want {
+				t.Errorf("%s, %d hops: switching says %v, want %v", w.name, hops, err, want)
+			}
+		}
 	}
 }
 
@@ -449,7 +509,7 @@ func TestWireErrorsOfRouters(t *testing.T) {
 				in := quoting(tc.kind, tc.rest, tc.from, w.c, crafted{from: router, to: w.bc}, sentByA+addSeq)
 				want, answer := in, int32(wireNext)
 				if tc.across {
-					want = quoting(tc.kind, tc.rest, w.a, w.ba, crafted{from: w.ba, to: w.a}, sentByA)
+					want = quoting(tc.kind, tc.rest, w.a, w.ba, crafted{from: w.ba, to: w.a, hops: hopsIn - 1}, sentByA)
 					answer = wireRedirect
 				}
 				ret, out := runWire(t, o, bytes.Clone(in))

@@ -355,6 +355,9 @@ func (w *wiring) try(l *loop, s *Session) {
 	case syscall.ENOTCONN:
 		w.withdraw(l, s, wire.Ended)
 		return
+	case syscall.EHOSTUNREACH:
+		w.withdraw(l, s, wire.Spent)
+		return
 	default:
 		w.withdraw(l, s, wire.Broken)
 		return

@@ -69,6 +69,38 @@ func TestWireMPTCP(t *testing.T) {
 	}
 }
 
+// A client whose packets may go no further than to B is refused by the program, and served by the
+// sockets.
+func TestWireLastHop(t *testing.T) {
+	c := wireChain(t)
+	server := serve(t, c.C, testnet.AddrC, echo64)
+	r := startRelay(t, c.B, relaySpec{Listen: testnet.AddrBA + ":0", Target: server, Kind: uint8(engine.Wire)})
+	neighbour := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		cerr := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_TTL, 1) })
+		return errors.Join(err, cerr)
+	}}
+	conn := dialWith(t, c.A, &neighbour, r, testnet.AddrBA)
+	var b [64]byte
+	n := int64(0)
+	for end := time.Now().Add(wirePatience); n == 0 || r.stats(t).Refused == "no-bytes"; n += 64 {
+		if time.Now().After(end) {
+			t.Fatalf("not refused: %+v", r.stats(t))
+		}
+		if _, err := conn.Write(b[:]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, b[:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.Close()
+	res := r.result(t)
+	wantEOF(t, res, n, n)
+	if res.Refused != "wire-last-hop" || res.Wire.Switched || res.Engine == "wire" {
+		t.Errorf("%+v, want the sockets, refused for wire-last-hop", res)
+	}
+}
+
 // A side that only sends for longer than the limit is cut, as by the sockets.
 func TestWireHalfClose(t *testing.T) {
 	c := wireChain(t)

@@ -2,6 +2,7 @@ package testnet
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -57,6 +58,8 @@ func (ns *Namespace) Hold(ctx context.Context, link, kind string) (*Held, error)
 const (
 	holdTable = "table netdev spliced_hold"
 	heldIn    = "held0"
+	// vnetHeader is what comes before a frame: the state of checksum and segmentation.
+	vnetHeader = 10
 )
 
 // Next waits for a packet to be taken aside.
@@ -65,7 +68,10 @@ func (h *Held) Next(ctx context.Context) ([]byte, error) {
 	for {
 		n, _, err := syscall.Recvfrom(h.detour.fd, buf, 0)
 		if err == nil {
-			return buf[:n], nil
+			if isTCP(buf[vnetHeader:n]) {
+				return buf[:n], nil
+			}
+			continue // the interface has a life of its own
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("nothing was taken aside: %w", context.Cause(ctx))
@@ -76,9 +82,23 @@ func (h *Held) Next(ctx context.Context) ([]byte, error) {
 	}
 }
 
+// isTCP says whether an Ethernet frame has a TCP segment in it.
+func isTCP(b []byte) bool {
+	const headers = 14 + 20
+	if len(b) < headers {
+		return false
+	}
+	switch binary.BigEndian.Uint16(b[12:]) {
+	case syscall.ETH_P_IP:
+		return b[14+9] == syscall.IPPROTO_TCP
+	case syscall.ETH_P_IPV6:
+		return b[14+6] == syscall.IPPROTO_TCP
+	}
+	return false
+}
+
 // Release has a packet go on to the namespace's stack; no tc program sees it again.
 func (h *Held) Release(packet []byte) error {
-	const vnetHeader = 10 // the state of checksum and segmentation
 	copy(packet[vnetHeader:], h.back)
 	to := h.detour.to
 	if err := syscall.Sendto(h.detour.fd, packet, 0, &to); err != nil {

@@ -25,7 +25,7 @@ const meaning = 3
 
 // layout names what is pinned. A program and a map of different layouts must not
 // meet.
-var layout = layoutOf(meaning, reflect.TypeFor[bpf.WireKey](), reflect.TypeFor[bpf.WireFlow](), reflect.TypeFor[Meta]())
+var layout = layoutOf(meaning, reflect.TypeFor[bpf.WireKey](), reflect.TypeFor[bpf.WireFlow](), reflect.TypeFor[bpf.WireOversize](), reflect.TypeFor[Meta]())
 
 func layoutOf(version int, types ...reflect.Type) string {
 	h := fnv.New32a()

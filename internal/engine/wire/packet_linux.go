@@ -52,8 +52,36 @@ func (s *segment) bytes() []byte {
 		binary.BigEndian.PutUint32(tcp[28:], s.stampEcho)
 	}
 	from, to := s.from.Addr().AsSlice(), s.to.Addr().AsSlice()
-	sum := uint32(syscall.IPPROTO_TCP + size)
-	for _, b := range [][]byte{from, to, tcp} {
+	binary.BigEndian.PutUint16(tcp[16:], ^sum16(uint32(syscall.IPPROTO_TCP+size), from, to, tcp))
+	return append(header(s.from.Addr(), s.to.Addr(), syscall.IPPROTO_TCP, size), tcp...)
+}
+
+// header makes the IP header of a packet with so many bytes in it. The kernel fills in the
+// checksum of the one that it sends.
+func header(from, to netip.Addr, protocol byte, size int) []byte {
+	const ttl = 64
+	if from.Is4() {
+		ip := make([]byte, 20, 20+size)
+		ip[0] = 4<<4 | 5
+		binary.BigEndian.PutUint16(ip[2:], uint16(20+size))
+		ip[6] = 0x40 // don't fragment
+		ip[8], ip[9] = ttl, protocol
+		copy(ip[12:], from.AsSlice())
+		copy(ip[16:], to.AsSlice())
+		return ip
+	}
+	ip := make([]byte, 40, 40+size)
+	ip[0] = 6 << 4
+	binary.BigEndian.PutUint16(ip[4:], uint16(size))
+	ip[6], ip[7] = protocol, ttl
+	copy(ip[8:], from.AsSlice())
+	copy(ip[24:], to.AsSlice())
+	return ip
+}
+
+// sum16 adds up 16-bit words, as checksums do. The parts are of even length.
+func sum16(sum uint32, parts ...[]byte) uint16 {
+	for _, b := range parts {
 		for i := 0; i < len(b); i += 2 {
 			sum += uint32(b[i])<<8 | uint32(b[i+1])
 		}
@@ -61,36 +89,19 @@ func (s *segment) bytes() []byte {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}
-	binary.BigEndian.PutUint16(tcp[16:], ^uint16(sum))
-
-	const ttl = 64
-	if s.from.Addr().Is4() {
-		ip := make([]byte, 20, 20+size)
-		ip[0] = 4<<4 | 5
-		binary.BigEndian.PutUint16(ip[2:], uint16(20+size))
-		ip[6] = 0x40 // don't fragment
-		ip[8], ip[9] = ttl, syscall.IPPROTO_TCP
-		copy(ip[12:], from)
-		copy(ip[16:], to)
-		return append(ip, tcp...)
-	}
-	ip := make([]byte, 40, 40+size)
-	ip[0] = 6 << 4
-	binary.BigEndian.PutUint16(ip[4:], uint16(size))
-	ip[6], ip[7] = syscall.IPPROTO_TCP, ttl
-	copy(ip[8:], from)
-	copy(ip[24:], to)
-	return append(ip, tcp...)
+	return uint16(sum)
 }
 
 // send sends it from this machine, whatever sockets there are.
-func (p *Plane) send(s *segment) error {
+func (p *Plane) send(s *segment) error { return p.sendPacket(s.bytes(), s.to.Addr()) }
+
+func (p *Plane) sendPacket(packet []byte, to netip.Addr) error {
 	fd := p.raw[0]
-	if s.to.Addr().Is6() {
+	if to.Is6() {
 		fd = p.raw[1]
 	}
-	if err := sys.SendPacket(fd, s.bytes(), s.to.Addr()); err != nil {
-		return fmt.Errorf("send to %s: %w", s.to, err)
+	if err := sys.SendPacket(fd, packet, to); err != nil {
+		return fmt.Errorf("send to %s: %w", to, err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
+	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
@@ -78,6 +79,44 @@ func TestPathShrinks(t *testing.T) {
 			}
 			if v.Flows[0].Told > 0 {
 				t.Error("the server was told of what it did not send")
+			}
+			pair.Abort()
+		})
+	}
+}
+
+// An interface of B itself that takes smaller packets than before: B says so to the sender, as a
+// router would, and lets nothing out that is too big.
+func TestOwnLinkShrinks(t *testing.T) {
+	for _, pl := range places()[:2] {
+		t.Run(pl.name, func(t *testing.T) {
+			const mtu = 1300
+			c := newChain(t)
+			b := pl.open(t, c)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			handOver(t, pair)
+			carry(t, b.client, b.server, 1<<20)
+			if err := c.B.SetMTU(testnet.LinkBC, mtu); err != nil {
+				t.Fatal(err)
+			}
+			v, err := pair.Look()
+			if err != nil || v.Flows[0].TooBig > 0 {
+				t.Fatalf("%+v, %v", v, err)
+			}
+			carry(t, b.client, b.server, 4<<20)
+			if v, err = pair.Look(); err != nil || v.Flows[0].TooBig == 0 {
+				t.Errorf("%+v, %v: nothing was too big", v, err)
+			}
+			was := v.Flows[0].TooBig
+			// It knows it now; and the other way is as it was.
+			carry(t, b.client, b.server, 1<<20)
+			carry(t, b.server, b.client, 1<<20)
+			if v, err = pair.Look(); err != nil || v.Flows[0].TooBig > was || v.Flows[1].TooBig > 0 {
+				t.Errorf("%+v, %v: before %d were too big", v, err, was)
+			}
+			if info, err := sys.ReadTCPInfo(fd(t, b.client)); err != nil || info.PathMTU != mtu {
+				t.Errorf("the client takes the path for one of %d bytes, want %d; %v", info.PathMTU, mtu, err)
 			}
 			pair.Abort()
 		})

@@ -254,18 +254,30 @@ func (p *Plane) read() {
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
-		var key bpf.WireKey
-		if err != nil || len(record.RawSample) < int(unsafe.Sizeof(key)) {
+		if err != nil {
 			continue
 		}
-		copy(unsafe.Slice((*byte)(unsafe.Pointer(&key)), unsafe.Sizeof(key)), record.RawSample)
-		p.mu.Lock()
-		pair := p.pairs[key]
-		p.mu.Unlock()
-		if pair != nil {
-			pair.news()
+		var key bpf.WireKey
+		var big bpf.WireOversize
+		switch b := record.RawSample; {
+		case fill(&big, b):
+			// Lost, as any packet can be: the sender tries again, and is told again.
+			_ = p.sendPacket(tooBig(&big), big.Key.From().Addr())
+		case fill(&key, b):
+			p.mu.Lock()
+			pair := p.pairs[key]
+			p.mu.Unlock()
+			if pair != nil {
+				pair.news()
+			}
 		}
 	}
+}
+
+// fill copies a record into what it is of, if there is enough of it.
+func fill[T bpf.WireKey | bpf.WireOversize](to *T, record []byte) bool {
+	b := unsafe.Slice((*byte)(unsafe.Pointer(to)), unsafe.Sizeof(*to))
+	return len(record) >= len(b) && copy(b, record) == len(b)
 }
 
 // sweep takes out what has lingered, and ends the plane when nobody has used it

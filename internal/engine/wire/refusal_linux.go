@@ -22,4 +22,5 @@ const (
 	Borrowed                       // somebody else wants the sockets back
 	Broken                         // the kernel refused something that should work
 	Braked                         // the session has a limit of bandwidth, which packets don't keep
+	Spent                          // packets come in their last hop: no router would pass them on
 )

@@ -92,7 +92,7 @@ func (pair *Pair) Bound(w Window) {
 // Switch has data go across from now on: it has to be learned. EOVERFLOW, unless
 // anyhow: a side may send by now more than the other has room for. EAGAIN: a side
 // was not seen yet, or what a socket has received has a hole: ask again. ENOTCONN: one
-// has ended.
+// has ended. EHOSTUNREACH: the packets of one come in their last hop.
 func (pair *Pair) Switch(anyhow bool) (err error) {
 	for range switchTries {
 		if err = pair.trySwitch(anyhow); err != syscall.EAGAIN {
