@@ -95,6 +95,12 @@ func SetRepair(fd, mode int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, mode)
 }
 
+// Acknowledge has a socket whose bytes are all read say at once what it would acknowledge later
+// (TCP_QUICKACK).
+func Acknowledge(fd int) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+}
+
 // The queues of a TCP socket.
 const (
 	ReceiveQueue = 1 // TCP_RECV_QUEUE

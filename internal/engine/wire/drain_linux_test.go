@@ -38,6 +38,28 @@ func deaf(t *testing.T, ns *testnet.Namespace, sizes string) (hear func()) {
 	return func() { run("delete table inet deaf\n") }
 }
 
+// counter reads one of a namespace's counters of TCP.
+func counter(t *testing.T, ns *testnet.Namespace, name string) int {
+	t.Helper()
+	stats, err := ns.ReadProcNet("netstat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(stats), "\n")
+	for i := 0; i+1 < len(lines); i += 2 {
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		if at := slices.Index(names, name); at > 0 {
+			n, err := strconv.Atoi(values[at])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("no " + name)
+	return 0
+}
+
 // A socket has lost all that it has to deliver at the switch, and the other direction
 // moves on meanwhile: what the socket says is older then than what its peer has been told,
 // who accepts its data and does not take note of its clock. The socket is not to
@@ -190,32 +212,13 @@ func TestProbe(t *testing.T) {
 	c := newChain(t)
 	testnet.Need(t, "peers")
 	b := places()[0].open(t, c)
-	probes := func() (n int) {
-		t.Helper()
-		stats, err := c.B.ReadProcNet("netstat")
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines := strings.Split(string(stats), "\n")
-		for i := 0; i+1 < len(lines); i += 2 {
-			names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
-			if at := slices.Index(names, "TCPWinProbe"); at > 0 {
-				if n, err = strconv.Atoi(values[at]); err != nil {
-					t.Fatal(err)
-				}
-				return n
-			}
-		}
-		t.Fatal("no TCPWinProbe")
-		return 0
-	}
 	hear := deaf(t, c.C, "")
 	defer hear()
 	if _, err := b.b.Write(make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
 	p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
-	before := probes()
+	before := counter(t, c.B, "TCPWinProbe")
 	var pair *wire.Pair
 	eventually(t, "attached", func() bool {
 		err := c.B.Do(func() error {
@@ -232,7 +235,63 @@ func TestProbe(t *testing.T) {
 		return err == nil
 	})
 	defer pair.Withdraw()
-	if n := probes() - before; n != 1 {
+	if n := counter(t, c.B, "TCPWinProbe") - before; n != 1 {
 		t.Errorf("%d probes, want one: to the side that owes nothing", n)
+	}
+}
+
+// A socket that owes an acknowledgement when the pair is switched says it before: later
+// its peer may have gone, and would answer with a RST.
+func TestNothingIsOwed(t *testing.T) {
+	for _, pl := range places()[:2] {
+		t.Run(pl.name, func(t *testing.T) {
+			c := newChain(t)
+			b := pl.open(t, c)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+
+			// As after some exchanges of messages: an acknowledgement waits for an answer to go with.
+			if err := syscall.SetsockoptInt(fd(t, b.b), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 0); err != nil {
+				t.Fatal(err)
+			}
+			var message [100]byte
+			if _, err := b.server.Write(message[:]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(b.b, message[:]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.a.Write(message[:]); err != nil {
+				t.Fatal(err)
+			}
+			if err := pair.Switch(true); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "drained", func() bool {
+				drained, err := pair.Drained()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return drained
+			})
+			if err := pair.Settle(wire.Meta{}); err != nil {
+				t.Fatal(err)
+			}
+			const longest = 200 * time.Millisecond // that Linux delays one
+			late := counter(t, c.B, "DelayedACKs")
+			for began := time.Now(); time.Since(began) < longest+50*time.Millisecond; time.Sleep(10 * time.Millisecond) {
+				if counter(t, c.B, "DelayedACKs") > late {
+					t.Fatalf("an acknowledgement %v after the pair has settled", time.Since(began))
+				}
+			}
+			pair.Dissolve()
+			if _, err := io.ReadFull(b.client, message[:]); err != nil {
+				t.Fatal(err)
+			}
+			carry(t, b.client, b.server, 1000)
+			carry(t, b.server, b.client, 1000)
+			pair.Abort()
+		})
 	}
 }

@@ -201,6 +201,7 @@ type View struct {
 	Crossed   [2]int64 // these, and what has gone across and is not acknowledged yet
 	FIN       [2]bool  // a's, b's FIN was acknowledged
 	Reset     [2]bool  // a, b has sent a RST
+	Over      bool     // both FINs were acknowledged, or there was a RST
 	Ended     bool     // by [Table.End]
 	LastMoved int64    // ns, CLOCK_MONOTONIC; 0 if nothing has moved since the switch
 	Flows     [2]bpf.WireFlow
@@ -227,6 +228,7 @@ func (pair *Pair) Look() (v View, err error) {
 			v.Crossed[i]--
 		}
 		v.Reset[i] = f.Verdict == bpf.WireEndedRST
+		v.Over = v.Over || f.Over != 0
 		v.Ended = v.Ended || f.Verdict == bpf.WireEndedHand
 		v.LastMoved = max(v.LastMoved, int64(f.LastMoved))
 	}

@@ -106,6 +106,7 @@ func (pair *Pair) Switch(anyhow bool) (err error) {
 const switchTries = 3
 
 func (pair *Pair) trySwitch(anyhow bool) error {
+	pair.acknowledge()
 	for i := range pair.legs {
 		if err := pair.legs[i].look(); err != nil {
 			return err
@@ -141,6 +142,14 @@ func (pair *Pair) trySwitch(anyhow bool) error {
 		sides[i].Edge += l.received - was
 	}
 	return pair.plane.objects.Switch(&sides, anyhow)
+}
+
+// acknowledge has the sockets say what they owe, which they may put off for 200 ms. When all
+// goes across, a peer can be gone by then: it would answer with a RST.
+func (pair *Pair) acknowledge() {
+	for i := range pair.legs {
+		_ = sys.Acknowledge(pair.legs[i].fd) // else it comes later
+	}
 }
 
 // leastFlight is what any peer may send at once.
@@ -266,6 +275,7 @@ func before(a, b uint32) bool { return int32(a-b) < 0 }
 // this process dies now they say nothing. Nothing may be read from them or written
 // to them.
 func (pair *Pair) Settle(m Meta) error {
+	pair.acknowledge() // of what came since the switch
 	for i := range pair.legs {
 		if err := sys.SetRepair(pair.legs[i].fd, sys.RepairOn); err != nil {
 			return err
@@ -292,8 +302,8 @@ func (pair *Pair) Unsettle() {
 
 func (pair *Pair) announce() {
 	v, err := pair.Look()
-	if err != nil {
-		return // the next look finds out
+	if err != nil || v.Over {
+		return // the next look finds out; nobody is left to tell
 	}
 	for i := range pair.legs {
 		// Lost, as any packet can be: a persist timer asks for it then.
