@@ -143,7 +143,7 @@ func (s *Server) dial(ctx context.Context, c *conn, client net.Conn, m *member, 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	source, version := m.upstream.manner()
-	d := net.Dialer{KeepAliveConfig: keepAlive}
+	d := net.Dialer{KeepAliveConfig: keepAlive, Control: splice.DialControl}
 	if source.IsValid() && m.addr.IsValid() {
 		bindLate(&d, source)
 	}

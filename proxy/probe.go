@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spliced-io/spliced/splice"
 )
 
 // maxAnswer is how much of a server's answer a check reads.
@@ -56,7 +58,7 @@ func newProbe(c Health, to Addr) *probe {
 func (p *probe) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.config.Timeout))
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, p.to.Network, p.to.Address)
+	conn, err := (&net.Dialer{Control: splice.DialControl}).DialContext(ctx, p.to.Network, p.to.Address)
 	if err != nil {
 		if late(err) || ctx.Err() != nil {
 			return fmt.Errorf("connect: %w", errNoAnswer)

@@ -45,5 +45,13 @@ func control(c syscall.RawConn, f func(fd int) error) error {
 // destination is known: one can be used once for each.
 func bindLate(d *net.Dialer, source netip.Addr) {
 	d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
-	d.Control = func(_, _ string, c syscall.RawConn) error { return control(c, sys.SetBindNoPort) }
+	before := d.Control
+	d.Control = func(network, address string, c syscall.RawConn) error {
+		if before != nil {
+			if err := before(network, address, c); err != nil {
+				return err
+			}
+		}
+		return control(c, sys.SetBindNoPort)
+	}
 }

@@ -53,7 +53,8 @@ const (
 	// it translates the packets of one side into those of the other, and the
 	// sockets are gone. Needs root or the capabilities of docs/wire.md, and
 	// Linux 6.6. A pair that can't be handed over stays with splice, and
-	// [Stats] says why.
+	// [Stats] says why. Who dials the servers uses [DialControl], or has
+	// [Forward] do it.
 	EngineWire = engine.Wire
 )
 

@@ -3,6 +3,9 @@ package splice
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"strings"
+	"syscall"
 
 	"github.com/spliced-io/spliced/internal/engine"
 )
@@ -29,4 +32,24 @@ func (s *Session) Leave() {
 	if l, ok := s.carrier.(loopSession); ok {
 		l.Session.Leave()
 	}
+}
+
+// DialControl is for [net.Dialer.Control], in a program that has sessions handed over to
+// [EngineWire]. The kernel does not know the local ports that spliced connections have towards
+// their servers. It may choose such a port for another connection to the same server, which
+// then gets no answer. A dialer with this function keeps off them, as [Forward] does by itself.
+// EADDRNOTAVAIL: there is hardly a port left. Other networks than TCP are not touched.
+func DialControl(network, address string, c syscall.RawConn) error {
+	if !strings.HasPrefix(network, "tcp") {
+		return nil
+	}
+	target, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil //nolint:nilerr // what it is dialled with says it better
+	}
+	cerr := c.Control(func(fd uintptr) { err = reactor.KeepOff(int(fd), target) })
+	if err == nil {
+		return cerr
+	}
+	return os.NewSyscallError("setsockopt", err)
 }

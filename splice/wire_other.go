@@ -5,6 +5,7 @@ package splice
 import (
 	"errors"
 	"net/netip"
+	"syscall"
 )
 
 // AdoptWire needs Linux.
@@ -14,3 +15,6 @@ func AdoptWire(WirePolicy, func(s *Session, a, b netip.AddrPort) Handler) (int, 
 
 // Leave does nothing here: no session goes on without its process.
 func (s *Session) Leave() {}
+
+// DialControl does nothing here: there are no spliced connections.
+func DialControl(string, string, syscall.RawConn) error { return nil }

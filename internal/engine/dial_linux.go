@@ -86,7 +86,7 @@ func (d *dial) try(l *loop, s *Session) {
 			return
 		}
 		if errors.Is(err, syscall.EAGAIN) && l.now < d.by {
-			d.again(l, s) // a unix listener whose queue is full
+			d.again(l, s) // a unix listener whose queue is full; or a spliced flow has got the port
 			return
 		}
 		d.failed(l, s, err)
@@ -115,10 +115,9 @@ func (d *dial) connect(l *loop, s *Session) error {
 		}
 	}
 	if s.wire != nil {
-		err = s.wire.connect(l, s.ends[0].fd, fd, &t.Address)
-	} else {
-		err = sys.Connect(fd, &t.Address)
+		s.wire.clamp(s.ends[0].fd, fd)
 	}
+	err = l.connect(fd, &t.Address)
 	if err != nil && err != syscall.EINPROGRESS {
 		return err
 	}

@@ -117,35 +117,6 @@ func wireFor(k Kind, policy WirePolicy, limits Limits) *wiring {
 	return w
 }
 
-// portAttempts is how many local ports are tried that another socket may have.
-const portAttempts = 16
-
-// connect connects b so that the pair can be spliced: its segments fit a's way, and
-// its local port is not one of a spliced flow to the same target, of which the
-// kernel does not know. EADDRNOTAVAIL: there is hardly a port left.
-func (w *wiring) connect(l *loop, a, b int, to *sys.Address) error {
-	w.clamp(a, b)
-	plane, _ := l.reactor.wire.get(l.reactor, w.policy.config())
-	if plane == nil || to.Family() == syscall.AF_UNIX {
-		return sys.Connect(b, to)
-	}
-	for range portAttempts {
-		port, ok := plane.Port(to.AddrPort())
-		if !ok {
-			break
-		}
-		if port != 0 {
-			if err := sys.SetLocalPort(b, port); err != nil {
-				return err
-			}
-		}
-		if err := sys.Connect(b, to); port == 0 || err != syscall.EADDRNOTAVAIL {
-			return err
-		}
-	}
-	return syscall.EADDRNOTAVAIL
-}
-
 // clamp bounds the segments that the b side will send to what a takes.
 func (w *wiring) clamp(a, b int) {
 	info, err := sys.ReadTCPInfo(a)

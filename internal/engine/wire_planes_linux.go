@@ -50,6 +50,17 @@ func (p *wirePlane) alive() *wire.Plane {
 	return nil
 }
 
+// each calls f for each plane that there is.
+func (w *wirePlanes) each(f func(*wire.Plane)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.all {
+		if plane := p.alive(); plane != nil {
+			f(plane)
+		}
+	}
+}
+
 // OpenWire makes sure that the program is loaded. The error says what is
 // missing.
 func (r *Reactor) OpenWire(config wire.Config) (*wire.Plane, error) {

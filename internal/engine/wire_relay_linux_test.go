@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +29,8 @@ const wirePatience = 20 * time.Second
 type relaySpec struct {
 	Listen, Target string
 	Kind           uint8 // engine.Kind, which has an encoder and no decoder
+	Turn           int   // if it is not 0, that of the session that OtherKind begins with: each second has it then
+	OtherKind      uint8
 	Limits         engine.Limits
 	Policy         engine.WirePolicy
 	Settle         time.Duration // see SetSettle
@@ -173,14 +177,22 @@ func runRelay(spec relaySpec) error {
 		}
 		out.say(relayResult{Adopted: true, Flows: n})
 	}
-	plan, err := reactor.Plan(engine.Plan{Kind: engine.Kind(spec.Kind), Limits: spec.Limits, Timeout: 5 * time.Second, Wire: spec.Policy})
-	if err != nil {
-		return err
+	var plans [2]*engine.Plan
+	for i, kind := range []uint8{spec.Kind, spec.OtherKind} {
+		plans[i], err = reactor.Plan(engine.Plan{Kind: engine.Kind(kind), Limits: spec.Limits, Timeout: 5 * time.Second, Wire: spec.Policy})
+		if err != nil {
+			return err
+		}
 	}
+	var accepted atomic.Int32
 	a, err := reactor.Listen(engine.AcceptSpec{
 		FD: fd, Admit: func() bool { return true },
 		Held: func(err error) { out.say(relayResult{Failed: err.Error()}) },
 		Accepted: func(s *engine.Session, client netip.AddrPort) engine.Way {
+			plan := plans[0]
+			if n := int(accepted.Add(1)) - spec.Turn; spec.Turn > 0 && n >= 0 && n%2 == 0 {
+				plan = plans[1]
+			}
 			return engine.Way{Plan: plan, Targets: []engine.Target{{Name: spec.Target, Address: to}}, Handler: &relayHandler{client.String(), s, out}}
 		},
 	})
@@ -211,6 +223,12 @@ func runRelay(spec relaySpec) error {
 				}
 			}
 			out.say(relayResult{Flows: n})
+		case "dial":
+			r := relayResult{Flows: 1}
+			if err := dialBeside(reactor, spec.Target); err != nil {
+				r = relayResult{Failed: err.Error()}
+			}
+			out.say(r)
 		case "stop":
 			for _, h := range live {
 				h.session.Stop(context.Background())
@@ -219,6 +237,29 @@ func runRelay(spec relaySpec) error {
 		}
 	}
 	a.Close()
+	return nil
+}
+
+// dialBeside exchanges one message with the target, over a connection that the relay's process
+// makes otherwise.
+func dialBeside(reactor *engine.Reactor, target string) error {
+	d := net.Dialer{Timeout: 5 * time.Second, Control: func(_, address string, c syscall.RawConn) (err error) {
+		cerr := c.Control(func(fd uintptr) { err = reactor.KeepOff(int(fd), netip.MustParseAddrPort(address)) })
+		return errors.Join(err, cerr)
+	}}
+	conn, err := d.Dial("tcp", target)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(wirePatience))
+	if _, err := conn.Write(brief()); err != nil {
+		return err
+	}
+	// To the end: who closes first keeps the port for a minute.
+	if got, err := io.ReadAll(conn); err != nil || len(got) != 64 {
+		return fmt.Errorf("%d bytes came back, want 64: %w", len(got), err)
+	}
 	return nil
 }
 

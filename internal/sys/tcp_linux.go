@@ -138,10 +138,10 @@ func SetMaxSegment(fd, mss int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, mss)
 }
 
-// SetLocalPort has connect(2) take that local port and no other; 0 is any. EADDRNOTAVAIL
-// of connect: it is not free; another one can be tried. ENOPROTOOPT: a kernel before 6.3.
-func SetLocalPort(fd int, port uint16) error {
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(port)<<16|int(port))
+// SetLocalPorts has connect(2), or a bind(2) to any port, take a local port from low to high. EADDRNOTAVAIL
+// of these: none of them is free. ENOPROTOOPT: a kernel before 6.3.
+func SetLocalPorts(fd int, low, high uint16) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(int32(uint32(high)<<16|uint32(low))))
 }
 
 // ReuseAddr returns SO_REUSEADDR.

@@ -29,7 +29,15 @@ func (p *ports) open() error {
 	return nil
 }
 
+// A target is the same with and without a zone, and IPv4 in IPv6.
+func plain(target netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(target.Addr().Unmap().WithZone(""), target.Port())
+}
+
+func (p *ports) of(target netip.AddrPort) map[uint16]int { return p.used[plain(target)] }
+
 func (p *ports) take(target netip.AddrPort, port uint16) {
+	target = plain(target)
 	if p.used[target] == nil {
 		p.used[target] = make(map[uint16]int)
 	}
@@ -37,6 +45,7 @@ func (p *ports) take(target netip.AddrPort, port uint16) {
 }
 
 func (p *ports) leave(target netip.AddrPort, port uint16) {
+	target = plain(target)
 	of := p.used[target]
 	if of[port]--; of[port] <= 0 {
 		delete(of, port)
@@ -46,25 +55,50 @@ func (p *ports) leave(target netip.AddrPort, port uint16) {
 	}
 }
 
-// portTries is how many ports [Plane.Port] looks at.
-const portTries = 32
+const (
+	// portTries is how many places [Plane.Ports] looks at, and portsEnough how many ports it is
+	// content with: sockets may have some of them.
+	portTries   = 32
+	portsEnough = 32
+)
 
-// Port chooses a local port for a connection to a target, to be made: one that no
-// flow to that target has. 0 is any. ok says whether it has found one.
-func (p *Plane) Port(target netip.AddrPort) (port uint16, ok bool) {
+// Ports chooses local ports for a connection to a target, to be made: low to high, of which no
+// flow to that target has one. 0 is any. ok says whether it has found some.
+func (p *Plane) Ports(target netip.AddrPort) (low, high uint16, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	used := p.ports.used[target]
+	used := p.ports.of(target)
 	if len(used) == 0 {
-		return 0, true
+		return 0, 0, true
 	}
-	for range portTries {
-		port = uint16(p.ports.low + rand.IntN(p.ports.high-p.ports.low+1))
-		if used[port] == 0 {
-			return port, true
+	most := 0
+	for i := 0; i < portTries && most < portsEnough; i++ {
+		first := p.ports.low + rand.IntN(p.ports.high-p.ports.low+1)
+		n := 0
+		for n < portsEnough && first+n <= p.ports.high && used[uint16(first+n)] == 0 {
+			n++
+		}
+		if n > most {
+			most, low, high = n, uint16(first), uint16(first+n-1)
 		}
 	}
-	return 0, false
+	return low, high, most > 0
+}
+
+// Clear says whether no flow to a target has a local port from low to high.
+func (p *Plane) Clear(target netip.AddrPort, low, high uint16) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	used := p.ports.of(target)
+	if len(used) == 0 {
+		return true
+	}
+	for port := int(low); port <= int(high); port++ {
+		if used[uint16(port)] > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // own makes a pair's port and entries known. The plane is locked.
