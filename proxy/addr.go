@@ -14,7 +14,7 @@ const maxUnixPath = 103
 
 // Addr is where to listen or what to dial. The zero value is neither.
 type Addr struct {
-	Network string // "tcp" or "unix"; in configurations "systemd" or "srv" too
+	Network string // "tcp" or "unix"; in configurations "systemd", "srv" or "original" too
 	Address string // host:port, :port, a path or a name
 }
 
@@ -58,6 +58,8 @@ func (a Addr) String() string {
 	switch a.Network {
 	case "tcp":
 		return a.Address
+	case original:
+		return OriginalDestination
 	case "systemd":
 		if a.Address == "" {
 			return "systemd"

@@ -18,12 +18,12 @@ func (b *balancer) reset() { b.table = nil }
 // pick returns the members to try, the best first.
 func (b *balancer) pick(u *upstream, key pickKey) ([]*member, error) {
 	c := &u.config
-	pool, full := b.candidates(u)
+	pool, full := b.candidates(u, key)
 	if len(pool) == 0 {
 		if full {
 			return nil, errFull
 		}
-		return nil, u.unavailable()
+		return nil, u.unavailable(key)
 	}
 	n := min(max(1, c.Attempts), len(pool))
 	picked := make([]*member, 0, n)
@@ -37,7 +37,7 @@ func (b *balancer) pick(u *upstream, key pickKey) ([]*member, error) {
 		if len(picked) >= max(1, c.Attempts) {
 			break
 		}
-		if m.backup && m.usable() && !m.full() && !slices.Contains(picked, m) {
+		if m.backup && m.usable() && u.serves(m, key) && !m.full() && !slices.Contains(picked, m) {
 			picked = append(picked, m)
 		}
 	}
@@ -46,11 +46,11 @@ func (b *balancer) pick(u *upstream, key pickKey) ([]*member, error) {
 
 // candidates are the members that may be used: the backups if no other is up. full
 // says that there would be some, but for their limits.
-func (b *balancer) candidates(u *upstream) (pool []*member, full bool) {
+func (b *balancer) candidates(u *upstream, key pickKey) (pool []*member, full bool) {
 	pool = b.pool[:0]
 	primaries, up := 0, 0
 	for _, m := range u.members {
-		if m.backup || m.gone || m.draining {
+		if m.backup || m.gone || m.draining || !u.serves(m, key) {
 			continue
 		}
 		primaries++
@@ -61,7 +61,7 @@ func (b *balancer) candidates(u *upstream) (pool []*member, full bool) {
 	panics := primaries > 0 && float64(up) < u.config.PanicThreshold.of(float64(primaries))
 	for _, m := range u.members {
 		switch {
-		case m.gone || m.draining:
+		case m.gone || m.draining || !u.serves(m, key):
 		case m.backup && up > 0 || m.backup && panics:
 		case m.usable() || panics:
 			if m.full() {

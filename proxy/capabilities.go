@@ -41,10 +41,18 @@ func (c *Config) Needs(unprivilegedFrom int) []Need {
 				add("CAP_NET_BIND_SERVICE", "to listen on "+text)
 			}
 		}
+		if l.Socket.Transparent {
+			add("CAP_NET_RAW", "for the transparent sockets of listener "+name)
+		}
 		if l.Engine == splice.EngineWire {
 			for _, capability := range splice.WireCapabilities() {
 				add(capability, "for the engine wire of listener "+name)
 			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		if c.Upstreams[name].SourceAddress.Client {
+			add("CAP_NET_RAW", "to connect from clients' addresses to upstream "+name)
 		}
 	}
 	return needs

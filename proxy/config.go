@@ -94,6 +94,10 @@ type SocketOptions struct {
 	MPTCP bool `yaml:"mptcp"`
 	// ReusePort lets several processes listen at the same address (SO_REUSEPORT).
 	ReusePort bool `yaml:"reuse_port"`
+	// Transparent takes what nftables' tproxy sends here: connections whose local
+	// address is the one that the client has dialled, another machine's as a rule
+	// (IP_TRANSPARENT). It needs CAP_NET_RAW.
+	Transparent bool `yaml:"transparent"`
 }
 
 // TCPOptions are those of connections with one side: clients or servers.
@@ -189,8 +193,10 @@ type Upstream struct {
 	// SendProxy begins each connection with a PROXY header that names the client:
 	// v1 or v2 (with the server name, and what else is known). Default: none.
 	SendProxy ProxyVersion `yaml:"send_proxy"`
-	// SourceAddress is the local address to connect from.
-	SourceAddress netip.Addr `yaml:"source_address"`
+	// SourceAddress is the local address to connect from; or client for the client's
+	// own, which needs CAP_NET_RAW, and routes that lead the answers back here.
+	// Default: the kernel chooses.
+	SourceAddress Source `yaml:"source_address"`
 	// MaxConnections is how many connections each server may have, but for those
 	// that say otherwise. Clients that find every server full wait in the queue. 0:
 	// any number.
@@ -224,7 +230,9 @@ type Upstream struct {
 // A Target is a server of an [Upstream].
 type Target struct {
 	// Address is host:port, unix:/path, or srv:NAME for the servers of an SRV record.
-	// Each address of a name is a server of its own.
+	// Each address of a name is a server of its own. original-destination, alone, is
+	// where the client wanted to go before nftables sent it here by tproxy or
+	// redirect, or by what the PROXY header of its proxy says.
 	Address string `yaml:"address,required,short"`
 	// Weight is the server's share, compared with the others'.
 	Weight int `yaml:"weight" default:"1"`

@@ -34,8 +34,9 @@ type conn struct {
 	header     *proxyproto.Header
 	counted    bool // among the connections of its client
 	parting    bool // it is being handed over to another process
+	outward    bool // local is in the server's map of that name
 
-	client, target, local netip.AddrPort // invalid for unix sockets
+	client, target, local netip.AddrPort // invalid for unix sockets; see destination for the target
 }
 
 func (c *conn) key() pickKey { return pickKey{source: c.client.Addr(), sni: c.sni} }
@@ -106,6 +107,7 @@ func (c *conn) conclude(r splice.Result) {
 	s := c.listener.server
 	s.mu.Lock()
 	s.live.remove(c)
+	s.arrived(c)
 	s.ended.conns++
 	s.ended.add(r.Stats)
 	c.listener.ended.conns++
@@ -138,7 +140,7 @@ func (c *conn) view(st splice.Stats) Conn {
 	s.mu.Unlock()
 	return Conn{
 		ID: c.id, Listener: c.listener.name, Route: c.route.name, Upstream: c.upstreamName(), SNI: c.sni,
-		Client: c.clientName(), Server: c.member.name, Target: c.member.dialled(), Local: c.local, Cut: cut, Started: st.Started, Connected: c.connected, Stats: st,
+		Client: c.clientName(), Server: c.member.name, Target: c.dialled(), Local: c.local, Cut: cut, Started: st.Started, Connected: c.connected, Stats: st,
 	}
 }
 

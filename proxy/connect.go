@@ -49,6 +49,11 @@ func (s *Server) connect(v *vigil, c *conn, client net.Conn, f facts) error {
 	if u == nil {
 		return errRejected
 	}
+	if r.original {
+		if err := c.aimBelow(client); err != nil {
+			return err
+		}
+	}
 	members, err := u.choose(v.ctx, c.key())
 	if err != nil {
 		return err
@@ -84,7 +89,7 @@ func (s *Server) try(v *vigil, c *conn, client net.Conn, m *member) error {
 		if over := v.over(); over != nil {
 			return over
 		}
-		if !shortage(err) {
+		if !shortage(err) && !errors.Is(err, errClientSource) {
 			m.connectFailed(err)
 		}
 		return err
@@ -98,7 +103,7 @@ func (s *Server) try(v *vigil, c *conn, client net.Conn, m *member) error {
 		if errors.As(err, &side) && side.Side == "a" && errors.Is(err, syscall.ENOTCONN) {
 			return fmt.Errorf("%w: %w", splice.ErrClientLeft, err)
 		}
-		return fmt.Errorf("join %s: %w", m.name, err)
+		return fmt.Errorf("join %s: %w", c.nameOf(m), err)
 	}
 	return nil
 }
@@ -144,12 +149,19 @@ func (s *Server) dial(ctx context.Context, c *conn, client net.Conn, m *member, 
 	defer cancel()
 	source, version := m.upstream.manner()
 	d := net.Dialer{KeepAliveConfig: keepAlive, Control: splice.DialControl}
-	if source.IsValid() && m.addr.IsValid() {
-		bindLate(&d, source)
+	to := c.dialAddr(m)
+	if ap, err := netip.ParseAddrPort(to.Address); err == nil {
+		from, err := source.from(c.client.Addr(), ap.Addr().Unmap())
+		if err != nil {
+			return nil, err
+		}
+		if from.IsValid() {
+			bindLate(&d, from, source.Client)
+		}
 	}
-	server, err := d.DialContext(ctx, m.dial.Network, m.dial.Address)
+	server, err := d.DialContext(ctx, to.Network, to.Address)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", m.name, cause(err))
+		return nil, fmt.Errorf("connect to %s: %w", c.nameOf(m), cause(err))
 	}
 	session, err := s.greet(ctx, c, client, m, server, version)
 	if err != nil {
@@ -168,7 +180,7 @@ func (s *Server) greet(ctx context.Context, c *conn, client net.Conn, m *member,
 			_, err = server.Write(header)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("send a PROXY header to %s: %w", m.name, cause(err))
+			return nil, fmt.Errorf("send a PROXY header to %s: %w", c.nameOf(m), cause(err))
 		}
 	}
 	if t := m.upstream.tls.Load(); t != nil {
@@ -178,7 +190,7 @@ func (s *Server) greet(ctx context.Context, c *conn, client net.Conn, m *member,
 }
 
 // manner is how connections to the servers are made.
-func (u *upstream) manner() (source netip.Addr, version ProxyVersion) {
+func (u *upstream) manner() (source Source, version ProxyVersion) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.config.SourceAddress, u.config.SendProxy
@@ -191,7 +203,8 @@ func (s *Server) join(v *vigil, c *conn, client, server net.Conn, m *member) err
 		s.mu.Unlock()
 		return ErrServerClosed
 	}
-	c.member, c.local, c.target = m, addrPort(server.LocalAddr()), addrPort(server.RemoteAddr())
+	c.member, c.target = m, addrPort(server.RemoteAddr())
+	s.departs(c, m.dial.Network == original, addrPort(server.LocalAddr()))
 	s.live.push(c)
 	s.mu.Unlock()
 
@@ -213,6 +226,7 @@ func (s *Server) join(v *vigil, c *conn, client, server net.Conn, m *member) err
 	s.mu.Lock()
 	if err != nil {
 		s.live.remove(c)
+		s.arrived(c)
 		c.member = nil
 		s.mu.Unlock()
 		return err

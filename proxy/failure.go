@@ -27,6 +27,8 @@ const (
 	NoServerUp       FailReason = "no-server-up"
 	QueueFull        FailReason = "queue-full"
 	QueueTimeout     FailReason = "queue-timeout"
+	NoDestination    FailReason = "no-destination"
+	ClientSource     FailReason = "client-source"
 	ServerStopped    FailReason = "stopped"
 
 	ConnectRefused     FailReason = "connect-refused"
@@ -58,6 +60,8 @@ var failReasons = []struct {
 	{errNoServer, NoServerUp},
 	{errQueueFull, QueueFull},
 	{errQueueLate, QueueTimeout},
+	{errNoDestination, NoDestination},
+	{errClientSource, ClientSource},
 	{ErrServerClosed, ServerStopped},
 	{splice.ErrStopped, ServerStopped},
 	{errUnreached, ConnectUntold},

@@ -65,10 +65,12 @@ func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice
 	if c.looks(p) {
 		return c.hold(func(client *splice.Held) { l.server.lookAt(c, client, session, p) })
 	}
-	way, err := c.way(p, facts{source: client.Addr()})
+	way, err := c.way(p, facts{source: client.Addr()}, nil)
 	switch err {
 	case nil:
 		return way
+	case errAsk:
+		return c.hold(func(client *splice.Held) { c.goOn(client, session, facts{source: c.client.Addr()}) })
 	case errSlow:
 		return c.hold(func(client *splice.Held) { c.serveSlowly(client, facts{source: c.client.Addr()}) })
 	default:
@@ -80,8 +82,12 @@ func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice
 // to go it.
 var errSlow = errors.New("takes a goroutine")
 
-// way finds the way of a client inside the event loops.
-func (c *conn) way(p *policy, f facts) (splice.Way, error) {
+// errAsk says that the client's connection has to be asked where it wanted to go.
+var errAsk = errors.New("takes its descriptor")
+
+// way finds the way of a client inside the event loops. held is its connection, or
+// nil for errAsk where that is needed.
+func (c *conn) way(p *policy, f facts, held *splice.Held) (splice.Way, error) {
 	if p.tls != nil {
 		return splice.Way{}, errSlow
 	}
@@ -95,6 +101,18 @@ func (c *conn) way(p *policy, f facts) (splice.Way, error) {
 	if r.crafted {
 		return splice.Way{}, errSlow
 	}
+	if r.original && held == nil {
+		return splice.Way{}, errAsk
+	}
+	if r.original {
+		raw, err := held.SyscallConn()
+		if err == nil {
+			err = c.aim(raw)
+		}
+		if err != nil {
+			return splice.Way{}, err
+		}
+	}
 	members, err := r.upstream.pick(c.key())
 	if err == errFull {
 		err = errSlow // to wait in the queue
@@ -104,10 +122,17 @@ func (c *conn) way(p *policy, f facts) (splice.Way, error) {
 	}
 	targets := make([]splice.Target, len(members))
 	for i, m := range members {
-		targets[i] = m.target
+		if targets[i], err = c.targetAt(m); err != nil {
+			members[0].leave()
+			return splice.Way{}, err
+		}
 	}
 	c.tries = members
-	return splice.Way{Plan: r.plan, Lifetime: p.lifetime(), Targets: targets, Handler: c}, nil
+	w := splice.Way{Plan: r.plan, Lifetime: p.lifetime(), Targets: targets, Handler: c}
+	if r.original {
+		w.Dialing = c.dialing
+	}
+	return w, nil
 }
 
 // serveSlowly has a goroutine serve a client that was held.
@@ -165,6 +190,28 @@ func (c *conn) hold(f func(*splice.Held)) splice.Way {
 	return splice.Way{Hold: f}
 }
 
+// goOn has a client that was held go the way that the facts lead to: inside the
+// event loops if it can.
+func (c *conn) goOn(held *splice.Held, session *splice.Session, f facts) {
+	p := c.listener.policy.Load()
+	way, err := c.way(p, f, held)
+	switch err {
+	case nil:
+		if way.Lifetime > 0 { // it counts from accepting
+			way.Lifetime = max(1, way.Lifetime-time.Since(c.began))
+		}
+		if err := c.proceed(held, session, way); err != nil {
+			c.tries[0].leave()
+			c.fail(err)
+		}
+	case errSlow:
+		c.serveSlowly(held, f)
+	default:
+		held.Reset()
+		c.fail(err)
+	}
+}
+
 // proceed gives the connection back to the event loops, which go the way with
 // session.
 func (c *conn) proceed(held *splice.Held, session *splice.Session, way splice.Way) error {
@@ -185,13 +232,22 @@ func (c *conn) proceed(held *splice.Held, session *splice.Session, way splice.Wa
 	return nil
 }
 
+// dialing is called when the SYN to an original destination was sent.
+func (c *conn) dialing(local netip.AddrPort) {
+	s := c.listener.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.departs(c, true, local)
+}
+
 // Connected is called when the session is joined.
 func (c *conn) Connected(target int, local netip.AddrPort) {
 	s := c.listener.server
 	m := c.settle(target)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.member, c.tries, c.local = m, nil, local
+	c.member, c.tries = m, nil
+	s.departs(c, m.dial.Network == original, local)
 	s.dialing.remove(c)
 	s.live.push(c)
 	s.joined(c)
@@ -213,6 +269,7 @@ func (c *conn) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dialing.remove(c)
+	s.arrived(c)
 	s.failed++
 	c.listener.failed++
 	reason := failReason(err)

@@ -470,6 +470,7 @@ func (q *parcelled) gone() {
 	s := c.listener.server
 	s.mu.Lock()
 	s.open--
+	s.arrived(c)
 	c.listener.release(c)
 	s.change()
 	s.mu.Unlock()
@@ -503,6 +504,7 @@ func (c *conn) resume(a, b io.ReadWriteCloser, plan *splice.Plan, past splice.Pa
 	}
 	c.parting = false
 	s.live.push(c)
+	s.departs(c, c.member.dial.Network == original, c.local)
 	s.mu.Unlock()
 	var options []splice.Option
 	if plan != nil {
@@ -513,6 +515,7 @@ func (c *conn) resume(a, b io.ReadWriteCloser, plan *splice.Plan, past splice.Pa
 	s.mu.Lock()
 	if err != nil {
 		s.live.remove(c)
+		s.arrived(c)
 		s.mu.Unlock()
 		return err
 	}

@@ -32,6 +32,9 @@ func Listen(ctx context.Context, addr Addr, o SocketOptions) (net.Listener, erro
 	if o.ReusePort {
 		reusePort(&lc)
 	}
+	if o.Transparent {
+		transparent(&lc)
+	}
 	ln, err := listenWith(ctx, &lc, addr, o)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, cause(err))

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"time"
 
 	"github.com/spliced-io/spliced/proxy/internal/clienthello"
 	"github.com/spliced-io/spliced/proxy/internal/detect"
@@ -160,32 +159,11 @@ func (w *watcher) done(o peek.Outcome) {
 	}
 	w.facts.source = w.conn.client.Addr()
 	if w.held != nil {
-		w.proceed()
+		w.conn.sni = w.facts.sni
+		w.conn.goOn(w.held, w.session, w.facts)
 		return
 	}
 	go w.server.serve(w.conn, w.client, w.facts, o.Read)
-}
-
-// proceed goes the way that the facts lead to: inside the event loops if it can.
-func (w *watcher) proceed() {
-	c := w.conn
-	c.sni = w.facts.sni
-	p := c.listener.policy.Load()
-	way, err := c.way(p, w.facts)
-	switch err {
-	case nil:
-		if way.Lifetime > 0 { // it counts from accepting
-			way.Lifetime = max(1, way.Lifetime-time.Since(c.began))
-		}
-		if err := c.proceed(w.held, w.session, way); err != nil {
-			c.tries[0].leave()
-			c.fail(err)
-		}
-	case errSlow:
-		c.serveSlowly(w.held, w.facts)
-	default:
-		w.fail(err)
-	}
 }
 
 func (w *watcher) conclude(o peek.Outcome) error {

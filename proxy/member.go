@@ -15,7 +15,7 @@ import (
 type member struct {
 	upstream *upstream
 	name     string
-	addr     netip.AddrPort // invalid for a unix socket
+	addr     netip.AddrPort // invalid for a unix socket, and for what each client names
 	dial     Addr
 	target   splice.Target
 	active   atomic.Int64 // connections, those being made included
@@ -59,9 +59,11 @@ type memberCounts struct {
 func newMember(u *upstream, name string, addr Addr, share int) *member {
 	m := &member{upstream: u, name: name, dial: addr, share: share}
 	var err error
-	if addr.Network == "unix" {
+	switch addr.Network {
+	case original: // see conn.targetAt
+	case "unix":
 		m.target, err = splice.NewUnixTarget(addr.Address)
-	} else {
+	default:
 		m.addr, err = netip.ParseAddrPort(addr.Address)
 		if err == nil {
 			m.target, err = splice.NewTarget(m.addr)

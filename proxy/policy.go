@@ -46,6 +46,7 @@ type route struct {
 	protocols []Protocol
 	upstream  *upstream // nil: reject
 	crafted   bool      // more than a connect makes a connection to its servers
+	original  bool      // its server is where the client wanted to go
 	plan      *splice.Plan
 	sockets   [2]splice.SocketOptions // of the client's connection and the server's
 }
@@ -92,7 +93,8 @@ func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstrea
 		if name := routes[i].Upstream; name != "" {
 			r.upstream = upstreams[name]
 			u := configs[name]
-			r.crafted = u.TLS != nil || u.SendProxy != "" || u.SourceAddress.IsValid()
+			r.crafted = u.TLS != nil || u.SendProxy != "" || u.SourceAddress != Source{}
+			r.original = u.original()
 			r.sockets = [2]splice.SocketOptions{l.TCP.options(), u.TCP.options()}
 			r.plan, err = splice.NewPlan(time.Duration(u.ConnectTimeout), append(slices.Clone(options), splice.Sockets(r.sockets[0], r.sockets[1]))...)
 			if err != nil {

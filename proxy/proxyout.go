@@ -17,6 +17,9 @@ func (ProxyVersion) Values() []string { return []string{"v1", "v2"} }
 // proxyHeader is what a server is told of c, whose client's connection is client.
 func (c *conn) proxyHeader(v ProxyVersion, client net.Conn) ([]byte, error) {
 	h := proxyproto.Header{Version: 1, Source: c.client, Destination: addrPort(client.LocalAddr())}
+	if c.target.IsValid() { // it was redirected
+		h.Destination = c.target
+	}
 	if c.header != nil && c.header.Source.IsValid() {
 		h.Destination = c.header.Destination
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -63,12 +64,13 @@ type Server struct {
 	accepted uint64
 	failed   uint64
 	adopted  uint64
-	open     int  // accepted, and the end not yet reported
-	leaving  int  // of these, those that have ended
-	hurrying bool // clients that say nothing have to make room
-	starved  int  // connections that wait for a descriptor
-	dialing  list // by the event loops
-	live     list // joined
+	open     int                    // accepted, and the end not yet reported
+	leaving  int                    // of these, those that have ended
+	hurrying bool                   // clients that say nothing have to make room
+	starved  int                    // connections that wait for a descriptor
+	dialing  list                   // by the event loops
+	live     list                   // joined
+	outward  map[netip.AddrPort]int // from which original destinations are dialled, or are connected to
 	ended    totals
 	unsaid   []unsaid // what the hooks have still to be told
 	saying   bool     // somebody tells them

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/spliced-io/spliced/proxy/internal/tlsfiles"
@@ -76,7 +77,7 @@ func handshake(ctx context.Context, conn net.Conn, session *tls.Conn) error {
 
 // originate makes a TLS session with a server.
 func (m *member) originate(ctx context.Context, c *conn, server net.Conn, client *tlsfiles.Client) (net.Conn, error) {
-	host, _, err := net.SplitHostPort(m.hostport())
+	host, _, err := net.SplitHostPort(hostport(c.nameOf(m)))
 	if err != nil {
 		host = ""
 	}
@@ -87,21 +88,18 @@ func (m *member) originate(ctx context.Context, c *conn, server net.Conn, client
 	session := tls.Client(server, config)
 	switch err := handshake(ctx, server, session); {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("TLS with %s: %w", m.name, err)
+		return nil, fmt.Errorf("TLS with %s: %w", c.nameOf(m), err)
 	case err != nil:
-		return nil, fmt.Errorf("%w %s: %w", errServerTLS, m.name, err)
+		return nil, fmt.Errorf("%w %s: %w", errServerTLS, c.nameOf(m), err)
 	}
 	return session, nil
 }
 
-// hostport is the address as configured, with the name that it may have.
-func (m *member) hostport() string {
-	for i, r := range m.name {
-		if r == '=' { // name=address: see resolved
-			return m.name[:i]
-		}
-	}
-	return m.name
+// hostport is the address as configured, with the name that it may have, of the name
+// of a server.
+func hostport(name string) string {
+	configured, _, _ := strings.Cut(name, "=") // name=address: see resolved
+	return configured
 }
 
 // rewound is c with bytes before what it has to give. Without any it is c

@@ -341,7 +341,7 @@ func TestSourceAddress(t *testing.T) {
 		b := newBackend(t, loopback(t, "tcp4"))
 		r := startRelay(t, w, proxy.Config{
 			Listeners: map[string]proxy.Listener{"relay": {Address: []string{"127.0.0.1:0"}, Upstream: "u"}},
-			Upstreams: map[string]proxy.Upstream{"u": {Servers: proxy.Targets(b.addr.String()), SourceAddress: netip.MustParseAddr("127.0.0.9")}},
+			Upstreams: map[string]proxy.Upstream{"u": {Servers: proxy.Targets(b.addr.String()), SourceAddress: proxy.Source{Addr: netip.MustParseAddr("127.0.0.9")}}},
 		}, proxy.Hooks{})
 		send(t, r.dial(t), "hello")
 		server := b.next(t)

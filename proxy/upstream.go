@@ -101,7 +101,7 @@ func sameResolve(a, b Resolve) bool {
 // start makes the member of an address, or the resolver of a name. u.mu is held.
 func (e *entry) start(u *upstream) {
 	switch e.addr.Network {
-	case "unix":
+	case "unix", original:
 		e.members = []*member{newMember(u, e.addr.String(), e.addr, 0)}
 	case "tcp":
 		if _, err := netip.ParseAddrPort(e.addr.Address); err == nil {
@@ -246,8 +246,17 @@ func (u *upstream) pickNow(key pickKey) ([]*member, error) {
 	return members, nil
 }
 
+// serves says whether m can be connected to for that client: from its own address
+// only where the family is the same. u.mu is held.
+func (u *upstream) serves(m *member, key pickKey) bool {
+	return !u.config.SourceAddress.Client || !m.addr.IsValid() || !key.source.IsValid() || m.addr.Addr().Unmap().Is4() == key.source.Is4()
+}
+
 // unavailable says why there is no server. u.mu is held.
-func (u *upstream) unavailable() error {
+func (u *upstream) unavailable(key pickKey) error {
+	if slices.ContainsFunc(u.members, (*member).usable) { // but for this client
+		return fmt.Errorf("%w %s: no server has an address of that family", errClientSource, key.source)
+	}
 	var why []string
 	for _, e := range u.entries {
 		if e.resolver != nil && len(e.members) == 0 {

@@ -102,6 +102,7 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 		}
 	}
 	k.tls(l, c, path)
+	k.transparent(l, c, path)
 	k.tcp(&l.TCP, at(path, "tcp"))
 	if _, err := access.NewRules(l.Allow, l.Deny); err != nil {
 		k.wrong(err.Error(), at(path, "deny")...)
@@ -219,12 +220,16 @@ func (k *checker) upstream(u *Upstream, name string) {
 		if t.Weight < 0 || t.Weight > maxWeight {
 			k.wrong(fmt.Sprintf("weight %d: want 1 to %d", t.Weight, maxWeight), at(where, "weight")...)
 		}
-		if u.SourceAddress.IsValid() && addr.Network == "tcp" {
-			if ap, err := netip.ParseAddrPort(addr.Address); err == nil && ap.Addr().Unmap().Is4() != u.SourceAddress.Unmap().Is4() {
-				k.wrong(fmt.Sprintf("server %q can't be reached from %s: the families differ", t.Address, u.SourceAddress), at(path, "source_address")...)
+		if source := u.SourceAddress.Addr; source.IsValid() && addr.Network == "tcp" {
+			if ap, err := netip.ParseAddrPort(addr.Address); err == nil && ap.Addr().Unmap().Is4() != source.Unmap().Is4() {
+				k.wrong(fmt.Sprintf("server %q can't be reached from %s: the families differ", t.Address, source), at(path, "source_address")...)
 			}
 		}
+		if u.SourceAddress.Client && addr.Network == "unix" {
+			k.wrong(fmt.Sprintf("server %q is a unix socket, which clients' addresses mean nothing to", t.Address), at(path, "source_address")...)
+		}
 	}
+	k.original(u, path)
 	if !primary && len(u.Servers) > 0 {
 		k.wrong("every server is a backup: want one that is not", at(path, "servers")...)
 	}
@@ -299,8 +304,12 @@ func parseListenAddr(s string) (Addr, error) {
 	return ParseAddr(s)
 }
 
-// parseTarget is [ParseAddr] with srv:NAME too, for what can be connected to.
+// parseTarget is [ParseAddr] with srv:NAME and original-destination too, for what
+// can be connected to.
 func parseTarget(s string) (Addr, error) {
+	if s == OriginalDestination {
+		return Addr{Network: original}, nil
+	}
 	if name, ok := strings.CutPrefix(s, "srv:"); ok {
 		if name == "" || !validHost(name) {
 			return Addr{}, fmt.Errorf("address %q: want srv:_service._tcp.example.org", s)

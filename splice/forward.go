@@ -39,6 +39,10 @@ type Way struct {
 	Targets  []Target      // in the order of trial; without any the client is sent a RST
 	Handler  Handler       // hears what became of it; nil is nobody
 
+	// Dialing, if it is not nil, is told which local address a target is dialled from
+	// as soon as that is sure: before it has answered. It must not block.
+	Dialing func(local netip.AddrPort)
+
 	// Hold, if it is not nil, is given the connection, and nothing else counts:
 	// for those whose way it takes time to find out. It must not block either.
 	Hold func(*Held)

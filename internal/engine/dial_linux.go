@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -15,6 +16,7 @@ type dial struct {
 	plan     *Plan
 	targets  []Target
 	handler  Handler
+	dialing  func(local netip.AddrPort)
 
 	next     int
 	at       time.Duration // loop clock: the current attempt has failed, or is made again
@@ -120,6 +122,10 @@ func (d *dial) connect(l *loop, s *Session) error {
 	err = l.connect(fd, &t.Address)
 	if err != nil && err != syscall.EINPROGRESS {
 		return err
+	}
+	if d.dialing != nil {
+		local, _ := sys.LocalAddr(fd) // can't fail: it is a socket
+		d.dialing(local)
 	}
 	*e = endpoint{session: s, fd: fd, slot: -1}
 	return l.add(e)

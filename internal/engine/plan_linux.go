@@ -40,6 +40,7 @@ type Way struct {
 	Lifetime time.Duration // takes the place of the plan's; 0 keeps that
 	Targets  []Target      // without any the client is sent a RST
 	Handler  Handler
+	Dialing  func(local netip.AddrPort) // see package splice; nil is nobody
 
 	// Hold takes the connection's descriptor over, instead of everything else:
 	// until its way is known, or for good. The session is nobody's then.

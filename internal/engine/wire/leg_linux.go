@@ -39,6 +39,9 @@ func (l *leg) inspect(fd int) (Refusal, error) {
 	if protocol != syscall.IPPROTO_TCP || sys.HasULP(fd) {
 		return NotTCP, nil
 	}
+	if sys.IsTransparent(fd) {
+		return Transparent, nil // no route begins at its address, and no socket could get it back
+	}
 	if l.local, err = sys.LocalAddr(fd); err != nil {
 		return Broken, err
 	}

@@ -23,4 +23,5 @@ const (
 	Broken                         // the kernel refused something that should work
 	Braked                         // the session has a limit of bandwidth, which packets don't keep
 	Spent                          // packets come in their last hop: no router would pass them on
+	Transparent                    // a socket may have addresses that are not this machine's
 )

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
+	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
@@ -60,6 +61,19 @@ func TestFull(t *testing.T) {
 			other.Withdraw()
 		})
 	}
+}
+
+// Sockets that may have the addresses of others stay what they are.
+func TestTransparentSockets(t *testing.T) {
+	c := newChain(t)
+	first, _ := twoBenches(t, c)
+	p := openPlane(t, c, wire.Config{Instance: "transparent", Root: testnet.BPFFS(t)})
+	a, b := fd(t, first.a), fd(t, first.b)
+	if err := sys.SetTransparent(b); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, c, p, a, b, wire.Transparent)
+	refused(t, c, p, b, a, wire.Transparent)
 }
 
 // A connection that is part of a pair is not taken into another one.
