@@ -367,3 +367,57 @@ func TestStartInUse(t *testing.T) {
 	}
 	_ = again.Close()
 }
+
+// Run serves until its context ends, and drains then: who is there may stay.
+func TestRun(t *testing.T) {
+	testnet.Leaks(t)
+	server := newNamed(t, "127.0.0.1:0", "s")
+	c := oneUpstream(proxy.Upstream{Servers: proxy.Targets(server.addr)})
+	c.Drain = proxy.Drain{Timeout: proxy.Timeout(time.Hour)}
+	s := &proxy.Server{Config: c}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	settled(func() int { return len(s.Addrs("relay")) }, 1)
+	client, err := net.DialTimeout("tcp", s.Addrs("relay")[0].String(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = client.SetDeadline(time.Now().Add(patience))
+	expect(t, client, "s")
+	cancel()
+	settled(func() int { return len(s.Addrs("relay")) }, 0)
+	send(t, client, "still here")
+	select {
+	case err := <-done:
+		t.Errorf("it has ended with a connection: %v", err)
+	default:
+	}
+	_ = client.Close()
+	if err := receive(t, done, "the end"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Run(t.Context()); !errors.Is(err, proxy.ErrServerClosed) {
+		t.Errorf("again: %v", err)
+	}
+}
+
+// Of a client that has no address a server is told that it is not known.
+func TestSendProxyOfUnixClient(t *testing.T) {
+	testnet.Leaks(t)
+	for _, version := range []proxy.ProxyVersion{"v1", "v2"} {
+		b := newBackend(t, loopback(t, "tcp4"))
+		r := startRelay(t, loops, proxy.Config{
+			Listeners: map[string]proxy.Listener{"relay": {Address: []string{"unix:" + filepath.Join(t.TempDir(), "s")}, Upstream: "u"}},
+			Upstreams: map[string]proxy.Upstream{"u": {Servers: proxy.Targets(b.addr.String()), SendProxy: version}},
+		}, proxy.Hooks{})
+		c := r.dial(t)
+		send(t, c, "hello")
+		server := b.next(t)
+		if h := readHeader(t, server); h.Source.IsValid() || fmt.Sprintf("v%d", h.Version) != string(version) {
+			t.Errorf("%s: %+v", version, h)
+		}
+		expect(t, server, "hello")
+	}
+}

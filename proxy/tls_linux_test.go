@@ -356,26 +356,35 @@ func TestBandwidth(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		const size, rate = 1 << 20, 2 << 20
+		up, down := proxy.Bandwidth{ToServer: rate}, proxy.Bandwidth{ToClient: rate}
 		for name, l := range map[string]proxy.Listener{
-			"connection": {Limits: proxy.Limits{Bandwidth: proxy.Bandwidth{ToServer: rate}}},
-			"listener":   {Bandwidth: proxy.Bandwidth{ToServer: rate}},
+			"connection, to the server": {Limits: proxy.Limits{Bandwidth: up}},
+			"connection, to the client": {Limits: proxy.Limits{Bandwidth: down}},
+			"listener, to the server":   {Bandwidth: up},
+			"listener, to the client":   {Bandwidth: down},
 		} {
 			l.Upstream = "a"
 			n := newTown(t, w, l, "a")
-			c := n.dial(t)
-			began := time.Now()
+			from, began := n.dial(t), time.Now()
+			to := n.backends["a"].next(t)
+			if strings.HasSuffix(name, "client") {
+				from, to = to, from
+			}
+			sent := make(chan error, 1)
 			go func() {
-				_, _ = c.Write(make([]byte, size))
-				_ = c.(*net.TCPConn).CloseWrite()
+				_, err := from.Write(make([]byte, size))
+				sent <- errors.Join(err, from.(*net.TCPConn).CloseWrite())
 			}()
-			b := n.backends["a"].next(t)
-			if got, err := io.Copy(io.Discard, b); got != size || err != nil {
+			if got, err := io.Copy(io.Discard, to); got != size || err != nil {
 				t.Errorf("%s: %d bytes, %v", name, got, err)
 			}
 			if took, least := time.Since(began), time.Second*(size-rate/10)/rate; took < least {
 				t.Errorf("%s: %d bytes took %v, want at least %v", name, size, took, least)
 			}
-			b.Close()
+			if err := <-sent; err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			_ = to.Close()
 			receive(t, n.ended, "the end")
 		}
 	})

@@ -104,6 +104,7 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 	k.tls(l, c, path)
 	k.transparent(l, c, path)
 	k.tcp(&l.TCP, at(path, "tcp"))
+	k.socket(l, at(path, "socket"))
 	if _, err := access.NewRules(l.Allow, l.Deny); err != nil {
 		k.wrong(err.Error(), at(path, "deny")...)
 	}
@@ -113,6 +114,31 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 	k.percent(l.Limits.LifetimeJitter, at(path, "limits", "lifetime_jitter"))
 	if l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 || l.AcceptRatePerClient < 0 || l.Socket.Backlog < 0 || l.Limits.BytesToServer < 0 || l.Limits.BytesToClient < 0 {
 		k.wrong("a limit is negative", path...)
+	}
+}
+
+// socket complains about options that none of the listener's sockets can have.
+func (k *checker) socket(l *Listener, path []string) {
+	var networks []string
+	for _, text := range l.Address {
+		addr, err := parseListenAddr(text)
+		if err != nil {
+			return // told already
+		}
+		networks = append(networks, addr.Network)
+	}
+	if slices.Contains(networks, "tcp") {
+		return
+	}
+	o := l.Socket
+	if o.MPTCP {
+		k.wrong("only TCP sockets that are opened here speak Multipath TCP: want an address like :443", at(path, "mptcp")...)
+	}
+	if o.ReusePort {
+		k.wrong("only TCP sockets that are opened here can share an address: want one like :443", at(path, "reuse_port")...)
+	}
+	if o.Backlog > 0 && !slices.Contains(networks, "unix") {
+		k.wrong("the service manager has said how many may wait (Backlog= of the .socket unit)", at(path, "backlog")...)
 	}
 }
 

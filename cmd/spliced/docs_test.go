@@ -61,3 +61,32 @@ func TestDocs(t *testing.T) {
 		}
 	}
 }
+
+// The metrics of the daemon's listeners and servers are those of docs/run.md, with their
+// labels.
+func TestRunDocs(t *testing.T) {
+	b, err := os.ReadFile("../../docs/run.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := make(map[string]string)
+	for _, m := range regexp.MustCompile("(?m)^\\| `(spliced_\\w+)` \\| ([^|]*) \\|").FindAllStringSubmatch(string(b), -1) {
+		documented[m[1]] = strings.ReplaceAll(m[2], "`", "")
+	}
+	descs := make(chan *prometheus.Desc, 1000)
+	newRunCollector(&proxy.Server{}).Describe(descs)
+	close(descs)
+	for d := range descs {
+		m := regexp.MustCompile(`fqName: "(\w+)".*variableLabels: {([^}]*)}`).FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("no name in %s", d)
+		}
+		if labels, ok := documented[m[1]]; !ok || labels != strings.ReplaceAll(m[2], ",", ", ") {
+			t.Errorf("%s has the labels %s, in docs/run.md it has %q", m[1], m[2], labels)
+		}
+		delete(documented, m[1])
+	}
+	for name := range documented {
+		t.Errorf("docs/run.md has %s, which there is not", name)
+	}
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
@@ -22,6 +23,9 @@ const (
 	// wireBackPatience is how long a Stop whose context has ended waits for
 	// acknowledgements of what is under way between the peers.
 	wireBackPatience = 2 * time.Second
+	// wirePortPatience is how long another socket of this machine may have the
+	// addresses that one of the sockets is to get again.
+	wirePortPatience = 30 * time.Second
 )
 
 // ErrTakeBack means that a spliced pair was to get its sockets back, and could
@@ -35,7 +39,8 @@ type takingBack struct {
 	by       time.Duration // loop clock: it has failed; 0 is never
 	askAt    time.Duration // loop clock: of the next question
 	pause    time.Duration
-	building bool // the sockets are being made
+	building bool          // the sockets are being made
+	freeBy   time.Duration // loop clock: the addresses must be free; 0 if they were not found taken
 }
 
 // returned is what has become of a pair that was taken back.
@@ -175,6 +180,10 @@ func (s *Session) wireBack(l *loop, r *returned) {
 		w.at = l.now + wireBackFirst
 		s.settle(l)
 		return
+	case errors.Is(r.err, syscall.EADDRNOTAVAIL) && w.mayBecomeFree(l):
+		w.at = l.now + wireBackMost
+		s.settle(l)
+		return
 	case r.err != nil:
 		s.stopAll(l, Failed, fmt.Errorf("%w: %w", ErrTakeBack, r.err))
 		return
@@ -199,6 +208,16 @@ func (s *Session) wireBack(l *loop, r *returned) {
 		return
 	}
 	l.queue(s)
+}
+
+// mayBecomeFree says whether to go on waiting for addresses that another socket has:
+// one that tries to connect, for which the kernel has chosen the port of a flow that it
+// does not know of. It never will be connected: its peer knows the flow.
+func (w *wiring) mayBecomeFree(l *loop) bool {
+	if w.back.freeBy == 0 {
+		w.back.freeBy = l.now + wirePortPatience
+	}
+	return l.now < w.back.freeBy && (w.back.by == 0 || l.now < w.back.by)
 }
 
 // resume joins sockets that were just made.

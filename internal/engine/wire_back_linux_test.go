@@ -5,7 +5,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +33,7 @@ func TestWireStop(t *testing.T) {
 			t.Run("at rest", func(t *testing.T) { stopAtRest(t, c, r) })
 			t.Run("in a stream", func(t *testing.T) { stopInStream(t, c, r, false) })
 			t.Run("half closed", func(t *testing.T) { stopInStream(t, c, r, true) })
+			t.Run("with its port taken", func(t *testing.T) { stopMeetsPort(t, c, target, tc.addr) })
 		})
 	}
 }
@@ -65,6 +68,69 @@ func stopAtRest(t *testing.T, c *testnet.Chain, r *relay) {
 	if res := r.result(t); res.AToB != 6400 || res.BToA != 6400 {
 		t.Errorf("by hand: %+v", res)
 	}
+}
+
+// The kernel may give the local port of a flow, of which it does not know, to another
+// socket that connects to the same server. While that has it the flow can't get its
+// socket back, and waits for it.
+func stopMeetsPort(t *testing.T, c *testnet.Chain, target, front string) {
+	ways := make(chan [2]netip.AddrPort, 1)
+	server := serve(t, c.C, target, func(conn *net.TCPConn) {
+		ways <- [2]netip.AddrPort{conn.RemoteAddr().(*net.TCPAddr).AddrPort(), conn.LocalAddr().(*net.TCPAddr).AddrPort()}
+		echo64(conn)
+	})
+	r := startRelay(t, c.B, relaySpec{Listen: net.JoinHostPort(front, "0"), Target: server, Kind: uint8(engine.Wire)})
+	conn := dialRelay(t, c.A, r)
+	n := pingUntilWire(t, r, conn)
+	for end := time.Now().Add(wirePatience); sockets(t, c.B) > 0; n += 64 {
+		if time.Now().After(end) {
+			t.Fatal("the relay still has a socket")
+		}
+		exchange(t, conn, make([]byte, 64))
+	}
+	way := <-ways
+	intruder := -1
+	err := c.B.Do(func() (err error) {
+		family := syscall.AF_INET
+		if way[0].Addr().Unmap().Is6() {
+			family = syscall.AF_INET6
+		}
+		if intruder, err = syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		if err = syscall.Bind(intruder, sockaddr(way[0])); err != nil {
+			return err
+		}
+		if err = syscall.Connect(intruder, sockaddr(way[1])); err == syscall.EINPROGRESS {
+			err = nil
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Long enough for the sockets to be made: if they are not by then, this shows
+	// nothing.
+	left := time.AfterFunc(500*time.Millisecond, func() { _ = syscall.Close(intruder) })
+	defer left.Stop()
+	if res := r.stop(t, n); res.BToA != n {
+		t.Errorf("%+v, want %d bytes", res, n)
+	}
+	var b [64]byte
+	for range 10 {
+		exchange(t, conn, b[:])
+	}
+	conn.Close()
+	if res := r.result(t); res.AToB != 640 || res.BToA != 640 {
+		t.Errorf("by hand: %+v", res)
+	}
+}
+
+func sockaddr(a netip.AddrPort) syscall.Sockaddr {
+	if a.Addr().Unmap().Is4() {
+		return &syscall.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}
+	}
+	return &syscall.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
 }
 
 func exchange(t *testing.T, conn *net.TCPConn, b []byte) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"reflect"
+	"strconv"
 
 	"github.com/spliced-io/spliced/proxy/internal/setting"
 	"github.com/spliced-io/spliced/splice"
@@ -19,7 +20,7 @@ type schema struct {
 	Description string            `json:"description,omitempty"`
 	Default     string            `json:"default,omitempty"`
 	Type        any               `json:"type,omitempty"`
-	Enum        []string          `json:"enum,omitempty"`
+	Enum        []any             `json:"enum,omitempty"`
 	Pattern     string            `json:"pattern,omitempty"`
 	AnyOf       []schema          `json:"anyOf,omitempty"`
 	Items       *schema           `json:"items,omitempty"`
@@ -81,7 +82,7 @@ func (g *generator) of(t reflect.Type) schema {
 
 func scalarSchema(t reflect.Type) schema {
 	variable := schema{Ref: "#/$defs/variable"}
-	one := func(values ...string) schema { return schema{AnyOf: []schema{{Enum: values}, variable}} }
+	one := func(values ...string) schema { return schema{AnyOf: []schema{{Enum: spellings(values)}, variable}} }
 	switch t {
 	case reflect.TypeFor[splice.Engine]():
 		return one("auto", "copy", "splice", "sockmap", "wire")
@@ -98,6 +99,17 @@ func scalarSchema(t reflect.Type) schema {
 		return schema{AnyOf: []schema{{Type: "integer"}, variable}}
 	}
 	return schema{Type: []string{"string", "integer", "number"}}
+}
+
+// spellings adds numbers to values that YAML takes for some: 1.2 needs no quotes.
+func spellings(values []string) (enum []any) {
+	for _, v := range values {
+		enum = append(enum, v)
+		if n, err := strconv.ParseFloat(v, 64); err == nil {
+			enum = append(enum, n)
+		}
+	}
+	return enum
 }
 
 func (g *generator) structure(t reflect.Type) schema {
