@@ -30,7 +30,7 @@ func (s *Source) UnmarshalText(text []byte) error {
 	}
 	a, err := netip.ParseAddr(string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no address: want one of this machine, or client", text)
+		return fmt.Errorf("%q is no address: want one like 10.0.0.1, or client", text)
 	}
 	*s = Source{Addr: a}
 	return nil

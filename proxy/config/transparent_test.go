@@ -24,7 +24,7 @@ func TestTransparentMistakes(t *testing.T) {
 		"balance":      {with("", "    balance: maglev\n"), "c.yaml:8:14: " + alone + "maglev has nothing to choose from"},
 		"slow start":   {with("", "    slow_start: 3s\n"), "c.yaml:8:17: " + alone + "there is no server that could come up slowly"},
 		"panic":        {with("", "    panic_threshold: 10%\n"), "c.yaml:8:22: " + alone + "there are no servers of which a part could be down"},
-		"source":       {with("", "    source_address: clients\n"), `c.yaml:8:21: "clients" is no address: want one of this machine, or client`},
+		"source":       {with("", "    source_address: clients\n"), `c.yaml:8:21: "clients" is no address: want one like 10.0.0.1, or client`},
 		"wire, both":   {with("    engine: wire\n    socket: {transparent: true}\n", ""), "c.yaml:5:13: connections to others' addresses can't be handed over: want another engine than wire"},
 		"wire":         {with("    engine: wire\n", ""), "c.yaml:5:13: connections of upstream web, under others' addresses, can't be handed over"},
 		"wire, named":  {with("    engine: wire\n    proxy_from: 10.0.0.1/32\n", ""), ""},
