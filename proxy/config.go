@@ -17,8 +17,9 @@ type Config struct {
 	Upstreams map[string]Upstream `yaml:"upstreams"`
 	// MaxConnections is how many connections may be open at a time. Further
 	// clients are not refused, they wait in the kernel's queue; one more for each
-	// further processor and listener may be accepted. 0, or more than that: as many
-	// as the limit of open files has room for.
+	// further processor and listener may be accepted. 0 is no limit but that of open
+	// files, which holds in any case: connections that the engine wire carries have no
+	// descriptors, unless they have a limit of bytes, and don't count there.
 	MaxConnections int `yaml:"max_connections"`
 	// Drain is how the end goes.
 	Drain Drain `yaml:"drain"`

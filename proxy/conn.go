@@ -33,6 +33,7 @@ type conn struct {
 	behind     bool                 // a proxy: its PROXY header names the client
 	header     *proxyproto.Header
 	counted    bool // among the connections of its client
+	bare       bool // it has no sockets: packets are spliced
 	parting    bool // it is being handed over to another process
 	outward    bool // local is in the server's map of that name
 

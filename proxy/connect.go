@@ -214,7 +214,7 @@ func (s *Server) join(v *vigil, c *conn, client, server net.Conn, m *member) err
 	if _, ok := server.(syscall.Conn); !ok {
 		setTCP(server, c.route.sockets[1])
 	}
-	options := []splice.Option{splice.Follow(c.route.plan), splice.Own(), splice.OnEnd(c.onEnd)}
+	options := []splice.Option{splice.Follow(c.route.plan), splice.Own(), splice.OnEnd(c.onEnd), splice.OnSockets(c.Sockets)}
 	if life := v.rest(); life > 0 {
 		options = append(options, splice.MaxLifetime(life))
 	}

@@ -31,7 +31,7 @@ func (s *Server) admit(k *socket) bool {
 // to be full, of the listener if only that is: else they would keep everybody out
 // until their handshake timeout. s.mu is held.
 func (s *Server) makeRoom(l *listener) {
-	if n := missing(s.open-s.leaving, s.maxConns); n > 0 {
+	if n := missing(s.open-s.leaving, s.limit()); n > 0 {
 		s.hurrying = true
 		s.guests.Hurry(nil, n)
 	}
@@ -43,7 +43,7 @@ func (s *Server) makeRoom(l *listener) {
 
 // relax ends that once there is room without it. s.mu is held.
 func (s *Server) relax(l *listener) {
-	if s.hurrying && roomy(s.open-s.leaving, s.maxConns) {
+	if s.hurrying && roomy(s.open-s.leaving, s.limit()) {
 		s.hurrying = false
 		s.guests.Hurry(nil, 0)
 	}
@@ -278,6 +278,21 @@ func (c *conn) fail(err error) {
 		ID: c.id, Reason: reason, Client: c.clientName(), Listener: c.listener.name, Upstream: c.upstreamName(),
 		Err: err, After: time.Since(c.began),
 	}})
+}
+
+// Sockets is called when the session has let its sockets go, or is to have some again.
+func (c *conn) Sockets(held bool) {
+	s := c.listener.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !held && !c.bare:
+		s.bare++
+		s.change()
+	case held && c.bare:
+		s.bare--
+	}
+	c.bare = !held
 }
 
 // Ended is called when the joined session has ended.

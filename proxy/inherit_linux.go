@@ -275,6 +275,9 @@ func (s *Server) arrivals(ctx context.Context, conn *net.UnixConn) {
 	a := &arrival{server: s, listeners: make(map[string]*listener), upstreams: make(map[string]*upstream), members: make(map[[2]string]*member)}
 	var told Inherited
 	for told.Err == nil {
+		if told.Err = s.awaitVacancy(ctx); told.Err != nil {
+			break
+		}
 		m, p, err := hear(conn)
 		if errors.Is(err, io.EOF) {
 			break
@@ -301,6 +304,25 @@ func (s *Server) arrivals(ctx context.Context, conn *net.UnixConn) {
 	s.arriving = false
 	s.change()
 	s.mu.Unlock()
+}
+
+// vacancyPatience is how long the predecessor is kept waiting for descriptors.
+const vacancyPatience = 5 * time.Second
+
+// awaitVacancy waits for descriptors for more connections: of those that the predecessor
+// had without any, and which have some now, until they are spliced again. An error has the
+// others stay where they are.
+func (s *Server) awaitVacancy(ctx context.Context) error {
+	late := time.NewTimer(vacancyPatience)
+	defer late.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.open-s.bare >= s.files {
+		if s.wait(ctx.Done(), late.C) != nil {
+			return errNoVacancy
+		}
+	}
+	return nil
 }
 
 // An arrival finds the places of connections, and makes those that the

@@ -63,7 +63,7 @@ func TestListenerThatIsFullAtOnce(t *testing.T) {
 	room := func(n int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.maxConns = n
+		s.files = n
 		s.change()
 	}
 	room(0)

@@ -165,10 +165,7 @@ func (n *transition) commit(ctx context.Context) error {
 	}
 	gone := difference(s.upstreams, n.upstreams)
 	s.upstreams = n.upstreams
-	s.maxConns = RoomForConns()
-	if m := n.config.MaxConnections; m > 0 {
-		s.maxConns = min(s.maxConns, m)
-	}
+	s.maxConns, s.files = n.config.MaxConnections, RoomForConns()
 	listeners := make(map[string]*listener, len(n.config.Listeners))
 	for name, l := range n.config.Listeners {
 		have := s.listeners[name]

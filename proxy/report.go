@@ -60,6 +60,9 @@ func (s *Server) report() {
 		for _, u := range batch {
 			if u.conn != nil {
 				u.conn.listener.leaving--
+				if u.conn.bare {
+					s.bare--
+				}
 				u.conn.listener.release(u.conn)
 			}
 		}

@@ -59,7 +59,8 @@ type Server struct {
 	upstreams map[string]*upstream
 	changed   chan struct{} // closed at the next change; nil while nobody waits
 
-	maxConns int // the limit that holds
+	maxConns int // as configured; 0: no limit
+	files    int // how many connections there are descriptors for
 	lastID   uint64
 	accepted uint64
 	failed   uint64
@@ -67,6 +68,7 @@ type Server struct {
 	open     int                    // accepted, and the end not yet reported
 	leaving  int                    // of these, those that have ended
 	hurrying bool                   // clients that say nothing have to make room
+	bare     int                    // of these, without descriptors
 	starved  int                    // connections that wait for a descriptor
 	dialing  list                   // by the event loops
 	live     list                   // joined
@@ -190,7 +192,7 @@ func (s *Server) init() {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		s.ctx, s.cancel = ctx, func() { cancel(ErrServerClosed) }
 		s.sockets = make(map[*socket]struct{})
-		s.maxConns = RoomForConns()
+		s.files = RoomForConns()
 	}
 }
 
@@ -260,7 +262,16 @@ func (s *Server) change() {
 
 // room reports whether another connection of l may be open. s.mu is held.
 func (s *Server) room(l *listener) bool {
-	return s.open < s.maxConns && (l.maxConns == 0 || l.open < l.maxConns)
+	return s.open < s.limit() && (l.maxConns == 0 || l.open < l.maxConns)
+}
+
+// limit is how many connections may be open. s.mu is held.
+func (s *Server) limit() int {
+	n := s.files + s.bare
+	if s.maxConns > 0 {
+		n = min(n, s.maxConns)
+	}
+	return n
 }
 
 // start runs f in the background; Close waits for its end. False says that the
@@ -322,5 +333,6 @@ var (
 	errClientTLS  = errors.New("TLS with the client")
 	errLeftBefore = errors.New("the client has left without a word")
 	errServerTLS  = errors.New("TLS with")
+	errNoVacancy  = errors.New("the limit of open files has no room for more connections of the process before this one")
 	errNotStarted = fmt.Errorf("proxy: not started: %w", ErrServerClosed)
 )

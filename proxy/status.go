@@ -15,7 +15,7 @@ type Stats struct {
 	Ended    uint64 // of these, joined and ended
 	Open     int    // accepted and not yet ended
 	Joined   int    // of these, joined
-	MaxOpen  int    // how many may be open; 0: no limit of its own
+	MaxOpen  int    // how many may be open now; 0: no limit of its own
 
 	BytesToTarget, BytesToClient     int64
 	SplicedToTarget, SplicedToClient int64
@@ -110,7 +110,7 @@ func (t *totals) byEngine(m map[splice.Engine]Carried) {
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	t := s.ended
-	st := Stats{Accepted: s.accepted, Failed: s.failed, Open: s.open, Joined: s.live.len, MaxOpen: s.maxConns, Adopted: s.adopted}
+	st := Stats{Accepted: s.accepted, Failed: s.failed, Open: s.open, Joined: s.live.len, MaxOpen: s.limit(), Adopted: s.adopted}
 	sessions := s.live.sessions(nil)
 	s.mu.Unlock()
 	// Outside the lock: a session that reports its end holds its own and wants

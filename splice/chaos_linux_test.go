@@ -183,6 +183,7 @@ func (c *chaos) peer(salt byte) *chaosPeer {
 type chaosHandler struct{ ended chan splice.Result }
 
 func (h chaosHandler) Connected(int, netip.AddrPort) {}
+func (h chaosHandler) Sockets(bool)                  {}
 func (h chaosHandler) Failed(err error) {
 	e := splice.End{Reason: splice.Stopped, Err: err}
 	h.ended <- splice.Result{AToB: e, BToA: e}

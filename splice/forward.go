@@ -90,6 +90,7 @@ type nobody struct{}
 
 func (nobody) Connected(int, netip.AddrPort) {}
 func (nobody) Failed(error)                  {}
+func (nobody) Sockets(bool)                  {}
 func (nobody) Ended(Result)                  {}
 
 // A Plan says how connections are carried. It may be used any number of times:
@@ -100,7 +101,7 @@ type Plan struct {
 }
 
 // NewPlan makes a Plan of the options of [Start], without [Prefetched], [Own]
-// and [OnEnd]. connectTimeout bounds the connect to each target of a [Way], and
+// [OnEnd] and [OnSockets]. connectTimeout bounds the connect to each target of a [Way], and
 // must be positive. An engine that can't run here is an error.
 func NewPlan(connectTimeout time.Duration, opts ...Option) (*Plan, error) {
 	p := &Plan{}
@@ -111,7 +112,7 @@ func NewPlan(connectTimeout time.Duration, opts ...Option) (*Plan, error) {
 	if err := o.check(); err != nil {
 		return nil, &Error{Op: "plan", Err: err}
 	}
-	if len(o.fromA) != 0 || len(o.fromB) != 0 || o.onEnd != nil || o.own || connectTimeout <= 0 {
+	if len(o.fromA) != 0 || len(o.fromB) != 0 || o.onEnd != nil || o.onSockets != nil || o.own || connectTimeout <= 0 {
 		return nil, &Error{Op: "plan", Err: syscall.EINVAL}
 	}
 	if err := p.prepare(connectTimeout); err != nil {

@@ -25,6 +25,7 @@ type options struct {
 	sharedBToA       *Bandwidth
 	own              bool
 	onEnd            func(Result)
+	onSockets        func(held bool)
 	wire             engine.WirePolicy
 	past             *Past
 	sockets          *[2]SocketOptions
@@ -138,6 +139,13 @@ func Own() Option { return func(o *options) { o.own = true } }
 // closed. It runs on the goroutine that moves bytes, for other sessions too: it
 // must not block, nor wait for the session.
 func OnEnd(f func(Result)) Option { return func(o *options) { o.onEnd = f } }
+
+// OnSockets calls f when the session, handed over to [EngineWire], has let its
+// sockets go (held is false), and when it is about to have some again. That is for those who
+// count descriptors: it is not called for a session with a limit of bytes, which will want
+// some again, nor at the end. f is called by a goroutine that moves bytes, and must not
+// block.
+func OnSockets(f func(held bool)) Option { return func(o *options) { o.onSockets = f } }
 
 func (o *options) check() error {
 	if o.maxAToB < 0 || o.maxBToA < 0 || o.idle < 0 || o.halfClose < 0 || o.lifetime < 0 ||

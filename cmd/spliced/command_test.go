@@ -41,14 +41,19 @@ func TestMain(m *testing.M) {
 	os.Exit(run(os.Args[1:], streams{os.Stdout, os.Stderr}))
 }
 
-// command returns the command as an unstarted process.
+// command returns the command as an unstarted process, which may take a minute.
 func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	return commandWithin(t, 2*patience, args...)
+}
+
+func commandWithin(t *testing.T, limit time.Duration, args ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, exe, args...)
 	cmd.Env = append(os.Environ(), beCommand+"=1")
@@ -124,7 +129,7 @@ func startBy(t *testing.T, cmd *exec.Cmd, stdout, stderr *os.File, begin func(*e
 		_ = cmd.Process.Kill()
 		<-p.exited
 		if t.Failed() {
-			t.Logf("%v\n%s%s", cmd.Args[1:], p.stdout.all(), p.stderr.all())
+			t.Logf("%v\n%s%s", cmd.Args[1:], p.stdout.last(), p.stderr.last())
 		}
 	})
 	return p
@@ -182,6 +187,16 @@ func (l *lines) all() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// last is the end of it.
+func (l *lines) last() string {
+	const most = 64 << 10
+	all := l.all()
+	if len(all) <= most {
+		return all
+	}
+	return "...\n" + all[len(all)-most:]
 }
 
 // await returns the first whole line that contains s.

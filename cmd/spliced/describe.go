@@ -50,7 +50,7 @@ func describe(w io.Writer, file *config.File) {
 	room := proxy.RoomForConns()
 	fmt.Fprintf(w, "descriptors: the limit of open files (ulimit -n) has room for %d connections\n", room)
 	if file.MaxConnections > room {
-		fmt.Fprintf(w, "warning: max_connections is %d: there is no room for so many, %d will be open at most\n", file.MaxConnections, room)
+		fmt.Fprintf(w, "warning: max_connections is %d: there is room for %d, beside those that wire carries\n", file.MaxConnections, room)
 	}
 }
 

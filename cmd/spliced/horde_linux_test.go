@@ -63,15 +63,20 @@ func runHorde(args []string) error {
 	return err
 }
 
+// choosePortLater has the port of a bound socket chosen with its target: one is enough for
+// any number of targets.
+func choosePortLater(fd int) error {
+	const bindAddressNoPort = 24 // IP_BIND_ADDRESS_NO_PORT
+	return os.NewSyscallError("setsockopt", syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, bindAddressNoPort, 1))
+}
+
 // connect begins a connection, without waiting for it.
 func (s *hordeSpec) connect() (int, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	const bindAddressNoPort = 24 // IP_BIND_ADDRESS_NO_PORT: the port is chosen with the target
-	err = syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, bindAddressNoPort, 1)
-	if err == nil {
+	if err = choosePortLater(fd); err == nil {
 		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: s.Source.As4()})
 	}
 	if err == nil {

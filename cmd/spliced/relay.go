@@ -26,7 +26,7 @@ type relayCmd struct {
 	MaxLifetime      duration `default:"0s" help:"End a connection after this long, busy or not (0: never)."`
 	ConnectTimeout   duration `default:"5s" help:"Give each target this long to answer."`
 	MaxBytes         size     `default:"0" help:"End a direction after so many bytes, like 64KiB or 10MB (0: never)."`
-	MaxConns         count    `default:"0" help:"Have clients wait while so many connections are open (0: what the limit of open files allows)."`
+	MaxConns         count    `default:"0" help:"Have clients wait while so many connections are open (0: what the limit of open files allows, beside those that wire carries)."`
 	DrainTimeout     duration `default:"30s" help:"After SIGTERM, give connections this long to end."`
 	LogFormat        string   `enum:"text,json" default:"text" help:"How to log to standard error: ${enum}."`
 	Metrics          *address `placeholder:"ADDR" help:"Serve /metrics, /healthz and /connections here."`
@@ -82,11 +82,8 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	defer signal.Stop(signals)
 	defer lines.leaveAt(ctx, syscall.SIGTERM, syscall.SIGINT)()
 
-	maxConns := proxy.RoomForConns()
-	if c.MaxConns > count(maxConns) {
-		log.Warn("the limit of open files has no room for so many connections", "max_conns", int(c.MaxConns), "room", maxConns)
-	} else if c.MaxConns > 0 {
-		maxConns = int(c.MaxConns)
+	if room := proxy.RoomForConns(); c.MaxConns > count(room) {
+		log.Warn("the limit of open files has no room for so many connections", "max_conns", int(c.MaxConns), "room", room)
 	}
 	passed, err := activated(os.LookupEnv, os.Getpid())
 	if err != nil {
@@ -103,7 +100,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 		defer b.stop()
 		targets = []proxy.Addr{b.addr}
 	}
-	server.Config = c.config(engine, targets, maxConns, passed)
+	server.Config = c.config(engine, targets, passed)
 	server.BeforeAccept = func() error { return c.harden(log, engine) }
 	if c.Metrics != nil {
 		m, err := startMetrics(ctx, c.Metrics.Addr, server, newCollector(server, events))
@@ -125,7 +122,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	if c.Instance != "" {
 		log.Info("flows adopted", "instance", c.Instance, "flows", server.Stats().Adopted)
 	}
-	log.Info("relay started", "targets", names(targets), "engine", engine.String(), "max_conns", maxConns)
+	log.Info("relay started", "targets", names(targets), "engine", engine.String(), "max_conns", server.Stats().MaxOpen)
 	addrs := server.Addrs(relayName)
 	for _, addr := range addrs {
 		fmt.Fprintf(std.out, "listening on %s\n", listenAddr(addr))
@@ -150,13 +147,13 @@ const relayName = "relay"
 
 // config is a relay as what it is: a proxy of one listener and one upstream,
 // whose servers are tried in turn.
-func (c *relayCmd) config(engine splice.Engine, targets []proxy.Addr, maxConns int, passed *passedSockets) proxy.Config {
+func (c *relayCmd) config(engine splice.Engine, targets []proxy.Addr, passed *passedSockets) proxy.Config {
 	listen := c.Listen.addr.String()
 	if c.Listen.systemd || passed.any() {
 		listen = "systemd" // it has bound the address, whatever that is, so nobody else can
 	}
 	return proxy.Config{
-		MaxConnections: maxConns,
+		MaxConnections: int(c.MaxConns),
 		Drain:          proxy.Drain{Timeout: max(1, proxy.Timeout(c.DrainTimeout)), Spread: -1}, // 0 cuts at once
 		Listeners: map[string]proxy.Listener{relayName: {
 			Address:  []string{listen},

@@ -10,6 +10,8 @@ func testRole() func(args []string) error {
 		return func(args []string) error { return runBackend(args[0], args[1]) }
 	case os.Getenv(beHorde) != "":
 		return runHorde
+	case os.Getenv(beThrong) != "":
+		return func(args []string) error { return runThrong(args[0], args[1], args[2]) }
 	default:
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -36,12 +37,19 @@ type daemonProcess struct {
 // runDaemon starts it with a configuration and waits until it listens.
 func runDaemon(t *testing.T, text string, env ...string) *daemonProcess {
 	t.Helper()
+	cmd := command(t, "run")
+	cmd.Env = append(cmd.Env, env...)
+	return startDaemon(t, cmd, text, (*exec.Cmd).Start)
+}
+
+// startDaemon starts the command run by a function of its own.
+func startDaemon(t *testing.T, cmd *exec.Cmd, text string, begin func(*exec.Cmd) error) *daemonProcess {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	d := &daemonProcess{config: path}
 	d.write(t, text)
-	cmd := command(t, "run", "-c", path)
-	cmd.Env = append(cmd.Env, env...)
-	d.process = start(t, cmd)
+	cmd.Args = append(cmd.Args, "-c", path)
+	d.process = startIn(t, cmd, begin)
 	d.stderr.await(t, "started")
 	return d
 }

@@ -319,7 +319,7 @@ func (a *Acceptor) lead(s *Session, fd int, client netip.AddrPort, way Way) {
 		s.limits.Lifetime = way.Lifetime
 	}
 	if s.wire = wireFor(p.Kind, p.Wire, p.Limits); s.wire != nil {
-		s.wire.from = a
+		s.wire.from, s.wire.onSockets = a, way.Handler.Sockets
 	}
 	s.redirect = redirectFor(p.Kind)
 	s.timer.owner = s

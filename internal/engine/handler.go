@@ -17,6 +17,11 @@ type Handler interface {
 	// that with the errors of the targets that were tried before. The client was
 	// sent a RST.
 	Failed(err error)
+	// Sockets: the joined session is spliced packet by packet and has let its two
+	// sockets go (held is false), or is about to have some again. Not told of are
+	// sessions with a limit of bytes, which will want some again, and nothing is told of the
+	// end.
+	Sockets(held bool)
 	// Ended: it was joined, and has ended.
 	Ended(Result)
 }

@@ -37,10 +37,12 @@ type Reactor struct {
 // The error is a bare errno, or one that wraps it.
 func (r *Reactor) Start(spec Spec) (*Session, error) {
 	s := &Session{limits: spec.Limits, own: spec.Own, shared: true, onEnd: spec.OnEnd}
-	s.wire = wireFor(spec.Kind, spec.Wire, spec.Limits)
-	if s.wire != nil && !spec.Own {
-		s.wire.refuse(wire.Borrowed)
-		s.wire.publish(s)
+	if s.wire = wireFor(spec.Kind, spec.Wire, spec.Limits); s.wire != nil {
+		s.wire.onSockets = spec.OnSockets
+		if !spec.Own {
+			s.wire.refuse(wire.Borrowed)
+			s.wire.publish(s)
+		}
 	}
 	if s.redirect = redirectFor(spec.Kind); s.redirect != nil {
 		if err := r.OpenSockmap(); err != nil {

@@ -19,6 +19,7 @@ type Spec struct {
 	FromA, FromB []byte // bytes already read
 	Own          bool   // nobody else holds the sockets: after a stop they stay open for Take
 	OnEnd        func(Result)
+	OnSockets    func(held bool) // as Handler.Sockets
 	Wire         WirePolicy
 	Past         *Past // nil: a new session. Limits has its limits too
 }

@@ -61,7 +61,8 @@ func (r *Reactor) AdoptWire(policy WirePolicy, accepted func(s *Session, a, b ne
 		s.started = time.Unix(0, a.Meta.Started)
 		from, to := a.Addrs()
 		h := accepted(s, from, to)
-		s.onEnd = h.Ended
+		s.onEnd, s.wire.onSockets = h.Ended, h.Sockets
+		s.wire.holds(s, false)
 		for {
 			l, err := r.loop()
 			if err != nil {

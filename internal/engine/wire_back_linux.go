@@ -111,6 +111,7 @@ func (w *wiring) takeBack(l *loop, s *Session) {
 		s.stopAll(l, Failed, fmt.Errorf("%w: %w", ErrTakeBack, err))
 		return
 	}
+	w.holds(s, true)
 	w.phase, w.at = wireReturning, l.now+wireSettle
 	w.back.pause, w.back.askAt = wireBackFirst, w.at
 }

@@ -87,6 +87,9 @@ type wiring struct {
 	before [2]uint32 // the choices before it
 	back   takingBack
 	stats  WireStats
+
+	onSockets func(held bool) // nil: nobody asks
+	bare      bool            // it was told that there are none
 }
 
 // wireFor returns the wiring of a session to be, nil for none.
@@ -474,7 +477,18 @@ func (w *wiring) leave(l *loop, s *Session) {
 	l.reactor.release(s)
 	s.ends[0].cookie = 0
 	w.phase, w.at = wireOn, 0
+	w.holds(s, false)
 	w.refresh(l, s) // what was reported so far
+}
+
+// holds tells whether the session has sockets. One that will want some again for its
+// limit of bytes keeps their place.
+func (w *wiring) holds(s *Session, sockets bool) {
+	if w.onSockets == nil || w.bare != sockets || s.dirs[0].max > 0 || s.dirs[1].max > 0 {
+		return
+	}
+	w.bare = !sockets
+	w.onSockets(sockets)
 }
 
 // refresh takes over what the program has counted, and ends what has ended.

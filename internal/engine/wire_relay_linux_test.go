@@ -108,6 +108,8 @@ func (h *relayHandler) Connected(int, netip.AddrPort) {
 	h.out.live[h] = struct{}{}
 }
 
+func (h *relayHandler) Sockets(bool) {}
+
 func (h *relayHandler) Failed(err error) {
 	h.out.say(relayResult{Client: h.client, Failed: err.Error()})
 }

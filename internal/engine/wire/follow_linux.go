@@ -20,16 +20,8 @@ type way struct{ local, peer netip.Addr }
 // spliced yet. A pair without a route waits for one, as sockets do.
 func (p *Plane) follow() (again bool) {
 	p.dropLinks()
-	p.mu.Lock()
-	var pairs []*Pair
-	for k, pair := range p.pairs {
-		if k == pair.keys[0] {
-			pairs = append(pairs, pair)
-		}
-	}
-	p.mu.Unlock()
 	hops := make(map[way]int) // 0: none
-	for _, pair := range pairs {
+	for _, pair := range p.all() {
 		v, err := pair.Look()
 		if err != nil {
 			continue // it has just ended

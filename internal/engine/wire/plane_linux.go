@@ -246,9 +246,12 @@ func (p *Plane) Attached() (ifindexes []int) {
 	return ifindexes
 }
 
-// read passes on what the program reports.
+// read passes on what the program reports. What finds no room is lost: there are so many
+// reports then that more than half of the room is taken behind the next one, and when all
+// are read every pair is looked at.
 func (p *Plane) read() {
 	var record ringbuf.Record
+	lost := false
 	for {
 		err := p.reader.ReadInto(&record)
 		if errors.Is(err, os.ErrClosed) {
@@ -271,6 +274,12 @@ func (p *Plane) read() {
 				pair.news()
 			}
 		}
+		if record.Remaining > p.reader.BufferSize()/2 {
+			lost = true
+		} else if lost && record.Remaining == 0 {
+			lost = false
+			p.reportAll()
+		}
 	}
 }
 
@@ -278,6 +287,31 @@ func (p *Plane) read() {
 func fill[T bpf.WireKey | bpf.WireOversize](to *T, record []byte) bool {
 	b := unsafe.Slice((*byte)(unsafe.Pointer(to)), unsafe.Sizeof(*to))
 	return len(record) >= len(b) && copy(b, record) == len(b)
+}
+
+// reportAll tells of all pairs about whose ends there is something to tell.
+func (p *Plane) reportAll() {
+	for _, pair := range p.all() {
+		v, err := pair.Look()
+		if err != nil {
+			continue // it has just ended
+		}
+		if v.Ended || v.FIN[0] || v.FIN[1] || v.Reset[0] || v.Reset[1] || v.Flows[0].BarMet|v.Flows[1].BarMet != 0 {
+			pair.news()
+		}
+	}
+}
+
+// all are the pairs in the table.
+func (p *Plane) all() (pairs []*Pair) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, pair := range p.pairs {
+		if k == pair.keys[0] {
+			pairs = append(pairs, pair)
+		}
+	}
+	return pairs
 }
 
 // sweep takes out what has lingered, and ends the plane when nobody has used it
