@@ -348,6 +348,41 @@ func TestLimitsOfConnections(t *testing.T) {
 	})
 }
 
+// Lifetimes are not all the same: of forty connections that live for ten seconds more
+// or less one does not for long.
+func TestLifetimesDiffer(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		_, u := trio(t)
+		c := oneUpstream(u)
+		l := c.Listeners["relay"]
+		l.Limits = proxy.Limits{Lifetime: proxy.Timeout(10 * time.Second), LifetimeJitter: 100}
+		c.Listeners["relay"] = l
+		r := startRelay(t, w, c, proxy.Hooks{})
+		for range 40 {
+			r.ask(t)
+		}
+		e := receive(t, r.ended, "an end")
+		if lived := e.Result.Ended.Sub(e.Result.Stats.Started); e.Result.AToB.Reason != splice.Lifetime || lived > 9*time.Second {
+			t.Errorf("the first has ended by %v after %v", e.Result.AToB.Reason, lived)
+		}
+	})
+}
+
+// More connections than there are descriptors for are not allowed.
+func TestMoreConnectionsThanDescriptors(t *testing.T) {
+	testnet.Leaks(t)
+	for _, tt := range []struct{ asked, want int }{{0, proxy.RoomForConns()}, {1 << 30, proxy.RoomForConns()}, {5, 5}} {
+		c := oneUpstream(proxy.Upstream{Servers: proxy.Targets("127.0.0.1:1")})
+		c.MaxConnections = tt.asked
+		r := startRelay(t, loops, c, proxy.Hooks{})
+		if got := r.Stats().MaxOpen; got != tt.want {
+			t.Errorf("with max_connections: %d there may be %d, want %d", tt.asked, got, tt.want)
+		}
+		_ = r.Close()
+	}
+}
+
 // A start whose address is taken says which listener's, and leaves nothing behind: it
 // may be tried again.
 func TestStartInUse(t *testing.T) {

@@ -236,6 +236,18 @@ func TestEarlyResets(t *testing.T) {
 		if got := r.tally(t, 3); got["g"] != 3 {
 			t.Errorf("got %v", got)
 		}
+		// A reset that comes later is none.
+		u.Ejection.EarlyReset, u.Ejection.Failures = 1, 1
+		late := startRelay(t, w, oneUpstream(u), proxy.Hooks{})
+		for range 3 {
+			c := late.dial(t)
+			send(t, c, "x")
+			expectReset(t, c)
+			receive(t, late.ended, "the end")
+		}
+		if s := late.Upstreams()[0].Servers[0]; s.Ejected || s.EarlyResets > 0 || s.Connected != 3 {
+			t.Errorf("after late resets: %+v", s)
+		}
 	})
 }
 
@@ -595,6 +607,28 @@ func TestDrainTimeout(t *testing.T) {
 		expectReset(t, conn)
 		if e := receive(t, r.ended, "an end"); e.Cut != "" || e.Result.AToB.Reason != splice.Stopped {
 			t.Errorf("ended by %v, %q", e.Result.AToB.Reason, e.Cut)
+		}
+	})
+}
+
+// A drain without a timeout ends with the last connection, and not before.
+func TestDrainForEver(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		_, u := trio(t)
+		c := oneUpstream(u)
+		c.Drain = proxy.Drain{Timeout: proxy.Never}
+		r := startRelay(t, w, c, proxy.Hooks{})
+		_, conn := r.ask(t)
+		drained := drain(r)
+		settled(func() int { return len(r.Addrs("relay")) }, 0)
+		send(t, conn, "still here")
+		_ = conn.Close()
+		if e := receive(t, r.ended, "the end"); e.Cut != "" || e.Result.AToB.Reason != splice.EOF || e.Result.AToB.Bytes != 10 {
+			t.Errorf("ended by %v, %q", e.Result, e.Cut)
+		}
+		if err := receive(t, drained, "the end of the drain"); err != nil {
+			t.Error(err)
 		}
 	})
 }

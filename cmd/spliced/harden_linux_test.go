@@ -126,6 +126,9 @@ func TestRunDropsPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	sandboxed := strings.Contains(await("privileges dropped"), "landlock version")
+	if lsm, err := os.ReadFile("/sys/kernel/security/lsm"); err == nil && strings.Contains(string(lsm), "landlock") && !sandboxed {
+		t.Error("the kernel has landlock, and it is not used")
+	}
 	refused := 0
 	for _, more := range []string{"127.0.0.1:81", "unix:" + elsewhere + "/s"} {
 		if strings.HasPrefix(more, "unix:") && !sandboxed {
