@@ -105,83 +105,12 @@ func (t *totals) byEngine(m map[splice.Engine]Carried) {
 	}
 }
 
-// Stats returns the counts so far. The bytes of live connections are in them,
-// and no count ever falls.
-func (s *Server) Stats() Stats {
-	s.mu.Lock()
-	t := s.ended
-	st := Stats{Accepted: s.accepted, Failed: s.failed, Open: s.open, Joined: s.live.len, MaxOpen: s.limit(), Adopted: s.adopted}
-	sessions := s.live.sessions(nil)
-	s.mu.Unlock()
-	// Outside the lock: a session that reports its end holds its own and wants
-	// this one. One that ends meanwhile keeps its counts.
-	flows := 0
-	for _, session := range sessions {
-		now := session.Stats()
-		t.add(now)
-		if w := now.Wire; w != nil && w.Switched && !w.Returned {
-			flows++
-		}
-	}
-	t.into(&st)
-	st.Wire.Flows = flows
-	return st
-}
-
 // A ListenerStatus is what a listener does.
 type ListenerStatus struct {
 	Name  string
 	Addrs []net.Addr
 	Stats
 	Account
-}
-
-// Listeners returns the listeners by name, with the bytes of live connections.
-func (s *Server) Listeners() []ListenerStatus {
-	s.mu.Lock()
-	sums := make(map[*listener]*totals)
-	at := make(map[*listener]int)
-	joined := make(map[*listener]int)
-	type pair struct {
-		l       *listener
-		session *splice.Session
-	}
-	var pairs []pair
-	for c := s.live.first; c != nil; c = c.next {
-		joined[c.listener]++
-		if c.session != nil {
-			pairs = append(pairs, pair{c.listener, c.session})
-		}
-	}
-	listeners := s.sortedListeners()
-	list := make([]ListenerStatus, len(listeners))
-	for i, l := range listeners {
-		t := l.ended
-		sums[l] = &t
-		list[i] = ListenerStatus{Name: l.name, Addrs: l.addrs(), Stats: Stats{
-			Accepted: l.accepted, Failed: l.failed, Open: l.open, Joined: joined[l], MaxOpen: l.maxConns,
-		}, Account: l.account.copyOf()}
-		at[l] = i
-	}
-	s.mu.Unlock()
-	for _, p := range pairs {
-		if t := sums[p.l]; t != nil {
-			st := p.session.Stats()
-			t.add(st)
-			engine, _ := CarriedBy(st)
-			list[at[p.l]].Account.Joined[engine]++
-		}
-	}
-	for i, l := range listeners {
-		sums[l].into(&list[i].Stats)
-		sums[l].byEngine(list[i].Carried)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, l := range listeners {
-		list[i].Carried[splice.EngineCopy] = l.copied.rise(list[i].Carried[splice.EngineCopy])
-	}
-	return list
 }
 
 // An UpstreamStatus is what is known of an upstream.
@@ -236,35 +165,6 @@ const (
 	ServerDraining  ServerState = "draining"  // an operator wants no new connections
 )
 
-// Upstreams returns the upstreams by name.
-func (s *Server) Upstreams() []UpstreamStatus {
-	s.mu.Lock()
-	upstreams := s.sortedUpstreams()
-	// What has ended and what is live, as of one moment: see [Server.Stats].
-	sums := make(map[*member]Carried)
-	type pair struct {
-		m       *member
-		session *splice.Session
-	}
-	var pairs []pair
-	for c := s.live.first; c != nil; c = c.next {
-		if c.session != nil {
-			pairs = append(pairs, pair{c.member, c.session})
-			sums[c.member] = c.member.hasCarried()
-		}
-	}
-	s.mu.Unlock()
-	for _, p := range pairs {
-		sum, st := sums[p.m], p.session.Stats()
-		sums[p.m] = Carried{sum.ToServer + st.AToB.Bytes, sum.ToClient + st.BToA.Bytes}
-	}
-	list := make([]UpstreamStatus, len(upstreams))
-	for i, u := range upstreams {
-		list[i] = u.status(sums)
-	}
-	return list
-}
-
 // hasCarried is what connections have that ended.
 func (m *member) hasCarried() Carried {
 	return Carried{m.counts.bytesToServer.Load(), m.counts.bytesToClient.Load()}
@@ -272,7 +172,7 @@ func (m *member) hasCarried() Carried {
 
 // status takes what members have carried from sums; those that are not in it
 // have no live connections.
-func (u *upstream) status(sums map[*member]Carried) UpstreamStatus {
+func (u *upstream) status(sums map[*member]*Carried) UpstreamStatus {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	st := UpstreamStatus{Name: u.name, Balance: u.config.Balance, Queued: len(u.waiting), MaxQueue: u.config.Queue.Limit}
@@ -285,9 +185,9 @@ func (u *upstream) status(sums map[*member]Carried) UpstreamStatus {
 		}
 	}
 	for _, m := range u.members {
-		carried, live := sums[m]
-		if !live {
-			carried = m.hasCarried()
+		carried := m.hasCarried()
+		if live := sums[m]; live != nil {
+			carried = *live
 		}
 		server := m.status()
 		server.BytesToServer, server.BytesToClient = carried.ToServer, carried.ToClient

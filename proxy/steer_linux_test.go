@@ -164,8 +164,9 @@ func TestMeter(t *testing.T) {
 		send(t, from, text)
 		expect(t, to, text)
 	}
-	m := r.NewMeter()
-	if got := m.Busiest(5); len(got) != 0 {
+	var m proxy.Meter
+	busiest := func(n int) []proxy.Rated { return m.Busiest(r.Survey(), n) }
+	if got := busiest(5); len(got) != 0 {
 		t.Errorf("%d of none", len(got))
 	}
 	client1, server1 := talk()
@@ -173,17 +174,17 @@ func TestMeter(t *testing.T) {
 	client2, server2 := talk()
 	pass(server2, client2, 10)
 	settled(func() int { st := r.Stats(); return int(st.BytesToTarget + st.BytesToClient) }, 5010)
-	first := m.Busiest(5)
+	first := busiest(5)
 	if len(first) != 2 || first[0].Client != client1.LocalAddr().String() || first[0].ToTarget <= 0 || first[0].ToClient != 0 {
 		t.Fatalf("first %+v", first)
 	}
 	pass(server2, client2, 100)
 	settled(func() int { return int(r.Stats().BytesToClient) }, 110)
-	second := m.Busiest(1)
+	second := busiest(1)
 	if len(second) != 1 || second[0].Client != client2.LocalAddr().String() || second[0].ToClient <= 0 || second[0].ToTarget != 0 {
 		t.Errorf("second %+v", second)
 	}
-	for _, c := range m.Busiest(5) {
+	for _, c := range busiest(5) {
 		if c.ToClient != 0 || c.ToTarget != 0 {
 			t.Errorf("nothing has moved: %+v", c)
 		}

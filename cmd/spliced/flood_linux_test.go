@@ -33,30 +33,34 @@ func TestFloods(t *testing.T) {
 		proxies = "spliced,HAProxy"
 	}
 	rounds, rate := floodNumber(t, "SPLICED_FLOOD_ROUNDS", 8), floodNumber(t, "SPLICED_FLOOD_RATE", 8000)
+	flooded := make([]*floodedProxy, 0, 2)
+	server := plainEcho(t)
+	for _, name := range strings.Split(proxies, ",") {
+		f := &floodedProxy{t: t, name: name}
+		if name == "HAProxy" {
+			f.open, f.limited, f.pid = startHAProxyFlooded(t, server)
+		} else {
+			d := runDaemon(t, floodConfig(server))
+			f.open, f.limited, f.pid = d.addr(t, "open"), d.addr(t, "limited"), d.cmd.Process.Pid
+		}
+		flooded = append(flooded, f)
+	}
+	for range rounds {
+		for _, f := range flooded {
+			if slow == 0 {
+				f.overLimit(rate)
+			} else {
+				f.slowClients(slow, rate)
+			}
+		}
+	}
 	var table strings.Builder
 	table.WriteString("| proxy | | resident, MB | CPU s/s | machine s/s | honest p50, ms | p99, ms | p99 to quiet | failed | |\n|---|---|---|---|---|---|---|---|---|---|\n")
-	for _, proxy := range strings.Split(proxies, ",") {
-		t.Run(proxy, func(t *testing.T) {
-			f := flooded{t: t}
-			server := echoServer(t)
-			if proxy == "HAProxy" {
-				f.open, f.limited, f.pid = startHAProxyFlooded(t, server)
-			} else {
-				d := runDaemon(t, floodConfig(server))
-				f.open, f.limited, f.pid = d.addr(t, "open"), d.addr(t, "limited"), d.cmd.Process.Pid
-			}
-			for range rounds {
-				if slow == 0 {
-					f.overLimit(rate)
-				} else {
-					f.slowClients(slow, rate)
-				}
-			}
-			f.print(&table, proxy)
-			if failed := f.failed(); failed > 0 && proxy != "HAProxy" {
-				t.Errorf("%d honest clients were not served", failed)
-			}
-		})
+	for _, f := range flooded {
+		f.print(&table)
+		if failed := f.failed(); failed > 0 && f.name != "HAProxy" {
+			t.Errorf("%d honest clients were not served", failed)
+		}
 	}
 	t.Logf("%d slow clients, %d/s come, %d rounds\n%s", slow, rate, rounds, &table)
 }
@@ -72,9 +76,10 @@ func floodNumber(t *testing.T, name string, n int) int {
 	return n
 }
 
-// flooded is a proxy that is measured in several states, in turns.
-type flooded struct {
+// A floodedProxy is measured in several states, in turns.
+type floodedProxy struct {
 	t             *testing.T
+	name          string
 	open, limited string // addresses
 	pid           int
 	states        []*floodState
@@ -94,7 +99,7 @@ const honestRate = 300
 
 // measure asks as honest clients do. The state named "quiet" is what the others of
 // the round are compared with.
-func (f *flooded) measure(name, addr string, during time.Duration) *floodState {
+func (f *floodedProxy) measure(name, addr string, during time.Duration) *floodState {
 	f.t.Helper()
 	i := slices.IndexFunc(f.states, func(s *floodState) bool { return s.name == name })
 	if i < 0 {
@@ -119,7 +124,7 @@ func (f *flooded) measure(name, addr string, during time.Duration) *floodState {
 
 // overLimit is a round of clients that have all the connections that they may
 // have, and come for more.
-func (f *flooded) overLimit(rate int) {
+func (f *floodedProxy) overLimit(rate int) {
 	const during = 1500 * time.Millisecond
 	f.measure("quiet", f.limited, during)
 	begun := time.Now()
@@ -130,7 +135,7 @@ func (f *flooded) overLimit(rate int) {
 }
 
 // slowClients is a round of clients that come, from several processes, and stay.
-func (f *flooded) slowClients(slow, rate int) {
+func (f *floodedProxy) slowClients(slow, rate int) {
 	f.measure("quiet", f.open, 3*time.Second)
 	processes := (slow + 17999) / 18000
 	var hordes []*horde
@@ -152,16 +157,16 @@ func (f *flooded) slowClients(slow, rate int) {
 	s.outcome = append(s.outcome, float64(left))
 }
 
-func (f *flooded) failed() (n int) {
+func (f *floodedProxy) failed() (n int) {
 	for _, s := range f.states {
 		n += s.failed
 	}
 	return n
 }
 
-func (f *flooded) print(w io.Writer, proxy string) {
+func (f *floodedProxy) print(w io.Writer) {
 	for _, s := range f.states {
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s | %d of %d | %s |\n", proxy, s.name,
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s | %d of %d | %s |\n", f.name, s.name,
 			spread(s.resident, 1), spread(s.cpu, 2), spread(s.busy, 2), spread(s.p50, 2), spread(s.p99, 2), spread(s.ratio, 2), s.failed, s.polled, spread(s.outcome, 0))
 	}
 }

@@ -225,10 +225,14 @@ func (s *hordeSpec) honest() *poll {
 	begun := time.Now()
 	over := make(chan struct{})
 	time.AfterFunc(s.For+warm, func() { close(over) })
+	from := s.Source
 	_ = pace(s.Rate, over, func() error {
+		if from = from.Next(); from.As4()[3] == 100 {
+			from = s.Source // none has as many connections as it may have
+		}
 		clients.Go(func() {
 			due := time.Now()
-			err := s.converse(hello)
+			err := s.converse(from, hello)
 			took := time.Since(due)
 			mu.Lock()
 			defer mu.Unlock()
@@ -245,9 +249,9 @@ func (s *hordeSpec) honest() *poll {
 	return p
 }
 
-// converse sends a hello and wants it back.
-func (s *hordeSpec) converse(hello []byte) error {
-	d := net.Dialer{Timeout: 20 * time.Second, LocalAddr: &net.TCPAddr{IP: s.Source.AsSlice()}}
+// converse sends a hello from an address, and wants it back.
+func (s *hordeSpec) converse(from netip.Addr, hello []byte) error {
+	d := net.Dialer{Timeout: 20 * time.Second, LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}
 	c, err := d.Dial("tcp", s.Target.String())
 	if err != nil {
 		return err
@@ -265,6 +269,43 @@ func (s *hordeSpec) converse(hello []byte) error {
 		return errors.New("other bytes come back")
 	}
 	return nil
+}
+
+// plainEcho is a server that sends back what it is sent, with a descriptor for each
+// connection: [io.Copy] would take three.
+func plainEcho(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				b := make([]byte, 4<<10)
+				for {
+					n, err := c.Read(b)
+					if err == nil {
+						_, err = c.Write(b[:n])
+					}
+					if err != nil {
+						return // the client has left
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		serving.Wait()
+	})
+	return ln.Addr().String()
 }
 
 // clientHello returns the first message of a TLS client that asks for name.
@@ -334,7 +375,7 @@ func (h *horde) disperse(t *testing.T) int {
 func pollHonest(t *testing.T, addr string, rate int, during time.Duration) *poll {
 	t.Helper()
 	h := startHorde(t, hordeSpec{
-		Kind: "honest", Target: netip.MustParseAddrPort(addr), Source: netip.MustParseAddr("127.0.0.1"), Rate: rate, For: during,
+		Kind: "honest", Target: netip.MustParseAddrPort(addr), Source: netip.MustParseAddr("127.0.97.1"), Rate: rate, For: during,
 	})
 	p := &poll{}
 	if err := json.Unmarshal([]byte(h.outcome(t)), p); err != nil {

@@ -70,7 +70,8 @@ func (c *runCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
-	for _, l := range c.server.Listeners() {
+	survey := c.server.Survey()
+	for _, l := range survey.Listeners {
 		counter(c.accepted, l.Accepted, l.Name)
 		gauge(c.open, l.Open, l.Name)
 		for reason, n := range l.Failures {
@@ -99,7 +100,7 @@ func (c *runCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- histogram(c.connect, &l.Connect, proxy.ConnectBounds(), l.Name)
 		ch <- histogram(c.duration, &l.Duration, proxy.DurationBounds(), l.Name)
 	}
-	for _, u := range c.server.Upstreams() {
+	for _, u := range survey.Upstreams {
 		gauge(c.queued, u.Queued, u.Name)
 		for _, s := range u.Servers {
 			for _, state := range []proxy.ServerState{proxy.ServerUp, proxy.ServerUnchecked, proxy.ServerDown, proxy.ServerEjected, proxy.ServerDraining} {

@@ -11,35 +11,17 @@ import (
 	"github.com/spliced-io/spliced/splice"
 )
 
-func (q *call) status() (any, *Error) { return q.api.status(), nil }
-
-func (a *API) status() Status {
-	s := a.daemon.Status()
-	stats := a.server.Stats()
-	s.Counts, s.Adopted = ViewCounts(&stats), stats.Adopted
-	return s
+func (q *call) status() (any, *Error) {
+	stats := q.api.server.Stats()
+	return q.api.viewStatus(&stats), nil
 }
 
-func (q *call) listeners() (any, *Error) { return Listeners{q.api.listeners()}, nil }
-
-func (a *API) listeners() []Listener {
-	all := a.server.Listeners()
-	v := make([]Listener, len(all))
-	for i := range all {
-		v[i] = viewListener(&all[i], a.daemon.Routes(all[i].Name))
-	}
-	return v
+func (q *call) listeners() (any, *Error) {
+	return Listeners{q.api.viewListeners(q.api.server.Listeners())}, nil
 }
 
-func (q *call) upstreams() (any, *Error) { return Upstreams{q.api.upstreams()}, nil }
-
-func (a *API) upstreams() []Upstream {
-	all := a.server.Upstreams()
-	v := make([]Upstream, len(all))
-	for i := range all {
-		v[i] = viewUpstream(&all[i])
-	}
-	return v
+func (q *call) upstreams() (any, *Error) {
+	return Upstreams{viewUpstreams(q.api.server.Upstreams())}, nil
 }
 
 func (q *call) sessions() (any, *Error) {

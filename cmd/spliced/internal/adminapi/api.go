@@ -43,6 +43,7 @@ type API struct {
 
 	token    atomic.Pointer[string]
 	watchers atomic.Int32
+	surveyor surveyor
 	stopped  chan struct{} // closed by Stop
 	once     sync.Once
 
@@ -52,7 +53,7 @@ type API struct {
 
 // New returns an API. It logs writes, and who was refused.
 func New(server *proxy.Server, daemon Daemon, log *slog.Logger) *API {
-	return &API{server: server, daemon: daemon, log: log, table: routes(), writeTime: writeTime, stopped: make(chan struct{})}
+	return &API{server: server, daemon: daemon, log: log, table: routes(), writeTime: writeTime, surveyor: surveyor{server: server}, stopped: make(chan struct{})}
 }
 
 // SetToken has every request below /v1/ need this token; "" needs none.

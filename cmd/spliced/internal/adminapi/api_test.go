@@ -511,6 +511,42 @@ func TestWatchersAreBounded(t *testing.T) {
 	}
 }
 
+// Those who watch have the sessions asked once for all of them, and not more often than
+// that takes a twentieth of the time; nothing is kept for nobody.
+func TestWatchersShareSurveys(t *testing.T) {
+	testnet.Leaks(t)
+	s := newStand(t, "127.0.0.1:1")
+	surveys := &s.surveyor
+	first := surveys.survey(time.Hour)
+	if again := surveys.survey(time.Hour); again != first {
+		t.Error("another survey within the age")
+	}
+	first.Took = time.Hour
+	if again := surveys.survey(0); again != first {
+		t.Error("another survey at once, where one takes an hour")
+	}
+	first.Took = 0
+	second := surveys.survey(0)
+	if second == first || !second.At.After(first.At) || len(second.Listeners) != 1 {
+		t.Errorf("%+v after %+v, want a newer one", second, first)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := (&Client{Address: s.unix}).Watch(ctx, time.Hour, 0, func([]byte) error { return io.EOF }); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	kept := func() bool {
+		surveys.mu.Lock()
+		defer surveys.mu.Unlock()
+		return surveys.last != nil
+	}
+	for end := time.Now().Add(patience); kept(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a survey is kept for nobody")
+		}
+	}
+}
+
 // Who watches and does not read holds one snapshot, and nobody up.
 func TestWatcherThatDoesNotRead(t *testing.T) {
 	testnet.Leaks(t)

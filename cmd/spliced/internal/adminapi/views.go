@@ -65,6 +65,20 @@ func ViewCounts(s *proxy.Stats) Counts {
 	}
 }
 
+func (a *API) viewStatus(stats *proxy.Stats) Status {
+	s := a.daemon.Status()
+	s.Counts, s.Adopted = ViewCounts(stats), stats.Adopted
+	return s
+}
+
+func (a *API) viewListeners(all []proxy.ListenerStatus) []Listener {
+	v := make([]Listener, len(all))
+	for i := range all {
+		v[i] = viewListener(&all[i], a.daemon.Routes(all[i].Name))
+	}
+	return v
+}
+
 func viewListener(l *proxy.ListenerStatus, routes []Route) Listener {
 	v := Listener{
 		Name: l.Name, Addresses: make([]string, len(l.Addrs)), Routes: list(routes),
@@ -103,6 +117,14 @@ func addrText(a net.Addr) string {
 		return "unix:" + a.String()
 	}
 	return a.String()
+}
+
+func viewUpstreams(all []proxy.UpstreamStatus) []Upstream {
+	v := make([]Upstream, len(all))
+	for i := range all {
+		v[i] = viewUpstream(&all[i])
+	}
+	return v
 }
 
 func viewUpstream(u *proxy.UpstreamStatus) Upstream {
