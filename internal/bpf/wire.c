@@ -926,6 +926,25 @@ struct quote {
 	};
 };
 
+// icmp says of which version an ICMP message is, 4 or 6; 0 if the packet is none.
+static __always_inline int icmp(const struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data;
+	void *end = (void *)(long)skb->data_end;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = data + ETH_HLEN;
+
+		return (void *)(ip + 1) <= end && ip->protocol == IPPROTO_ICMP ? 4 : 0;
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ip = data + ETH_HLEN;
+
+		return (void *)(ip + 1) <= end && ip->nexthdr == IPPROTO_ICMPV6 ? 6 : 0;
+	}
+	return 0;
+}
+
 // unreachable translates "unreachable" and "too big", which routers say about what
 // goes across, for the packet's true sender. Others, and those about what the
 // sockets have sent, are left to the stack. The sizes of packets are the same on
@@ -940,11 +959,7 @@ static __always_inline int unreachable(struct __sk_buff *skb, int v6)
 	__s64 diff;
 
 	if (v6) {
-		struct ipv6hdr ip;
-
-		if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)) || ip.nexthdr != IPPROTO_ICMPV6)
-			return TCX_NEXT;
-		l4 = l3 + sizeof(ip);
+		l4 = l3 + sizeof(struct ipv6hdr);
 		if (bpf_skb_load_bytes(skb, l4, &was, ICMP_HLEN + sizeof(was.v6)))
 			return TCX_NEXT;
 		if (was.icmp.type != ICMPV6_PKT_TOOBIG && was.icmp.type != ICMPV6_DEST_UNREACH)
@@ -958,7 +973,7 @@ static __always_inline int unreachable(struct __sk_buff *skb, int v6)
 	} else {
 		struct iphdr ip;
 
-		if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)) || ip.protocol != IPPROTO_ICMP)
+		if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)))
 			return TCX_NEXT;
 		if (ip.ihl != 5 || ip.frag_off & bpf_htons(0x3fff))
 			return TCX_NEXT;
@@ -1041,9 +1056,14 @@ int wire_ingress(struct __sk_buff *skb)
 	int verdict, copied;
 
 	if (parse(skb, &s)) {
-		if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		// Of the rest as little as can be is looked at: it is others'.
+		switch (icmp(skb)) {
+		case 4:
+			return unreachable(skb, 0);
+		case 6:
 			return unreachable(skb, 1);
-		return skb->protocol == bpf_htons(ETH_P_IP) ? unreachable(skb, 0) : TCX_NEXT;
+		}
+		return TCX_NEXT;
 	}
 	f = bpf_map_lookup_elem(&flows, &s.key);
 	copied = skb->mark == SHOW_MARK;
