@@ -41,7 +41,7 @@ func (b *balancer) pick(u *upstream, key pickKey) ([]*member, error) {
 			picked = append(picked, m)
 		}
 	}
-	return picked, nil
+	return u.withRivals(picked, key), nil
 }
 
 // candidates are the members that may be used: the backups if no other is up. full
@@ -61,7 +61,7 @@ func (b *balancer) candidates(u *upstream, key pickKey) (pool []*member, full bo
 	panics := primaries > 0 && float64(up) < u.config.PanicThreshold.of(float64(primaries))
 	for _, m := range u.members {
 		switch {
-		case m.gone || m.draining || !u.serves(m, key):
+		case m.gone || m.draining || !u.serves(m, key) || u.spare(m, key):
 		case m.backup && up > 0 || m.backup && panics:
 		case m.usable() || panics:
 			if m.full() {
@@ -155,7 +155,7 @@ func draw(u *upstream, pool []*member) int {
 func (b *balancer) hashed(u *upstream, pool []*member, key pickKey, attempt int) int {
 	var up []*member
 	for _, m := range u.members {
-		if slices.Contains(pool, m) || m.usable() && !m.backup {
+		if slices.Contains(pool, m) || m.usable() && !m.backup && !u.spare(m, key) {
 			up = append(up, m)
 		}
 	}

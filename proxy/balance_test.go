@@ -264,11 +264,11 @@ func TestEjectedIsNotForgiven(t *testing.T) {
 	t.Parallel()
 	u := unrun(Upstream{Ejection: Ejection{Failures: 1, Time: Duration(time.Hour), MaxTime: Duration(time.Hour), MaxShare: 100}}, 1, 1)
 	m := u.members[0]
-	m.connectFailed(errUnreached)
+	m.connectFailed(errNoAnswer)
 	m.readmit.Stop()
 	m.admitAgain()
 	forgiving := m.readmit
-	m.connectFailed(errUnreached)
+	m.connectFailed(errNoAnswer)
 	defer m.readmit.Stop()
 	if !m.ejected || m.ejections != 2 || forgiving.Stop() {
 		t.Errorf("ejected: %v, %d times, and it would be forgiven meanwhile", m.ejected, m.ejections)

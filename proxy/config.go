@@ -185,7 +185,7 @@ type Upstream struct {
 	// Hash is what maglev hashes: source (the client's address) or sni (the name of
 	// the TLS client hello; the client's address where there is none).
 	Hash HashKey `yaml:"hash" default:"source"`
-	// ConnectTimeout bounds each attempt to connect to a server.
+	// ConnectTimeout bounds each attempt to connect to a server, by all its addresses.
 	ConnectTimeout Duration `yaml:"connect_timeout" default:"5s"`
 	// Attempts is how many servers are tried for a client.
 	Attempts int `yaml:"attempts" default:"3"`
@@ -231,7 +231,8 @@ type Upstream struct {
 // A Target is a server of an [Upstream].
 type Target struct {
 	// Address is host:port, unix:/path, or srv:NAME for the servers of an SRV record.
-	// Each address of a name is a server of its own. original-destination, alone, is
+	// Each address of a name is a server of its own, but for those of IPv4 and IPv6,
+	// which are two ways to one. original-destination, alone, is
 	// where the client wanted to go before nftables sent it here by tproxy or
 	// redirect, or by what the PROXY header of its proxy says.
 	Address string `yaml:"address,required,short"`

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -42,39 +41,33 @@ type conn struct {
 
 func (c *conn) key() pickKey { return pickKey{source: c.client.Addr(), sni: c.sni} }
 
-// settle notes which of the tries was connected to, and returns it.
-func (c *conn) settle(target int) *member {
+// settle notes which of the tries was connected to, and returns it; tried has why
+// others were not.
+func (c *conn) settle(target int, tried []error) *member {
 	m := c.tries[target]
 	if target > 0 {
 		m.active.Add(1)
 		c.tries[0].leave()
-		for _, failed := range c.tries[:target] {
-			failed.connectFailed(errUnreached)
-		}
 	}
+	c.blame(tried)
 	m.connected()
 	return m
 }
 
 // unsettle notes that none was.
-func (c *conn) unsettle(err error) {
-	defer c.tries[0].leave()
-	switch {
-	case shortage(err), errors.Is(err, splice.ErrStopped):
-	case errors.Is(err, splice.ErrClientLeft), errors.Is(err, splice.ErrLifetime):
-		tried := parts(err)
-		for i, m := range c.tries[:max(0, len(tried)-1)] { // the last part is why there were no more
-			m.connectFailed(tried[i])
-		}
-	default:
-		errs := causes(err, len(c.tries))
-		for i, m := range c.tries {
-			m.connectFailed(errs[i])
+func (c *conn) unsettle(tried []error) {
+	c.blame(tried)
+	c.tries[0].leave()
+}
+
+// blame counts the failures of servers that are their own.
+func (c *conn) blame(tried []error) {
+	for i, err := range tried {
+		if err != nil && !shortage(err) {
+			c.tries[i].connectFailed(err)
 		}
 	}
 }
-
-var errUnreached = errors.New("can't be connected to")
 
 // onEnd runs on the goroutine that moves the bytes of others: it only takes
 // note.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"syscall"
 	"time"
 
@@ -59,16 +58,21 @@ func (s *Server) connect(v *vigil, c *conn, client net.Conn, f facts) error {
 		return err
 	}
 	var errs []error
-	for i, m := range members {
-		if i > 0 && !m.enter() {
+	for i := 0; i < len(members); {
+		var same []*member // server, the first of which has been entered
+		for ; i < len(members) && (same == nil || members[i].rivals(members[i-1])); i++ {
+			if i == 0 || members[i].enter() {
+				same = append(same, members[i])
+			}
+		}
+		if same == nil {
 			continue
 		}
-		err := s.try(v, c, client, m)
+		err := s.try(v, c, client, same)
 		if err == nil {
 			return nil
 		}
 		errs = append(errs, err)
-		m.leave()
 		if v.over() != nil {
 			break
 		}
@@ -76,21 +80,35 @@ func (s *Server) connect(v *vigil, c *conn, client net.Conn, f facts) error {
 	return errors.Join(errs...)
 }
 
-// try dials m and joins the client to it.
-func (s *Server) try(v *vigil, c *conn, client net.Conn, m *member) error {
-	timeout := m.upstream.connectTimeout()
+// try dials a server at its addresses, and joins the client to it. It leaves all of
+// them but the one that the client is joined to.
+func (s *Server) try(v *vigil, c *conn, client net.Conn, members []*member) error {
+	timeout := members[0].upstream.connectTimeout()
 	deadline := time.Now().Add(timeout)
 	var server net.Conn
+	var joined *member
+	defer func() {
+		for _, m := range members {
+			if m != joined {
+				m.leave()
+			}
+		}
+	}()
+	var m *member
+	var tried []error
 	err := s.insist(v, client, deadline, func() (err error) {
-		server, err = s.dial(v.ctx, c, client, m, timeout)
+		server, m, tried, err = s.dial(v.ctx, c, client, members, timeout)
 		return err
 	})
-	if err != nil {
-		if over := v.over(); over != nil {
-			return over
+	over := v.over()
+	for i, err := range tried {
+		if err != nil && !shortage(err) && !errors.Is(err, errClientSource) && (over == nil || server != nil) {
+			members[i].connectFailed(err)
 		}
-		if !shortage(err) && !errors.Is(err, errClientSource) {
-			m.connectFailed(err)
+	}
+	if err != nil {
+		if over != nil {
+			return over
 		}
 		return err
 	}
@@ -105,6 +123,7 @@ func (s *Server) try(v *vigil, c *conn, client net.Conn, m *member) error {
 		}
 		return fmt.Errorf("join %s: %w", c.nameOf(m), err)
 	}
+	joined = m
 	return nil
 }
 
@@ -144,31 +163,24 @@ func (s *Server) starve(n int) {
 	s.change()
 }
 
-func (s *Server) dial(ctx context.Context, c *conn, client net.Conn, m *member, timeout time.Duration) (net.Conn, error) {
+// dial connects to one of the members, which are the same server, and sends what comes
+// before the client's bytes. tried has why others, or all, were not connected to.
+func (s *Server) dial(ctx context.Context, c *conn, client net.Conn, members []*member, timeout time.Duration) (_ net.Conn, _ *member, tried []error, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	source, version := m.upstream.manner()
-	d := net.Dialer{KeepAliveConfig: keepAlive, Control: splice.DialControl}
-	to := c.dialAddr(m)
-	if ap, err := netip.ParseAddrPort(to.Address); err == nil {
-		from, err := source.from(c.client.Addr(), ap.Addr().Unmap())
-		if err != nil {
-			return nil, err
-		}
-		if from.IsValid() {
-			bindLate(&d, from, source.Client)
-		}
+	server, won, tried := s.race(ctx, c, members)
+	if server == nil {
+		return nil, nil, tried, errors.Join(tried...)
 	}
-	server, err := d.DialContext(ctx, to.Network, to.Address)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", c.nameOf(m), cause(err))
-	}
+	m := members[won]
+	_, version := m.upstream.manner()
 	session, err := s.greet(ctx, c, client, m, server, version)
 	if err != nil {
 		reset(server)
-		return nil, err
+		tried[won] = err
+		return nil, nil, tried, err
 	}
-	return session, nil
+	return session, m, tried, nil
 }
 
 // greet sends what comes before the client's bytes.

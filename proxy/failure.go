@@ -36,7 +36,7 @@ const (
 	ConnectUnreachable FailReason = "connect-unreachable"
 	ConnectReset       FailReason = "connect-reset"
 	ConnectTLS         FailReason = "connect-tls"
-	ConnectUntold      FailReason = "connect-untold" // another server answered: nobody kept why this one did not
+	ConnectRaced       FailReason = "connect-raced" // another address of the server has answered first
 	NoDescriptors      FailReason = "no-descriptors"
 	OtherFailure       FailReason = "other"
 )
@@ -64,7 +64,7 @@ var failReasons = []struct {
 	{errClientSource, ClientSource},
 	{ErrServerClosed, ServerStopped},
 	{splice.ErrStopped, ServerStopped},
-	{errUnreached, ConnectUntold},
+	{splice.ErrRaced, ConnectRaced},
 	{errServerTLS, ConnectTLS},
 	{syscall.ECONNREFUSED, ConnectRefused},
 	{syscall.ENOENT, ConnectRefused}, // a unix socket that is not there
@@ -90,26 +90,4 @@ func failReason(err error) FailReason {
 		return ConnectTimeout
 	}
 	return OtherFailure
-}
-
-// causes takes an error of n tries apart, one for each; where it does not tell,
-// all have the whole of it.
-func causes(err error, n int) []error {
-	if errs := parts(err); len(errs) == n {
-		return errs
-	}
-	errs := make([]error, n)
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
-}
-
-// parts are what was joined to err.
-func parts(err error) []error {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		return joined.Unwrap()
-	}
-	return nil
 }

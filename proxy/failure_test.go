@@ -36,7 +36,7 @@ func TestFailReason(t *testing.T) {
 		{errQueueLate, QueueTimeout},
 		{ErrServerClosed, ServerStopped},
 		{splice.ErrStopped, ServerStopped},
-		{errUnreached, ConnectUntold},
+		{fmt.Errorf("connect to b: %w", splice.ErrRaced), ConnectRaced},
 		{os.NewSyscallError("connect", syscall.ECONNREFUSED), ConnectRefused},
 		{os.NewSyscallError("connect", syscall.ENOENT), ConnectRefused},
 		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, ConnectTimeout},
@@ -102,18 +102,6 @@ func TestReasonTable(t *testing.T) {
 		} else if r.reason != NoDescriptors {
 			last = i
 		}
-	}
-}
-
-// Each of several tries is counted for what has become of it.
-func TestCauses(t *testing.T) {
-	t.Parallel()
-	one, two := syscall.ECONNREFUSED, syscall.ETIMEDOUT
-	if got := causes(fmt.Errorf("all: %w", errors.Join(one, two)), 2); got[0] != one || got[1] != two {
-		t.Errorf("%v, want each its own", got)
-	}
-	if got := causes(one, 2); got[0] != one || got[1] != one {
-		t.Errorf("%v, want the same for both", got)
 	}
 }
 

@@ -126,6 +126,7 @@ func (c *conn) way(p *policy, f facts, held *splice.Held) (splice.Way, error) {
 			members[0].leave()
 			return splice.Way{}, err
 		}
+		targets[i].Beside = i > 0 && m.rivals(members[i-1])
 	}
 	c.tries = members
 	w := splice.Way{Plan: r.plan, Lifetime: p.lifetime(), Targets: targets, Handler: c}
@@ -241,9 +242,9 @@ func (c *conn) dialing(local netip.AddrPort) {
 }
 
 // Connected is called when the session is joined.
-func (c *conn) Connected(target int, local netip.AddrPort) {
+func (c *conn) Connected(target int, local netip.AddrPort, tried []error) {
 	s := c.listener.server
-	m := c.settle(target)
+	m := c.settle(target, tried)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.member, c.tries = m, nil
@@ -258,8 +259,8 @@ func (c *conn) Connected(target int, local netip.AddrPort) {
 }
 
 // Failed is called when no server could be reached.
-func (c *conn) Failed(err error) {
-	c.unsettle(err)
+func (c *conn) Failed(err error, tried []error) {
+	c.unsettle(tried)
 	c.fail(err)
 }
 

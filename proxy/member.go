@@ -20,11 +20,13 @@ type member struct {
 	target   splice.Target
 	active   atomic.Int64 // connections, those being made included
 	counts   memberCounts
+	home     atomic.Pointer[home] // that it is an address of; nil: no other member is the same server
 
 	weight     int
-	configured int // weight, whatever an operator has said
-	listed     int // weight in the configuration, whatever an SRV record says
-	share      int // weight of an SRV record; 0: none
+	configured int  // weight, whatever an operator has said
+	listed     int  // weight in the configuration, whatever an SRV record says
+	share      int  // weight of an SRV record; 0: none
+	standby    bool // its family of IP is the one that the home's others come before
 	backup     bool
 	second     bool    // of a lower priority than other SRV records
 	max        int     // connections; 0: any number

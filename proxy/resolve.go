@@ -17,8 +17,9 @@ import (
 // A resolvedAddr is what a name stands for.
 type resolvedAddr struct {
 	addr   netip.AddrPort
-	weight int  // of an SRV record; 0: none
-	backup bool // of a lower priority
+	weight int    // of an SRV record; 0: none
+	backup bool   // of a lower priority
+	host   string // that it is an address of, and the port
 }
 
 // A resolver asks for the addresses of an entry again and again. What it found
@@ -181,7 +182,7 @@ func askHost(ctx context.Context, dns *net.Resolver, address string) ([]resolved
 	}
 	var found []resolvedAddr
 	for _, ip := range ips {
-		if a := (resolvedAddr{addr: netip.AddrPortFrom(ip.Unmap(), uint16(n))}); !slices.Contains(found, a) {
+		if a := (resolvedAddr{addr: netip.AddrPortFrom(ip.Unmap(), uint16(n)), host: address}); !slices.Contains(found, a) {
 			found = append(found, a)
 		}
 	}

@@ -151,6 +151,7 @@ func (u *upstream) resolved(e *entry, found []resolvedAddr) {
 		m.share, m.second = a.weight, a.backup
 		e.members = append(e.members, m)
 	}
+	settleHomes(e.members, found)
 	gone := make([]*member, 0, len(have))
 	for _, m := range have {
 		gone = append(gone, m)

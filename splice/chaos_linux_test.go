@@ -182,9 +182,9 @@ func (c *chaos) peer(salt byte) *chaosPeer {
 // stopped one.
 type chaosHandler struct{ ended chan splice.Result }
 
-func (h chaosHandler) Connected(int, netip.AddrPort) {}
-func (h chaosHandler) Sockets(bool)                  {}
-func (h chaosHandler) Failed(err error) {
+func (h chaosHandler) Sockets(bool)                           {}
+func (h chaosHandler) Connected(int, netip.AddrPort, []error) {}
+func (h chaosHandler) Failed(err error, _ []error) {
 	e := splice.End{Reason: splice.Stopped, Err: err}
 	h.ended <- splice.Result{AToB: e, BToA: e}
 }

@@ -42,6 +42,9 @@ var (
 	ErrLifetime         = error(engine.ErrLifetime)
 	// ErrClientLeft is given to [Handler].Failed only.
 	ErrClientLeft = engine.ErrClientLeft
+	// ErrRaced is given to [Handler] only: of an address that was dialled beside another
+	// one, which has answered first.
+	ErrRaced = engine.ErrRaced
 )
 
 // ErrEngine: the engine named can't run here. The error that wraps it says why.

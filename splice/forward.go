@@ -88,10 +88,10 @@ func (h *Held) Reset() { h.reset() }
 // nobody is the Handler of who wants to hear nothing.
 type nobody struct{}
 
-func (nobody) Connected(int, netip.AddrPort) {}
-func (nobody) Failed(error)                  {}
-func (nobody) Sockets(bool)                  {}
-func (nobody) Ended(Result)                  {}
+func (nobody) Sockets(bool)                           {}
+func (nobody) Connected(int, netip.AddrPort, []error) {}
+func (nobody) Failed(error, []error)                  {}
+func (nobody) Ended(Result)                           {}
 
 // A Plan says how connections are carried. It may be used any number of times:
 // by [Way], and with [Follow] by [Start].
@@ -129,6 +129,11 @@ type Handler = engine.Handler
 
 // A Target is an address to connect to, resolved.
 type Target = engine.Target
+
+// RaceDelay is how long an address of a server has before the next one is tried beside
+// it, if that is a [Target.Beside]: the Connection Attempt Delay that RFC 8305
+// recommends.
+const RaceDelay = engine.RaceDelay
 
 // A Forwarder accepts connections and joins each to a target. All of it, accept
 // and connect included, is done by the goroutines that move the bytes: compared

@@ -25,10 +25,10 @@ func newRecorder() *recorder {
 	return &recorder{make(chan int, 100), make(chan error, 100), make(chan Result, 100)}
 }
 
-func (r *recorder) Sockets(bool)                           {}
-func (r *recorder) Connected(target int, _ netip.AddrPort) { r.connected <- target }
-func (r *recorder) Failed(err error)                       { r.failed <- err }
-func (r *recorder) Ended(res Result)                       { r.ended <- res }
+func (r *recorder) Sockets(bool)                                      {}
+func (r *recorder) Connected(target int, _ netip.AddrPort, _ []error) { r.connected <- target }
+func (r *recorder) Failed(err error, _ []error)                       { r.failed <- err }
+func (r *recorder) Ended(res Result)                                  { r.ended <- res }
 
 func target(t *testing.T, addr string) Target {
 	t.Helper()

@@ -4,13 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
-// A dial connects a session's b side: the loop tries the targets in turn.
+// A dial connects a session's b side: the loop tries the targets in turn, and some of
+// them beside each other. The last that was begun is the session's b; the ones from
+// before that may still answer are its rivals.
 type dial struct {
 	acceptor *Acceptor
 	plan     *Plan
@@ -19,14 +22,22 @@ type dial struct {
 	dialing  func(local netip.AddrPort)
 
 	next     int
+	rivals   []*rival
 	at       time.Duration // loop clock: the current attempt has failed, or is made again
-	by       time.Duration // loop clock: when the current target has failed; 0 before it is tried
+	by       time.Duration // loop clock: when the current target, and its rivals, have failed; 0 before it is tried
+	raceAt   time.Duration // loop clock: the next target is begun beside the current one then; 0 is not
 	deadline time.Duration // loop clock: of waiting for descriptors
 	starved  bool          // is counted as such
 	pause    time.Duration // the last one, for the current target
 	watchAt  time.Duration // loop clock: the client is watched from then on; 0 is, or is not to be
 	leftAt   time.Duration // loop clock: then a client that has said goodbye, and nothing else, has left; 0 has not
-	errs     []error
+	errs     []error       // why targets have failed, by their numbers; nil: none has
+}
+
+// A rival is an attempt that others have been begun beside.
+type rival struct {
+	endpoint
+	target int
 }
 
 // Keep-alive probes, in seconds: a peer that vanished is noticed after 2
@@ -72,6 +83,9 @@ func (d *dial) begin(l *loop, s *Session) {
 // last.
 func (d *dial) try(l *loop, s *Session) {
 	for d.next < len(d.targets) {
+		if len(d.rivals) > 0 && !d.targets[d.next].Beside {
+			break
+		}
 		if d.by == 0 {
 			d.by = l.now + d.plan.Timeout
 		}
@@ -79,10 +93,13 @@ func (d *dial) try(l *loop, s *Session) {
 		if err == nil {
 			d.starve(false, nil)
 			d.at = d.by
+			if d.next+1 < len(d.targets) && d.targets[d.next+1].Beside {
+				d.raceAt = l.now + RaceDelay
+			}
 			s.settle(l)
 			return
 		}
-		if Shortage(err) && l.now < d.deadline {
+		if Shortage(err) && l.now < d.deadline && len(d.rivals) == 0 {
 			d.starve(true, err)
 			d.again(l, s)
 			return
@@ -94,10 +111,86 @@ func (d *dial) try(l *loop, s *Session) {
 		d.failed(l, s, err)
 	}
 	d.starve(false, nil)
-	err := errors.Join(d.errs...)
-	s.ends[0].reset()
-	s.stopAll(l, Failed, err)
-	d.handler.Failed(err)
+	if len(d.rivals) > 0 {
+		d.at = d.by
+		s.settle(l)
+		return
+	}
+	d.giveUp(l, s, Failed, nil)
+}
+
+// race begins with the next target beside the current one.
+func (d *dial) race(l *loop, s *Session) {
+	e := &s.ends[1]
+	r := &rival{endpoint: *e, target: d.next}
+	l.slots[e.slot].e = &r.endpoint
+	*e = endpoint{session: s, fd: -1, slot: -1}
+	d.rivals = append(d.rivals, r)
+	d.next++
+	d.raceAt, d.pause = 0, 0
+	d.try(l, s)
+}
+
+// note keeps why a target was not connected to.
+func (d *dial) note(target int, err error) {
+	if d.errs == nil {
+		d.errs = make([]error, len(d.targets))
+	}
+	d.errs[target] = fmt.Errorf("connect to %s: %w", d.targets[target].Name, err)
+}
+
+// dismiss closes rival i, which has failed or lost.
+func (d *dial) dismiss(l *loop, i int, err error) {
+	r := d.rivals[i]
+	d.rivals = slices.Delete(d.rivals, i, i+1)
+	if err != nil {
+		d.note(r.target, err)
+	}
+	l.drop(&r.endpoint)
+	_ = sys.Close(r.fd)
+}
+
+// rally looks whether a rival has answered, and makes it the current one then.
+func (d *dial) rally(l *loop, s *Session) (won bool, err error) {
+	for i := 0; i < len(d.rivals); {
+		r := d.rivals[i]
+		if !r.writable {
+			i++
+			continue
+		}
+		err, ok := r.answer()
+		if !ok {
+			d.dismiss(l, i, err)
+			if d.raceAt != 0 {
+				d.raceAt = l.now // the next one need not wait for it
+			}
+			continue
+		}
+		if s.ends[1].fd >= 0 {
+			d.note(d.next, ErrRaced)
+		}
+		d.close(l, s)
+		d.rivals = slices.Delete(d.rivals, i, i+1)
+		s.ends[1], d.next = r.endpoint, r.target
+		l.slots[r.slot].e = &s.ends[1]
+		return true, err
+	}
+	return false, nil
+}
+
+// answer says whether the socket is connected; if so, err is why it is not any more.
+func (e *endpoint) answer() (err error, ok bool) {
+	if e.failed || e.hup { // else it stands
+		err = sys.SocketError(e.fd)
+	}
+	switch err {
+	case nil:
+		return nil, true
+	case syscall.ECONNRESET, syscall.EPIPE:
+		// It was connected, and reset since: a refusal is ECONNREFUSED.
+		return err, true
+	}
+	return err, false
 }
 
 // connect sends the SYN.
@@ -133,9 +226,12 @@ func (d *dial) connect(l *loop, s *Session) error {
 
 // failed gives the current target up.
 func (d *dial) failed(l *loop, s *Session, err error) {
-	d.errs = append(d.errs, fmt.Errorf("connect to %s: %w", d.targets[d.next].Name, err))
+	d.note(d.next, err)
 	d.next++
-	d.by, d.pause = 0, 0
+	d.pause, d.raceAt = 0, 0
+	if len(d.rivals) == 0 && (d.next == len(d.targets) || !d.targets[d.next].Beside) {
+		d.by = 0
+	}
 	d.close(l, s)
 }
 
@@ -164,33 +260,42 @@ func (d *dial) finish(l *loop, s *Session) bool {
 		d.giveUp(l, s, Stopped, ErrStopped)
 		return false
 	}
-	if !e.writable {
-		if d.deserted(l, s) {
-			d.giveUp(l, s, ResetBySource, errors.Join(append(d.errs, ErrClientLeft)...))
+	rivals := len(d.rivals)
+	won, err := d.rally(l, s)
+	switch {
+	case won:
+	case e.writable:
+		var ok bool
+		if err, ok = e.answer(); !ok {
+			d.failed(l, s, err)
+			d.try(l, s)
+			return false
 		}
+	case d.deserted(l, s):
+		d.giveUp(l, s, ResetBySource, ErrClientLeft)
 		return false
-	}
-	var err error
-	if e.failed || e.hup { // else it stands
-		err = sys.SocketError(e.fd)
-	}
-	switch err {
-	case nil:
-	case syscall.ECONNRESET, syscall.EPIPE:
-		// It was connected, and reset since: a refusal is ECONNREFUSED. What
-		// it has sent is delivered, and then the reset.
-		e.fail(err)
-		e.readable, e.hangup = true, true
-	default:
-		d.failed(l, s, err)
+	case len(d.rivals) == rivals:
+		return false
+	case len(d.rivals) == 0 && e.fd < 0: // the last of them
+		d.by = 0
 		d.try(l, s)
 		return false
+	default:
+		s.settle(l)
+		return false
+	}
+	if err != nil { // what it has sent is delivered, and then the reset
+		e.fail(err)
+		e.readable, e.hangup = true, true
+	}
+	for len(d.rivals) > 0 {
+		d.dismiss(l, 0, ErrRaced)
 	}
 	family := d.targets[d.next].Address.Family()
 	e.resettable, e.exact = family != syscall.AF_UNIX, family != syscall.AF_UNIX
 	if err := d.watch(l, s); err != nil {
-		d.errs, d.next = append(d.errs, err), len(d.targets)
-		d.try(l, s)
+		d.close(l, s)
+		d.giveUp(l, s, Failed, err)
 		return false
 	}
 	s.dial, s.active = nil, l.now
@@ -198,16 +303,23 @@ func (d *dial) finish(l *loop, s *Session) bool {
 		s.keepAt = l.now + keepDelay
 	}
 	local, _ := sys.LocalAddr(e.fd) // can't fail: it is a socket
-	d.handler.Connected(d.next, local)
+	d.handler.Connected(d.next, local, d.errs)
 	return true
 }
 
-// giveUp ends the session although there may be targets left.
+// giveUp ends the session, with err beside those of the targets, although there may
+// be some left.
 func (d *dial) giveUp(l *loop, s *Session, r Reason, err error) {
 	d.starve(false, nil)
+	for len(d.rivals) > 0 {
+		d.dismiss(l, 0, nil)
+	}
+	if r != Stopped {
+		err = errors.Join(append(slices.Clone(d.errs), err)...)
+	}
 	s.ends[0].reset()
 	s.stopAll(l, r, err)
-	d.handler.Failed(err)
+	d.handler.Failed(err, d.errs)
 }
 
 // watch registers the client's socket.
@@ -242,7 +354,7 @@ func (d *dial) deserted(l *loop, s *Session) bool {
 // due is when the dial has to be looked at next.
 func (d *dial) due(s *Session) time.Duration {
 	due := d.at
-	for _, at := range [...]time.Duration{d.watchAt, d.leftAt, s.lifetimeEnd()} {
+	for _, at := range [...]time.Duration{d.raceAt, d.watchAt, d.leftAt, s.lifetimeEnd()} {
 		if at != 0 && at < due {
 			due = at
 		}
@@ -266,17 +378,28 @@ func (d *dial) starve(on bool, err error) {
 // expire is called when at has come.
 func (d *dial) expire(l *loop, s *Session) {
 	if end := s.lifetimeEnd(); end != 0 && l.now >= end {
-		d.giveUp(l, s, Lifetime, errors.Join(append(d.errs, ErrLifetime)...))
+		d.giveUp(l, s, Lifetime, ErrLifetime)
 		return
 	}
 	if d.watchAt != 0 && l.now >= d.watchAt {
 		_ = d.watch(l, s) // else it is noticed later, as the dial ends
 	}
 	if d.deserted(l, s) {
-		d.giveUp(l, s, ResetBySource, errors.Join(append(d.errs, ErrClientLeft)...))
+		d.giveUp(l, s, ResetBySource, ErrClientLeft)
 		return
 	}
 	switch {
+	case len(d.rivals) > 0 && l.now >= d.by:
+		for len(d.rivals) > 0 {
+			d.dismiss(l, 0, syscall.ETIMEDOUT)
+		}
+		if s.ends[1].fd >= 0 {
+			d.failed(l, s, syscall.ETIMEDOUT)
+		}
+		d.by = 0
+		d.try(l, s)
+	case d.raceAt != 0 && l.now >= d.raceAt:
+		d.race(l, s)
 	case l.now < d.at:
 		s.settle(l)
 	case s.ends[1].fd < 0: // waited for a descriptor

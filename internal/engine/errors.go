@@ -15,6 +15,8 @@ var (
 
 	// ErrClientLeft ends a dial: there is nobody to dial for any more.
 	ErrClientLeft = errors.New("the client has left")
+	// ErrRaced is why a target was given up that was dialled beside another one.
+	ErrRaced = errors.New("another address of the server has answered first")
 )
 
 // A timeoutError is ETIMEDOUT with its name, as SO_SPLICE's idle timer is.

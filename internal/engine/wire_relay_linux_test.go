@@ -102,7 +102,7 @@ type relayOut struct {
 	live map[*relayHandler]struct{}
 }
 
-func (h *relayHandler) Connected(int, netip.AddrPort) {
+func (h *relayHandler) Connected(int, netip.AddrPort, []error) {
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
 	h.out.live[h] = struct{}{}
@@ -110,7 +110,7 @@ func (h *relayHandler) Connected(int, netip.AddrPort) {
 
 func (h *relayHandler) Sockets(bool) {}
 
-func (h *relayHandler) Failed(err error) {
+func (h *relayHandler) Failed(err error, _ []error) {
 	h.out.say(relayResult{Client: h.client, Failed: err.Error()})
 }
 
@@ -171,7 +171,7 @@ func runRelay(spec relaySpec) error {
 	if spec.Policy.Instance != "" {
 		n, err := reactor.AdoptWire(spec.Policy, func(s *engine.Session, a, _ netip.AddrPort) engine.Handler {
 			h := &relayHandler{a.String(), s, out}
-			h.Connected(0, netip.AddrPort{})
+			h.Connected(0, netip.AddrPort{}, nil)
 			return h
 		})
 		if err != nil {
