@@ -59,6 +59,7 @@ type message struct {
 	Ready   bool           `json:"ready,omitempty"`   // the answer: everything is there but the connections
 	Refused string         `json:"refused,omitempty"` // or why not
 	Go      uint64         `json:"go,omitempty"`      // accept from now on, and number connections from here
+	Taken   []takenRecord  `json:"taken,omitempty"`   // with Go: what connections to servers must keep off
 	Going   bool           `json:"going,omitempty"`   // it is done
 	Conns   []connRecord   `json:"conns,omitempty"`   // two files each
 	Got     bool           `json:"got,omitempty"`     // they have arrived
@@ -77,6 +78,13 @@ type socketRecord struct {
 	Address  string        `json:"address"` // as configured
 	Options  SocketOptions `json:"options"`
 	Path     string        `json:"path,omitempty"` // of the file that is to be removed with it
+}
+
+// A takenRecord has the local ports of joined connections to a server. Of those whose
+// packets the engine wire carries the kernel does not know.
+type takenRecord struct {
+	Target netip.AddrPort `json:"target"`
+	Ports  []uint16       `json:"ports"`
 }
 
 // rest is everything else.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"syscall"
@@ -127,14 +128,32 @@ func (s *Server) describe(conn *net.UnixConn, b Baggage, program string) error {
 // agree has the other accept. It has answered that it does when this returns.
 func (s *Server) agree(conn *net.UnixConn) error {
 	s.mu.Lock()
-	next := s.lastID + acceptedMeanwhile
+	next, taken := s.lastID+acceptedMeanwhile, s.taken()
 	s.mu.Unlock()
 	_ = conn.SetDeadline(time.Now().Add(agreement))
 	defer conn.SetDeadline(time.Time{})
-	if err := say(conn, message{Go: next}, nil); err != nil {
+	if err := say(conn, message{Go: next, Taken: taken}, nil); err != nil {
 		return err
 	}
 	return expectAnswer(conn, "accepting", func(m *message) bool { return m.Going })
+}
+
+// taken are the local ports of the connections with servers. s.mu is held.
+func (s *Server) taken() (records []takenRecord) {
+	ports := make(map[netip.AddrPort][]uint16)
+	for c := s.live.first; c != nil; c = c.next {
+		target := c.target
+		if !target.IsValid() && c.member != nil {
+			target = c.member.addr
+		}
+		if c.local.IsValid() && target.IsValid() {
+			ports[target] = append(ports[target], c.local.Port())
+		}
+	}
+	for target, list := range ports {
+		records = append(records, takenRecord{target, list})
+	}
+	return records
 }
 
 const (

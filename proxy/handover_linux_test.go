@@ -266,6 +266,73 @@ func TestHandOverLastClient(t *testing.T) {
 	_ = g.Close()
 }
 
+// Until the connections have come, the next process keeps off the local ports that they
+// have: of those that the engine wire carries the kernel does not know.
+func TestHandOverKeepsOffPorts(t *testing.T) {
+	testnet.Leaks(t)
+	target := echoServer(t)
+	c := echoConfig(target, splice.EngineCopy)
+	g := newGeneration(t, c)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.DialTimeout("tcp", g.addr(t, "relay"), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_ = client.SetDeadline(time.Now().Add(patience))
+	send(t, client, "hello")
+	expect(t, client, "hello")
+	local := g.Connections()[0].Local.Port()
+	// What a dialer of this process may take: 0 is any port.
+	ports := func() (low, high uint16) {
+		t.Helper()
+		const ipLocalPortRange = 51
+		d := net.Dialer{Control: func(network, address string, c syscall.RawConn) error {
+			err := splice.DialControl(network, address, c)
+			return errors.Join(err, c.Control(func(fd uintptr) {
+				n, e := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IP, ipLocalPortRange)
+				if e != nil {
+					t.Error(e)
+				}
+				low, high = uint16(n), uint16(n>>16)
+			}))
+		}}
+		conn, err := d.Dial("tcp", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		return low, high
+	}
+	if low, high := ports(); low != 0 || high != 0 {
+		t.Errorf("before the hand-over ports are %d to %d", low, high)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	next, s := g.agree(ctx, t, c)
+	for range 20 {
+		if low, high := ports(); low == 0 || low <= local && local <= high {
+			t.Errorf("while %d is another's ports are %d to %d", local, low, high)
+		}
+	}
+	if moved, err := s.Move(ctx); err != nil || moved != 1 {
+		t.Errorf("%d were handed over, %v", moved, err)
+	}
+	receive(t, next.inherited, "the end of the hand-over")
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if low, _ := ports(); low == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("after the hand-over ports are still bounded")
+		}
+	}
+	_ = g.Close()
+	_ = next.Close()
+}
+
 // What is known of a connection goes along: who it is, its bytes, its place among
 // those of its client and of its server.
 func TestHandOverKeepsWhatIsKnown(t *testing.T) {

@@ -176,6 +176,7 @@ func (s *Server) succeed(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = i.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	s.recall(i.state)
+	release := func() {}
 	err := say(i.conn, message{Ready: true}, nil)
 	var m *message
 	if err == nil {
@@ -187,6 +188,8 @@ func (s *Server) succeed(ctx context.Context) error {
 			s.mu.Unlock()
 			if m.Go == 0 {
 				err = errors.New("an answer that nobody knows")
+			} else {
+				release, err = keepOff(m.Taken)
 			}
 		}
 	}
@@ -197,6 +200,7 @@ func (s *Server) succeed(ctx context.Context) error {
 		err = say(i.conn, message{Going: true}, nil)
 	}
 	if err != nil {
+		release()
 		return fmt.Errorf("take over: the process before this one: %w", err)
 	}
 	conn := i.conn
@@ -209,11 +213,34 @@ func (s *Server) succeed(ctx context.Context) error {
 	s.mu.Lock()
 	s.arriving = true
 	s.mu.Unlock()
-	if !s.start(func(ctx context.Context) { s.arrivals(ctx, conn) }) {
+	arrive := func(ctx context.Context) {
+		defer release()
+		s.arrivals(ctx, conn)
+	}
+	if !s.start(arrive) {
+		release()
 		_ = conn.Close()
 		return ErrServerClosed
 	}
 	return nil
+}
+
+// keepOff has connections to servers take none of these ports until release is called.
+func keepOff(taken []takenRecord) (release func(), err error) {
+	var releases []func()
+	release = func() {
+		for _, f := range releases {
+			f()
+		}
+	}
+	for _, t := range taken {
+		f, err := splice.ReservePorts(t.Target, t.Ports)
+		if err != nil {
+			return release, err
+		}
+		releases = append(releases, f)
+	}
+	return release, nil
 }
 
 // recall makes servers what the predecessor knew of them.

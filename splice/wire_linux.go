@@ -53,3 +53,14 @@ func DialControl(network, address string, c syscall.RawConn) error {
 	}
 	return os.NewSyscallError("setsockopt", err)
 }
+
+// ReservePorts has connections of this process to a target keep off these local ports until
+// release is called: another process, which is about to hand its sessions over to this one,
+// has them handed over to [EngineWire].
+func ReservePorts(target netip.AddrPort, local []uint16) (release func(), err error) {
+	release, err = reactor.Reserve(target, local)
+	if err != nil {
+		return nil, &Error{Op: "reserve ports", Err: err}
+	}
+	return release, nil
+}

@@ -18,3 +18,6 @@ func (s *Session) Leave() {}
 
 // DialControl does nothing here: there are no spliced connections.
 func DialControl(string, string, syscall.RawConn) error { return nil }
+
+// ReservePorts does nothing here: there are no spliced connections.
+func ReservePorts(netip.AddrPort, []uint16) (release func(), err error) { return func() {}, nil }

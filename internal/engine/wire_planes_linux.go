@@ -13,6 +13,8 @@ import (
 type wirePlanes struct {
 	mu  sync.Mutex
 	all map[wire.Config]*wirePlane
+
+	reserved wire.Reserved // ports of another process's flows
 }
 
 type wirePlane struct {

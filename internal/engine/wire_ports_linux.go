@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
@@ -58,12 +59,33 @@ func (w *wirePlanes) keepOff(fd int, target netip.AddrPort) (chosen bool, err er
 	return true, sys.SetLocalPorts(fd, low, high)
 }
 
+// Reserve has connections to a target keep off these local ports until release is
+// called: flows of another process have them.
+func (r *Reactor) Reserve(target netip.AddrPort, local []uint16) (release func(), err error) {
+	if err := r.wire.reserved.Take(target, local); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { r.wire.reserved.Leave(target, local) }), nil
+}
+
+// A keeper knows ports that are not to be used.
+type keeper interface {
+	Ports(target netip.AddrPort) (low, high uint16, ok bool)
+	Clear(target netip.AddrPort, low, high uint16) bool
+}
+
+// keepers calls f for each that there is.
+func (w *wirePlanes) keepers(f func(keeper)) {
+	w.each(func(p *wire.Plane) { f(p) })
+	f(&w.reserved)
+}
+
 // ports chooses as [wire.Plane.Ports] does, for the flows of all planes.
 func (w *wirePlanes) ports(target netip.AddrPort) (low, high uint16, ok bool) {
 	for range portAttempts {
 		low, high, ok = 0, 0, true
 		clear := true
-		w.each(func(p *wire.Plane) {
+		w.keepers(func(p keeper) {
 			if low == 0 {
 				var found bool
 				low, high, found = p.Ports(target)
@@ -83,7 +105,7 @@ func (w *wirePlanes) ports(target netip.AddrPort) (low, high uint16, ok bool) {
 // its sockets went between the choice and connect(2), while this thread slept.
 func (w *wirePlanes) met(fd int, target netip.AddrPort) (met bool) {
 	var local netip.AddrPort
-	w.each(func(p *wire.Plane) {
+	w.keepers(func(p keeper) {
 		if !local.IsValid() {
 			local, _ = sys.LocalAddr(fd) // can't fail: it is a socket
 		}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"sync"
 )
 
 // Ports of this machine that spliced flows have towards their targets. No socket
@@ -67,15 +68,71 @@ const (
 func (p *Plane) Ports(target netip.AddrPort) (low, high uint16, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	used := p.ports.of(target)
+	return p.ports.choose(target)
+}
+
+// Clear says whether no flow to a target has a local port from low to high.
+func (p *Plane) Clear(target netip.AddrPort, low, high uint16) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ports.clear(target, low, high)
+}
+
+// Reserved are local ports that the flows of another process have. The zero value has
+// none.
+type Reserved struct {
+	mu    sync.Mutex
+	ports ports
+}
+
+// Take adds some towards a target.
+func (r *Reserved) Take(target netip.AddrPort, local []uint16) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ports.used == nil {
+		if err := r.ports.open(); err != nil {
+			return err
+		}
+	}
+	for _, port := range local {
+		r.ports.take(target, port)
+	}
+	return nil
+}
+
+// Leave undoes Take.
+func (r *Reserved) Leave(target netip.AddrPort, local []uint16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, port := range local {
+		r.ports.leave(target, port)
+	}
+}
+
+// Ports is as that of a [Plane].
+func (r *Reserved) Ports(target netip.AddrPort) (low, high uint16, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ports.choose(target)
+}
+
+// Clear is as that of a [Plane].
+func (r *Reserved) Clear(target netip.AddrPort, low, high uint16) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ports.clear(target, low, high)
+}
+
+func (p *ports) choose(target netip.AddrPort) (low, high uint16, ok bool) {
+	used := p.of(target)
 	if len(used) == 0 {
 		return 0, 0, true
 	}
 	most := 0
 	for i := 0; i < portTries && most < portsEnough; i++ {
-		first := p.ports.low + rand.IntN(p.ports.high-p.ports.low+1)
+		first := p.low + rand.IntN(p.high-p.low+1)
 		n := 0
-		for n < portsEnough && first+n <= p.ports.high && used[uint16(first+n)] == 0 {
+		for n < portsEnough && first+n <= p.high && used[uint16(first+n)] == 0 {
 			n++
 		}
 		if n > most {
@@ -85,11 +142,8 @@ func (p *Plane) Ports(target netip.AddrPort) (low, high uint16, ok bool) {
 	return low, high, most > 0
 }
 
-// Clear says whether no flow to a target has a local port from low to high.
-func (p *Plane) Clear(target netip.AddrPort, low, high uint16) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	used := p.ports.of(target)
+func (p *ports) clear(target netip.AddrPort, low, high uint16) bool {
+	used := p.of(target)
 	if len(used) == 0 {
 		return true
 	}
