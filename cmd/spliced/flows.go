@@ -34,6 +34,7 @@ type flowView struct {
 	Packets       [2]uint64      `json:"packets"`
 	Retransmits   [2]uint64      `json:"retransmits"`
 	Errors        [2]uint64      `json:"errors"`
+	TooBig        [2]uint64      `json:"too_big"` // for the interface that they were to leave by
 
 	end func() error
 }

@@ -42,6 +42,7 @@ func wireFlows(root, name string, f func(*flowView) error) error {
 		view.Client, view.Target = flow.Addrs()
 		for i := range v.Flows {
 			view.Packets[i], view.Retransmits[i], view.Errors[i] = v.Flows[i].Packets, v.Flows[i].Retransmits, v.Flows[i].Errors
+			view.TooBig[i] = v.Flows[i].TooBig
 		}
 		if err := f(&view); err != nil {
 			return err

@@ -88,16 +88,29 @@ func TestPathShrinks(t *testing.T) {
 // An interface of B itself that takes smaller packets than before: B says so to the sender, as a
 // router would, and lets nothing out that is too big.
 func TestOwnLinkShrinks(t *testing.T) {
-	for _, pl := range places()[:2] {
-		t.Run(pl.name, func(t *testing.T) {
+	bundled := func(*testing.T, *testnet.Chain) {}
+	for _, tc := range []struct {
+		name    string
+		place   place
+		prepare func(*testing.T, *testnet.Chain)
+	}{
+		{"v4", places()[0], bundled},
+		{"v6", places()[1], bundled},
+		{"unaided", places()[0], unaided},
+		{"unaided-v6", places()[1], unaided},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
 			const mtu = 1300
 			c := newChain(t)
+			tc.prepare(t, c)
+			pl := tc.place
 			b := pl.open(t, c)
 			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
 			pair := consider(t, c, p, b, func() {})
 			handOver(t, pair)
 			carry(t, b.client, b.server, 1<<20)
-			if err := c.B.SetMTU(testnet.LinkBC, mtu); err != nil {
+			// Of both ends of the link: C's own kernel knows.
+			if err := errors.Join(c.B.SetMTU(testnet.LinkBC, mtu), c.C.SetMTU(testnet.LinkCB, mtu)); err != nil {
 				t.Fatal(err)
 			}
 			v, err := pair.Look()
@@ -109,7 +122,7 @@ func TestOwnLinkShrinks(t *testing.T) {
 				t.Errorf("%+v, %v: nothing was too big", v, err)
 			}
 			was := v.Flows[0].TooBig
-			// It knows it now; and the other way is as it was.
+			// It knows it now.
 			carry(t, b.client, b.server, 1<<20)
 			carry(t, b.server, b.client, 1<<20)
 			if v, err = pair.Look(); err != nil || v.Flows[0].TooBig > was || v.Flows[1].TooBig > 0 {
