@@ -127,7 +127,7 @@ func (r *runner) startPeer(ctx context.Context, p *peer, described *Peer, dir, t
 	if p.role != "" {
 		proxy, err = startRole(r.topology.b(), dir, r.o.Self, p.role, at, family)
 	} else {
-		proxy, err = startProcess(r.topology.b(), dir, p.path, command, family)
+		proxy, err = startProcess(r.topology.b(), dir, p.path, command, p.custom, family)
 	}
 	if err != nil {
 		return nil, "", &startError{errors.Join(err, family.end()), true}

@@ -18,7 +18,7 @@ import (
 // A Proxy is a path that the caller names.
 type Proxy struct {
 	Name string
-	// Command is run by the shell. {listen} and {target} stand for host:port;
+	// Command is run by the shell, where this process is. {listen} and {target} stand for host:port;
 	// {listen_host}, {listen_port}, {target_host} and {target_port} for the
 	// parts.
 	Command string
@@ -54,6 +54,7 @@ type peer struct {
 	path    string
 	program string // looked for in PATH; empty for this program
 	role    string // of this program, instead of a command
+	custom  bool   // the caller's command: its paths are relative to where we are
 	version []string
 	// configure returns the command and, if there is one, the configuration
 	// that it has written to a file in dir.
@@ -216,7 +217,7 @@ func socat() *peer {
 }
 
 func custom(p Proxy) *peer {
-	return &peer{path: p.Name, program: "sh", configure: func(at endpoints, _ string) ([]string, string, error) {
+	return &peer{path: p.Name, program: "sh", custom: true, configure: func(at endpoints, _ string) ([]string, string, error) {
 		listenHost, listenPort, err := net.SplitHostPort(at.Listen)
 		if err != nil {
 			return nil, "", err

@@ -37,10 +37,13 @@ const (
 	killGrace = 2 * time.Second // for the kernel to end what was killed
 )
 
-// startProcess runs a command inside a namespace (nil: where we are); its
-// output goes to a file in dir.
-func startProcess(ns *testnet.Namespace, dir, name string, command []string, f *family) (*process, error) {
+// startProcess runs a command inside a namespace (nil: where we are), in dir, or
+// where we are if it is a person's; its output goes to a file in dir.
+func startProcess(ns *testnet.Namespace, dir, name string, command []string, persons bool, f *family) (*process, error) {
 	p := newProcess(dir, name, command, f)
+	if persons {
+		p.cmd.Dir = ""
+	}
 	log, err := os.Create(p.log)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)

@@ -178,6 +178,24 @@ func TestBrokenPeersDoNotStopOthers(t *testing.T) {
 	}
 }
 
+// A command of the caller's is run where the caller is: its paths are relative to that.
+func TestProxyRunsWhereWeAre(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a shell script")
+	}
+	testnet.Leaks(t)
+	o := quickOptions(t)
+	t.Chdir(t.TempDir())
+	script := "#!/bin/sh\necho \"$1\" | (cat; exec sleep 100) | " + strings.Join(o.Self, " ") + " gocopy\n"
+	if err := os.WriteFile("mine", []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o.Workloads = []string{netbench.WorkloadBulk}
+	o.Proxies = []netbench.Proxy{{Name: "mine", Command: `./mine '{"listen":"{listen}","target":"{target}"}'`}}
+	o.Paths = []string{netbench.PathDirect, "mine"}
+	requireFigures(t, run(t, o), o)
+}
+
 // TestProxyInASessionOfItsOwn has a proxy leave its process group: it is
 // accounted for, and does not outlive its round.
 func TestProxyInASessionOfItsOwn(t *testing.T) {
