@@ -160,6 +160,11 @@ struct oversize {
 	__u32 seq;  // of the sender
 };
 
+// The word of the IP header before the addresses: TTL, protocol and checksum; length, next
+// header and hop limit.
+#define V4_FIRST offsetof(struct iphdr, ttl)
+#define V6_FIRST offsetof(struct ipv6hdr, payload_len)
+
 // A packet of a flow.
 struct segment {
 	struct key key;
@@ -169,10 +174,10 @@ struct segment {
 	__u32 seq;    // host order
 	__u32 ack;
 	__u32 window; // as in the packet, host order
+	__be32 first; // that word
 	__u32 hdrlen; // of the TCP header with options
 	__u8 v6;
 	__u8 hops;     // TTL or hop limit
-	__u16 check;   // of an IPv4 header
 	__u8 fragable; // a router may divide it
 	__u8 fin, syn, rst, acks;
 };
@@ -197,7 +202,6 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 			return -1;
 		s->l4 = ETH_HLEN + ip->ihl * 4;
 		s->hops = ip->ttl;
-		s->check = ip->check;
 		s->fragable = !(ip->frag_off & bpf_htons(0x4000));
 		total = bpf_ntohs(ip->tot_len);
 		if (total)
@@ -205,6 +209,7 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 		s->key.saddr[2] = s->key.daddr[2] = bpf_htonl(0xffff);
 		s->key.saddr[3] = ip->saddr;
 		s->key.daddr[3] = ip->daddr;
+		s->first = *(__be32 *)((void *)ip + V4_FIRST);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = data + ETH_HLEN;
 
@@ -214,6 +219,7 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 		s->v6 = 1;
 		s->l4 = ETH_HLEN + sizeof(*ip);
 		s->hops = ip->hop_limit;
+		s->first = *(__be32 *)((void *)ip + V6_FIRST);
 		total = bpf_ntohs(ip->payload_len);
 		__builtin_memcpy(s->key.saddr, &ip->saddr, 16);
 		__builtin_memcpy(s->key.daddr, &ip->daddr, 16);
@@ -280,80 +286,96 @@ static __always_inline __u32 timestamp(struct __sk_buff *skb, const struct segme
 	return plain_timestamps(o) ? get32(o + 4) : instead;
 }
 
-#define AT(i) ((i) & 63) // the buffer has 64 bytes: the mask satisfies the verifier
+// The headers of a packet that leaves are made as words: a processor waits where bytes
+// that were written one by one are read together. At first the IP header, from the word
+// before the addresses on, then TCP's. IPv4 begins later, so that TCP's are in one place. What
+// else is on the stack is in other eight bytes: the verifier takes these for one.
+#define V6_AT 1
+#define V4_AT 7
+#define TCP_AT 10
+#define HEADER_WORDS 26
 
-static __always_inline __u32 at32(const __u8 *o, __u32 i)
+// alter sets a word, and adds what that does to the sum of all.
+static __always_inline void alter(__be32 *word, __be32 to, __u64 *diff)
 {
-	return (__u32)o[AT(i)] << 24 | (__u32)o[AT(i + 1)] << 16 | (__u32)o[AT(i + 2)] << 8 | o[AT(i + 3)];
+	*diff += (__u64)to + (__u32)~*word;
+	*word = to;
 }
 
-static __always_inline void set32(__u8 *o, __u32 i, __u32 v)
+static __always_inline __u32 fold32(__u64 sum)
 {
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (sum & 0xffffffff) + (sum >> 32);
+}
+
+// A walk over the options of one segment.
+struct walk {
+	__be32 h[HEADER_WORDS];
+	__u32 n;  // bytes of the TCP header
+	__u32 at; // the next option, from there
+	__u32 ack_add, tsval_add, tsecr_add;
+	__u32 most;    // edges beyond it become it, when bounded
+	__u8 bounded;
+	__u8 echoless; // the echo is of nobody's clock: it becomes 0
+};
+
+// The TCP header has 64 bytes at most: the mask satisfies the verifier.
+#define AT(i) (TCP_AT * 4 + ((i) & 63))
+
+static __always_inline __u8 at8(const struct walk *w, __u32 i) { return ((__u8 *)w->h)[AT(i)]; }
+
+static __always_inline __u32 at32(const struct walk *w, __u32 i)
+{
+	return (__u32)at8(w, i) << 24 | (__u32)at8(w, i + 1) << 16 | (__u32)at8(w, i + 2) << 8 | at8(w, i + 3);
+}
+
+static __always_inline void set32(struct walk *w, __u32 i, __u32 v)
+{
+	__u8 *o = (__u8 *)w->h;
+
 	o[AT(i)] = v >> 24;
 	o[AT(i + 1)] = v >> 16;
 	o[AT(i + 2)] = v >> 8;
 	o[AT(i + 3)] = v;
 }
 
-static __always_inline void add32(__u8 *o, __u32 i, __u32 add) { set32(o, i, at32(o, i) + add); }
+static __always_inline void add32(struct walk *w, __u32 i, __u32 add) { set32(w, i, at32(w, i) + add); }
 
 static __always_inline __u16 fold(__u64 sum)
 {
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
+	__u32 n = fold32(sum);
+
+	n = (n & 0xffff) + (n >> 16);
+	return (n & 0xffff) + (n >> 16);
 }
 
-// What changes of an IPv4 header.
-struct course4 {
-	__u8 ttl, protocol;
-	__u16 check;
-	__be32 addr[2];
-};
-
-// readdress4 gives a packet other addresses and, as a router does, a hop less. diff is what the
-// addresses do to a sum.
-static __always_inline int readdress4(struct __sk_buff *skb, __u32 l3, struct course4 *h, const struct key *to, __s64 *diff)
+// readdress4 gives a packet other addresses and, as a router does, a hop less. ip is its TTL,
+// protocol and checksum, and the addresses. It returns what they do to a sum.
+static __always_inline __u32 readdress4(__be32 *ip, const struct key *to)
 {
-	__be32 addr[2] = { to->saddr[3], to->daddr[3] };
+	__u32 first = bpf_ntohl(ip[0]) - 0x01000000;
+	__u64 diff = 0;
 
-	*diff = bpf_csum_diff(h->addr, 8, addr, 8, 0);
-	if (*diff < 0)
-		return -1;
-	// RFC 1624. The word of the TTL becomes less by 0x100.
-	h->check = ~fold((__u64)*diff + (__u16)~h->check + bpf_htons(0xfeff));
-	h->ttl--;
-	__builtin_memcpy(h->addr, addr, 8);
-	return bpf_skb_store_bytes(skb, l3 + offsetof(struct iphdr, ttl), h, sizeof(*h), 0);
+	alter(ip + 1, to->saddr[3], &diff);
+	alter(ip + 2, to->daddr[3], &diff);
+	// RFC 1624. The word of the TTL becomes less by 0x100; a sum of swapped bytes is the
+	// swapped sum.
+	ip[0] = bpf_htonl((first & 0xffff0000) | (__u16)~fold((__u16)~first + 0xfeffu + bpf_ntohs(fold(diff))));
+	return fold32(diff);
 }
 
-// readdress6 is the same for IPv6.
-static __always_inline int readdress6(struct __sk_buff *skb, __u32 l3, __u8 hops, const __be32 *addr, const struct key *to, __s64 *diff)
+// readdress6 is the same for IPv6: the word that ends with the hop limit, and the addresses.
+static __noinline __u32 readdress6(__be32 *ip, const struct key *to)
 {
-	struct {
-		__u8 pad[3], hop_limit;
-		__be32 addr[8];
-	} h;
+	__u64 diff = 0;
 
-	*diff = bpf_csum_diff((__be32 *)addr, 32, (__be32 *)to->saddr, 32, 0);
-	if (*diff < 0)
-		return -1;
-	h.hop_limit = hops - 1;
-	__builtin_memcpy(h.addr, to->saddr, 32);
-	return bpf_skb_store_bytes(skb, l3 + offsetof(struct ipv6hdr, hop_limit), &h.hop_limit, 33, 0);
+	ip[0] = bpf_htonl(bpf_ntohl(ip[0]) - 1);
+	for (int i = 0; i < 4; i++)
+		alter(ip + 1 + i, to->saddr[i], &diff);
+	for (int i = 0; i < 4; i++)
+		alter(ip + 5 + i, to->daddr[i], &diff);
+	return fold32(diff);
 }
-
-// A walk over the options of one segment.
-struct walk {
-	__u8 o[64];
-	__u32 n;  // bytes of o that are options
-	__u32 at; // the next one
-	__u32 ack_add, tsval_add, tsecr_add;
-	__u32 most;    // edges beyond it become it, when bounded
-	__u8 bounded;
-	__u8 echoless; // the echo is of nobody's clock: it becomes 0
-};
 
 // option translates the one at w->at. 1 ends the walk.
 static long option(__u32 index, void *ctx)
@@ -363,37 +385,48 @@ static long option(__u32 index, void *ctx)
 
 	if (at >= w->n)
 		return 1;
-	kind = w->o[AT(at)];
+	kind = at8(w, at);
 	if (kind == 0)
 		return 1;
 	if (kind == 1) {
 		w->at = at + 1;
 		return 0;
 	}
-	len = w->o[AT(at + 1)];
+	len = at8(w, at + 1);
 	if (len < 2 || at + len > w->n)
 		return 1;
 	if (kind == 8 && len == 10) {
-		add32(w->o, at + 2, w->tsval_add);
+		add32(w, at + 2, w->tsval_add);
 		if (w->echoless)
-			set32(w->o, at + 6, 0);
+			set32(w, at + 6, 0);
 		else
-			add32(w->o, at + 6, w->tsecr_add);
+			add32(w, at + 6, w->tsecr_add);
 	} else if (kind == 5) {
 		// At most four blocks fit.
 		for (__u32 edge = 2; edge <= 30; edge += 4) {
 			if (edge + 4 > len)
 				break;
-			add32(w->o, at + edge, w->ack_add);
-			if (w->bounded && before(w->most, at32(w->o, at + edge)))
-				set32(w->o, at + edge, w->most);
+			add32(w, at + edge, w->ack_add);
+			if (w->bounded && before(w->most, at32(w, at + edge)))
+				set32(w, at + edge, w->most);
 		}
 	}
 	w->at = at + len;
 	return 0;
 }
 
-static __always_inline void report(const struct key *key)
+// options translates all of them, and returns what that does to the sum of all words.
+static __noinline __u32 options(struct walk *w)
+{
+	__be32 *o = w->h + TCP_AT + 5;
+	__u32 diff = bpf_csum_diff(o, OPTIONS_MAX, NULL, 0, 0);
+
+	// No option is shorter than a byte.
+	bpf_loop(OPTIONS_MAX, option, w, 0);
+	return bpf_csum_diff(NULL, 0, o, OPTIONS_MAX, diff);
+}
+
+static __noinline void report(const struct key *key)
 {
 	struct key *k = bpf_ringbuf_reserve(&ended, sizeof(*k), 0);
 
@@ -403,7 +436,7 @@ static __always_inline void report(const struct key *key)
 	bpf_ringbuf_submit(k, 0);
 }
 
-static __always_inline struct flow *opposite(const struct flow *f)
+static __noinline struct flow *opposite(const struct flow *f)
 {
 	const struct rewrite *r = &f->rewrite;
 	struct key back;
@@ -656,26 +689,27 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	return !barred;
 }
 
-// rewrite changes the segment's headers and sends it on its way.
-static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const struct segment *s, int draining)
+#define PLAIN_TIMESTAMPS bpf_htonl(0x0101080a) // see plain_timestamps
+
+// recast changes the segment's headers. It says whether that was done.
+static __noinline int recast(struct __sk_buff *skb, struct flow *f, const struct segment *s, int draining)
 {
 	const struct rewrite *r = &f->rewrite;
-	__u8 was[64] = {}, is[64] = {}; // the TCP header
+	struct walk w = {};
+	__be32 *tcp = w.h + TCP_AT;
 	__u32 n = s->hdrlen;
 	__u32 ack = s->ack + r->ack_add;
 	__u64 window = (__u64)s->window << (r->window_in & 15);
-	__s64 diff;
+	__u64 sum = 0;
+	__u32 addresses;
+	long err;
 
 	asm volatile("%0 &= 63" : "+r"(n)); // at most 60: the verifier has lost that
 	if (n < sizeof(struct tcphdr) || s->hops <= 1)
-		return TCX_DROP;
-	if (bpf_skb_load_bytes(skb, s->l4, was, n))
-		return TCX_DROP;
-	__builtin_memcpy(is, was, sizeof(is));
+		return 0;
+	if (bpf_skb_load_bytes(skb, s->l4, tcp, n))
+		return 0;
 
-	__builtin_memcpy(is, &r->to.sport, 2);
-	__builtin_memcpy(is + 2, &r->to.dport, 2);
-	put32(is + 4, s->seq + r->seq_add);
 	if (draining && before(ack, f->owned)) {
 		// The socket has acknowledged that, and its sender may have
 		// forgotten it. The right edge of the window stays where it is.
@@ -695,70 +729,80 @@ static __always_inline int rewrite(struct __sk_buff *skb, struct flow *f, const 
 		    before(f->promised, ack + (__u32)window))
 			window = before(ack, f->promised) ? f->promised - ack : 0;
 	}
-	if (s->acks)
-		put32(is + 8, ack);
 	window >>= r->window_out & 15;
 	if (window > 65535)
 		window = 65535;
-	// Urgent bytes keep their place in the stream, as when it is relayed.
-	is[13] &= ~0x20;
-	is[18] = is[19] = 0;
-	is[14] = window >> 8;
-	is[15] = window;
+
+	alter(tcp, *(__be32 *)&r->to.sport, &sum); // both ports
+	alter(tcp + 1, bpf_htonl(s->seq + r->seq_add), &sum);
+	if (s->acks)
+		alter(tcp + 2, bpf_htonl(ack), &sum);
+	// Urgent bytes keep their place in the stream, as when it is relayed: no URG, no
+	// pointer.
+	alter(tcp + 3, (tcp[3] & bpf_htonl(0xffdf0000)) | bpf_htonl(window), &sum);
+	alter(tcp + 4, tcp[4] & bpf_htonl(0xffff0000), &sum);
 	if (n > sizeof(struct tcphdr)) {
-		__u8 *o = is + sizeof(struct tcphdr);
+		__be32 *o = tcp + 5;
 		__u32 tsecr_add = s->acks ? r->tsecr_add : 0;
 		// Of what the socket has delivered: it echoes the socket's clock.
 		int echoless = draining && !before(f->cut_ack, s->ack);
 
 		// For the socket that may take the pair back.
-		if (n >= 32 && plain_timestamps(o))
-			f->tsval = get32(o + 4);
-		if (n == 32 && plain_timestamps(o)) {
-			put32(o + 4, get32(o + 4) + r->tsval_add);
-			put32(o + 8, echoless ? 0 : get32(o + 8) + tsecr_add);
+		if (n >= 32 && o[0] == PLAIN_TIMESTAMPS)
+			f->tsval = bpf_ntohl(o[1]);
+		if (n == 32 && o[0] == PLAIN_TIMESTAMPS) {
+			alter(o + 1, bpf_htonl(bpf_ntohl(o[1]) + r->tsval_add), &sum);
+			alter(o + 2, echoless ? 0 : bpf_htonl(bpf_ntohl(o[2]) + tsecr_add), &sum);
 		} else {
-			struct walk w = {
-				.n = n - sizeof(struct tcphdr),
-				.ack_add = r->ack_add,
-				.tsval_add = r->tsval_add,
-				.tsecr_add = tsecr_add,
-				.echoless = echoless,
-			};
-
-			__builtin_memcpy(w.o, o, OPTIONS_MAX);
-			// No option is shorter than a byte.
-			bpf_loop(OPTIONS_MAX, option, &w, 0);
-			__builtin_memcpy(o, w.o, OPTIONS_MAX);
+			w.n = n;
+			w.at = sizeof(struct tcphdr);
+			w.ack_add = r->ack_add;
+			w.tsval_add = r->tsval_add;
+			w.tsecr_add = tsecr_add;
+			w.echoless = echoless;
+			sum += options(&w);
 		}
 	}
 
-	// The checksum field is the same in both and so drops out. The lengths
-	// are constants: the bytes after n are 0 in both.
-	diff = bpf_csum_diff((__be32 *)was, 64, (__be32 *)is, 64, 0);
-	if (diff < 0)
-		return TCX_DROP;
-	if (bpf_skb_store_bytes(skb, s->l4, is, n, BPF_F_INVALIDATE_HASH))
-		return TCX_DROP;
-	if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), 0, diff, 0))
-		return TCX_DROP;
-
 	if (s->v6) {
-		if (readdress6(skb, s->l3, s->hops, s->key.saddr, &r->to, &diff))
-			return TCX_DROP;
+		__be32 *ip = w.h + V6_AT;
+
+		ip[0] = s->first;
+		__builtin_memcpy(ip + 1, s->key.saddr, 32);
+		addresses = readdress6(ip, &r->to);
+		err = bpf_skb_store_bytes(skb, s->l3 + V6_FIRST, ip, 36 + n, BPF_F_INVALIDATE_HASH);
 	} else {
-		struct course4 h = { s->hops, IPPROTO_TCP, s->check, { s->key.saddr[3], s->key.daddr[3] } };
+		__be32 *ip = w.h + V4_AT;
 
-		if (readdress4(skb, s->l3, &h, &r->to, &diff))
-			return TCX_DROP;
+		ip[0] = s->first;
+		ip[1] = s->key.saddr[3];
+		ip[2] = s->key.daddr[3];
+		addresses = readdress4(ip, &r->to);
+		if (s->l4 == s->l3 + sizeof(struct iphdr)) {
+			err = bpf_skb_store_bytes(skb, s->l3 + V4_FIRST, ip, 12 + n, BPF_F_INVALIDATE_HASH);
+		} else { // options in between
+			err = bpf_skb_store_bytes(skb, s->l3 + V4_FIRST, ip, 12, BPF_F_INVALIDATE_HASH);
+			if (!err)
+				err = bpf_skb_store_bytes(skb, s->l4, tcp, n, 0);
+		}
 	}
-	if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), 0, diff, BPF_F_PSEUDO_HDR))
-		return TCX_DROP;
+	// One sum is of the addresses alone where the rest is left to the interface.
+	return !err &&
+	       !bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), 0, fold32(sum), 0) &&
+	       !bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), 0, addresses, BPF_F_PSEUDO_HDR);
+}
 
+// forward sends a segment across.
+static __always_inline int forward(struct __sk_buff *skb, struct flow *f, const struct segment *s, int draining)
+{
+	if (!recast(skb, f, s, draining)) {
+		__sync_fetch_and_add(&f->errors, 1);
+		return TCX_DROP;
+	}
 	// By way of lo too: there it brings a route along. Without one the input
 	// path would take B's own addresses for martians as soon as the receiving
 	// socket has forgotten its route.
-	return bpf_redirect_neigh(r->ifindex, NULL, 0, 0);
+	return bpf_redirect_neigh(f->rewrite.ifindex, NULL, 0, 0);
 }
 
 // sent is the number after all that the socket has sent, by which it judges
@@ -809,11 +853,18 @@ static __always_inline __u32 sent(struct __sk_buff *skb, const struct flow *f, c
 //     not take note of their clock. What it echoes then is that of an earlier
 //     one: the socket would take its retransmission for needless and stop, and the time
 //     since then for the round trip's.
-static __always_inline int show(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
+static __noinline int show(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
 {
 	__u32 cut = f->cut, most = sent(skb, f, s);
 	__u32 n = s->hdrlen;
-	__u8 h[64] = {};
+	struct walk w = {
+		.n = n,
+		.at = sizeof(struct tcphdr),
+		.most = most,
+		.bounded = 1,
+		.echoless = 1,
+	};
+	__u8 *h = (__u8 *)(w.h + TCP_AT);
 	__u32 pseudo[10] = {};
 	__s64 sum;
 
@@ -826,18 +877,7 @@ static __always_inline int show(struct __sk_buff *skb, const struct flow *f, con
 		return TCX_DROP;
 	put32(h + 4, before(cut, s->seq) ? cut : s->seq);
 	put32(h + 8, before(most, s->ack) ? most : s->ack);
-	if (n > sizeof(struct tcphdr)) {
-		struct walk w = {
-			.n = n - sizeof(struct tcphdr),
-			.most = most,
-			.bounded = 1,
-			.echoless = 1,
-		};
-
-		__builtin_memcpy(w.o, h + sizeof(struct tcphdr), OPTIONS_MAX);
-		bpf_loop(OPTIONS_MAX, option, &w, 0);
-		__builtin_memcpy(h + sizeof(struct tcphdr), w.o, OPTIONS_MAX);
-	}
+	options(&w);
 	h[13] = 0x10 | (h[13] & 0xc0); // ACK; ECE and CWR as they are
 	h[16] = h[17] = h[18] = h[19] = 0;
 
@@ -949,13 +989,14 @@ static __always_inline int icmp(const struct __sk_buff *skb)
 // goes across, for the packet's true sender. Others, and those about what the
 // sockets have sent, are left to the stack. The sizes of packets are the same on
 // both legs, and so are those that fit.
-static __always_inline int unreachable(struct __sk_buff *skb, int v6)
+static __noinline int unreachable(struct __sk_buff *skb, int v6)
 {
 	__u32 l3 = ETH_HLEN, l4;
 	struct quote was = {}, is = {};
 	struct key key = {};
 	struct flow *f;
 	struct rewrite *r;
+	__u32 addresses;
 	__s64 diff;
 
 	if (v6) {
@@ -1022,24 +1063,24 @@ static __always_inline int unreachable(struct __sk_buff *skb, int v6)
 		return TCX_DROP;
 	// The message comes from B: its true sender means nothing on that side.
 	if (v6) {
-		struct ipv6hdr ip;
-		__s64 addr;
+		__be32 ip[9];
 
-		if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)) || ip.hop_limit <= 1)
+		if (bpf_skb_load_bytes(skb, l3 + V6_FIRST, ip, sizeof(ip)) || (bpf_ntohl(ip[0]) & 0xff) <= 1)
 			return TCX_DROP;
+		addresses = readdress6(ip, &r->to);
 		if (bpf_skb_store_bytes(skb, l4, &is, ICMP_HLEN + sizeof(is.v6), 0) ||
-		    readdress6(skb, l3, ip.hop_limit, (__be32 *)&ip.saddr, &r->to, &addr) ||
-		    bpf_l4_csum_replace(skb, l4 + offsetof(struct icmphdr, checksum), 0, fold(diff + addr), BPF_F_PSEUDO_HDR))
+		    bpf_skb_store_bytes(skb, l3 + V6_FIRST, ip, sizeof(ip), 0) ||
+		    bpf_l4_csum_replace(skb, l4 + offsetof(struct icmphdr, checksum), 0, fold(diff + addresses), BPF_F_PSEUDO_HDR))
 			return TCX_DROP;
 	} else {
-		struct course4 h;
-		__s64 addr; // no part of the sum
+		__be32 ip[3]; // the addresses are no part of the sum
 
-		if (bpf_skb_load_bytes(skb, l3 + offsetof(struct iphdr, ttl), &h, sizeof(h)) || h.ttl <= 1)
+		if (bpf_skb_load_bytes(skb, l3 + V4_FIRST, ip, sizeof(ip)) || bpf_ntohl(ip[0]) >> 24 <= 1)
 			return TCX_DROP;
+		readdress4(ip, &r->to);
 		if (bpf_skb_store_bytes(skb, l4, &is, ICMP_HLEN + sizeof(is.v4), 0) ||
 		    bpf_l4_csum_replace(skb, l4 + offsetof(struct icmphdr, checksum), 0, diff, 0) ||
-		    readdress4(skb, l3, &h, &r->to, &addr))
+		    bpf_skb_store_bytes(skb, l3 + V4_FIRST, ip, sizeof(ip), 0))
 			return TCX_DROP;
 	}
 	__sync_fetch_and_add(&f->told, 1);
@@ -1053,7 +1094,7 @@ int wire_ingress(struct __sk_buff *skb)
 	__u32 state;
 	struct flow *f;
 	__u64 now;
-	int verdict, copied;
+	int copied;
 
 	if (parse(skb, &s)) {
 		// Of the rest as little as can be is looked at: it is others'.
@@ -1112,10 +1153,56 @@ int wire_ingress(struct __sk_buff *skb)
 	}
 	if (!fits_link(skb, f, &s, now) || !account(f, &s, now))
 		return TCX_DROP;
-	verdict = rewrite(skb, f, &s, state == DRAINING);
-	if (verdict == TCX_DROP)
+	return forward(skb, f, &s, state == DRAINING);
+}
+
+// loops says whether a packet that leaves by lo, and is rewritten to come in there, can
+// just go on. It keeps the route that its socket has found: one to another address of
+// this machine does, unless one of the sockets is bound to an interface, by which the
+// receiver would be looked for. IPv6 has that of the address in the route.
+static __always_inline int loops(const struct __sk_buff *skb, const struct flow *f, const struct segment *s)
+{
+	const struct bpf_sock *socket = skb->sk;
+	const __u32 *was = s->key.daddr, *is = f->rewrite.to.daddr;
+
+	if (!socket || socket->bound_dev_if)
+		return 0;
+	return !s->v6 || (was[0] == is[0] && was[1] == is[1] && was[2] == is[2] && was[3] == is[3]);
+}
+
+// wire_egress is of lo, where wire_ingress would see the same packets a moment later. Those
+// of settled flows need not make that way: they leave by the other interface at once, or
+// go round once instead of twice. All others are left to wire_ingress.
+SEC("tc")
+int wire_egress(struct __sk_buff *skb)
+{
+	struct segment s = {};
+	struct flow *f;
+	__u64 now;
+	int round;
+
+	if (parse(skb, &s))
+		return TCX_NEXT;
+	f = bpf_map_lookup_elem(&flows, &s.key);
+	if (!f || *(volatile __u32 *)&f->state != SPLICED)
+		return TCX_NEXT;
+	if (s.syn || f->over || f->verdict || *(volatile __u8 *)&f->barred)
+		return TCX_NEXT;
+	round = f->rewrite.ifindex == skb->ifindex;
+	if (round && !loops(skb, f, &s))
+		return TCX_NEXT;
+	now = bpf_ktime_get_ns();
+	if (!round && !fits_link(skb, f, &s, now))
+		return TCX_DROP;
+	if (!account(f, &s, now))
+		return TCX_DROP; // it was barred this moment
+	if (!round)
+		return forward(skb, f, &s, 0);
+	if (!recast(skb, f, &s, 0)) {
 		__sync_fetch_and_add(&f->errors, 1);
-	return verdict;
+		return TCX_DROP;
+	}
+	return TCX_NEXT;
 }
 
 // Commands of user space, which arrive as the packet of a test run.

@@ -115,6 +115,7 @@ const (
 	WireMapEnded        = "ended"
 	WireMapFlows        = "flows"
 	WireProgWireControl = "wire_control"
+	WireProgWireEgress  = "wire_egress"
 	WireProgWireIngress = "wire_ingress"
 	WireVarCommandType  = "command_type"
 	WireVarOversizeType = "oversize_type"
@@ -163,6 +164,7 @@ type WireSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type WireProgramSpecs struct {
 	WireControl *ebpf.ProgramSpec `ebpf:"wire_control"`
+	WireEgress  *ebpf.ProgramSpec `ebpf:"wire_egress"`
 	WireIngress *ebpf.ProgramSpec `ebpf:"wire_ingress"`
 }
 
@@ -226,12 +228,14 @@ type WireVariables struct {
 // It can be passed to LoadWireObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WirePrograms struct {
 	WireControl *ebpf.Program `ebpf:"wire_control"`
+	WireEgress  *ebpf.Program `ebpf:"wire_egress"`
 	WireIngress *ebpf.Program `ebpf:"wire_ingress"`
 }
 
 func (p *WirePrograms) Close() error {
 	return _WireClose(
 		p.WireControl,
+		p.WireEgress,
 		p.WireIngress,
 	)
 }

@@ -168,11 +168,16 @@ func (w *way) spliced(t *testing.T, o *bpf.WireObjects) (keys [2]bpf.WireKey) {
 	return keys
 }
 
-// run has the program see a frame.
+// runWire has the program see a frame that comes in.
 func runWire(t *testing.T, o *bpf.WireObjects, frame []byte) (ret int32, out []byte) {
 	t.Helper()
+	return runOf(t, o.WireIngress, frame)
+}
+
+func runOf(t *testing.T, program *ebpf.Program, frame []byte) (ret int32, out []byte) {
+	t.Helper()
 	out = make([]byte, len(frame))
-	answer, err := o.WireIngress.Run(&ebpf.RunOptions{Data: frame, DataOut: out})
+	answer, err := program.Run(&ebpf.RunOptions{Data: frame, DataOut: out})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,6 +323,83 @@ func TestWirePackets(t *testing.T) {
 				}
 				f, err := o.Flow(&keys[0])
 				if err != nil || f.Errors > 0 || (f.Packets > 0) != (tc.across != nil) {
+					t.Errorf("%s: %+v, %v", w.name, f, err)
+				}
+				if was.flags&syn != 0 {
+					continue // left to those that come in
+				}
+				// The same on its way out by lo, to another interface.
+				keys = w.spliced(t, o)
+				if err := o.Route(&keys, [2]uint32{otherInterface, otherInterface}); err != nil {
+					t.Fatal(err)
+				}
+				if ret, out = runOf(t, o.WireEgress, bytes.Clone(in)); ret != answer {
+					t.Errorf("%s: on its way out the program answers %d, want %d", w.name, ret, answer)
+				}
+				if !bytes.Equal(out[14:], want[14:]) {
+					t.Errorf("%s: on its way out %x became\n%x, want\n%x", w.name, in, out, want)
+				}
+			}
+		})
+	}
+}
+
+// otherInterface is not lo, by which test runs come in and leave.
+const otherInterface = 2
+
+// What leaves by lo to come in there is rewritten on its way out, or left alone until
+// it comes in: once.
+func TestWireEgress(t *testing.T) {
+	o := loadWire(t)
+	for _, tc := range []struct {
+		name   string
+		state  uint32
+		change func(*bpf.WireFlow)
+		as     [2]bool // rewritten: IPv4, IPv6
+	}{
+		{"settled", bpf.WireSpliced, func(*bpf.WireFlow) {}, [2]bool{true, false}},
+		{"settled, to the same address", bpf.WireSpliced, func(f *bpf.WireFlow) {
+			f.Rewrite.To.Daddr = bpf.WireKeyOf(ways[1].a, ways[1].ba).Daddr
+		}, [2]bool{false, true}},
+		{"watched", bpf.WirePass, func(*bpf.WireFlow) {}, [2]bool{}},
+		{"draining", bpf.WireDraining, func(*bpf.WireFlow) {}, [2]bool{}},
+		{"barred", bpf.WireSpliced, func(f *bpf.WireFlow) { f.Barred, f.Bar = 1, sentByA+room }, [2]bool{}},
+		{"over", bpf.WireSpliced, func(f *bpf.WireFlow) { f.Over = 1 }, [2]bool{}},
+		{"ended", bpf.WireSpliced, func(f *bpf.WireFlow) { f.Verdict = bpf.WireEndedHand }, [2]bool{}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for i := range ways {
+				w := &ways[i]
+				if i == 0 && tc.as == [2]bool{false, true} {
+					continue // of IPv6
+				}
+				keys := w.spliced(t, o)
+				f, err := o.Flow(&keys[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.State = tc.state
+				tc.change(&f)
+				o.Delete(&keys[0])
+				if err := o.Insert(&keys[0], &f); err != nil {
+					t.Fatal(err)
+				}
+				was := crafted{
+					from: w.a, to: w.ba, seq: sentByA, ack: sentByC - addAck, flags: ack | psh, window: 100, data: []byte("sixteen bytes..."),
+				}
+				want := was.frame()
+				ret, out := runOf(t, o.WireEgress, was.frame())
+				if tc.as[i] {
+					is := was
+					is.from, is.to, is.seq, is.ack = w.bc, f.Rewrite.To.To(), was.seq+addSeq, was.ack+addAck
+					is.hops = hopsIn - 1
+					is.window = was.window << (shiftIn - shiftOut)
+					want = is.frame()
+				}
+				if ret != wireNext || !bytes.Equal(out[14:], want[14:]) {
+					t.Errorf("%s: the program answers %d, %x became\n%x, want\n%x", w.name, ret, was.frame(), out, want)
+				}
+				if f, err = o.Flow(&keys[0]); err != nil || f.Errors > 0 || (f.Packets > 0) != tc.as[i] {
 					t.Errorf("%s: %+v, %v", w.name, f, err)
 				}
 			}

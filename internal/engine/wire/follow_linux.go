@@ -64,16 +64,18 @@ func (p *Plane) dropLinks() {
 		if _, err := p.netlink.LinkByIndex(ifindex); !errors.As(err, &gone) {
 			continue
 		}
-		p.mu.Lock()
-		l := p.links[ifindex]
-		delete(p.links, ifindex)
-		p.mu.Unlock()
-		if l == nil {
-			continue
-		}
-		_ = l.Close()
-		if p.kept {
-			_ = os.Remove(p.linkPath(ifindex))
+		for _, h := range p.hooks(ifindex) {
+			p.mu.Lock()
+			l := p.links[h]
+			delete(p.links, h)
+			p.mu.Unlock()
+			if l == nil {
+				continue
+			}
+			_ = l.Close()
+			if p.kept {
+				_ = os.Remove(h.path(p.dir))
+			}
 		}
 	}
 }

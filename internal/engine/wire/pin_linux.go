@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
-	"strings"
 	"syscall"
 	"unsafe"
 
@@ -25,7 +23,6 @@ const DefaultRoot = "/sys/fs/bpf/spliced"
 const (
 	mountPoint = "/sys/fs/bpf"
 	metaName   = "meta"
-	linkPrefix = "link-"
 )
 
 // ErrInUse means that another process has an instance of that name.
@@ -144,10 +141,6 @@ func (p *Plane) pinnedMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	return m, nil
 }
 
-func (p *Plane) linkPath(ifindex int) string {
-	return filepath.Join(p.dir, linkPrefix+strconv.Itoa(ifindex))
-}
-
 // takeLinks puts this process's program in the place of its predecessor's.
 // Packets meet the one or the other.
 func (p *Plane) takeLinks() error {
@@ -159,9 +152,8 @@ func (p *Plane) takeLinks() error {
 		return fmt.Errorf("read instance: %w", err)
 	}
 	for _, e := range entries {
-		number, ok := strings.CutPrefix(e.Name(), linkPrefix)
-		ifindex, err := strconv.Atoi(number)
-		if !ok || err != nil {
+		h, ok := hookOf(e.Name())
+		if !ok {
 			continue
 		}
 		path := filepath.Join(p.dir, e.Name())
@@ -169,13 +161,13 @@ func (p *Plane) takeLinks() error {
 		if err != nil {
 			return fmt.Errorf("open link %s: %w", path, err)
 		}
-		if err := l.Update(p.objects.WireIngress); err != nil {
+		if err := l.Update(p.program(h)); err != nil {
 			// ENOLINK: the interface is gone.
 			_ = l.Close()
 			_ = os.Remove(path)
 			continue
 		}
-		p.links[ifindex] = l
+		p.links[h] = l
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ type Plane struct {
 	meta     *ebpf.Map // nil unless kept
 
 	mu        sync.Mutex
-	links     map[int]link.Link // by interface index
+	links     map[hook]link.Link
 	attaching map[int]*attachment
 	pairs     map[bpf.WireKey]*Pair
 	ports     ports
@@ -86,7 +86,7 @@ type retiree struct {
 func Open(config Config) (_ *Plane, err error) {
 	p := &Plane{
 		config: config, raw: [2]int{-1, -1}, routes: -1,
-		links: make(map[int]link.Link), attaching: make(map[int]*attachment), pairs: make(map[bpf.WireKey]*Pair),
+		links: make(map[hook]link.Link), attaching: make(map[int]*attachment), pairs: make(map[bpf.WireKey]*Pair),
 		stop: make(chan struct{}),
 	}
 	defer func() {
@@ -160,90 +160,6 @@ func (p *Plane) load() error {
 		return fmt.Errorf("load program: %w", err)
 	}
 	return nil
-}
-
-// attached says whether the program sees what comes in by an interface. If not,
-// it is attached in the background, which can take tens of milliseconds.
-func (p *Plane) attached(ifindex int) (Refusal, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.links[ifindex] != nil {
-		return 0, nil
-	}
-	a := p.attaching[ifindex]
-	switch {
-	case p.closed:
-		return Broken, ErrClosed
-	case a == nil:
-		a = &attachment{}
-		p.attaching[ifindex] = a
-		p.gone.Go(func() { p.attachTo(ifindex, a) })
-	case a.why != 0:
-		why, err := a.why, a.err
-		if time.Since(a.failed) > attachRetry {
-			delete(p.attaching, ifindex)
-		}
-		return why, err
-	}
-	return 0, ErrPending
-}
-
-// attachRetry is how long a failure is believed.
-const attachRetry = 10 * time.Second
-
-// An attachment is on its way, or has failed.
-type attachment struct {
-	why    Refusal
-	err    error
-	failed time.Time
-}
-
-func (p *Plane) attachTo(ifindex int, a *attachment) {
-	var l link.Link
-	why := Broken
-	err := p.netns.do(func() (err error) {
-		l, why, err = p.attach(ifindex)
-		return err
-	})
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if a.why, a.err, a.failed = why, err, time.Now(); why == 0 {
-		p.links[ifindex] = l
-		delete(p.attaching, ifindex)
-	}
-}
-
-func (p *Plane) attach(ifindex int) (link.Link, Refusal, error) {
-	ok, err := p.ethernet(ifindex)
-	if err != nil {
-		return nil, NoRoute, err
-	}
-	if !ok {
-		return nil, LinkLayer, nil
-	}
-	l, err := link.AttachTCX(link.TCXOptions{
-		Interface: ifindex, Program: p.objects.WireIngress, Attach: ebpf.AttachTCXIngress,
-	})
-	if err != nil {
-		return nil, Denied, fmt.Errorf("attach to interface %d: %w", ifindex, err)
-	}
-	if p.kept {
-		if err := l.Pin(p.linkPath(ifindex)); err != nil {
-			_ = l.Close()
-			return nil, Denied, fmt.Errorf("pin link: %w", err)
-		}
-	}
-	return l, 0, nil
-}
-
-// Attached returns the indexes of the interfaces that have the program.
-func (p *Plane) Attached() (ifindexes []int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i := range p.links {
-		ifindexes = append(ifindexes, i)
-	}
-	return ifindexes
 }
 
 // read passes on what the program reports. What finds no room is lost: there are so many
