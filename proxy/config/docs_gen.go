@@ -11,7 +11,7 @@ func fieldDocs() map[string]string {
 		"Bandwidth.ToServer":               "to_server bounds the direction to the server. 0: no limit.",
 		"Config.Drain":                     "drain is how the end goes.",
 		"Config.Listeners":                 "listeners are the places where clients connect, by name.",
-		"Config.MaxConnections":            "max_connections is how many connections may be open at a time. Further clients are not refused, they wait in the kernel's queue; one more for each further processor and listener may be accepted. 0, or more than that: as many as the limit of open files has room for.",
+		"Config.MaxConnections":            "max_connections is how many connections may be open at a time. Further clients are not refused, they wait in the kernel's queue; one more for each further processor and listener may be accepted. 0 is no limit but that of open files, which holds in any case: connections that the engine wire carries have no descriptors, unless they have a limit of bytes, and don't count there.",
 		"Config.Upstreams":                 "upstreams are groups of servers that do the same, by name.",
 		"Drain.Spread":                     "spread is the part of the timeout, at its end, over which connections are closed one by one rather than all at once, so that their clients don't come back all at once.",
 		"Drain.Timeout":                    "timeout is how long connections may take to end by themselves. What is left is reset.",
