@@ -111,14 +111,18 @@ func (c *conn) aim(raw syscall.RawConn) error {
 	if c.target.IsValid() {
 		return nil // by one that could not go on at once
 	}
-	var target netip.AddrPort
+	var target, peer netip.AddrPort
+	switch err := control(raw, func(fd int) (err error) {
+		target, peer, err = originalDestination(fd)
+		return err
+	}); {
+	case errors.Is(err, syscall.ENOTCONN):
+		return splice.ErrClientLeft
+	case err != nil:
+		return fmt.Errorf("%w: %w", errNoDestination, err)
+	}
 	if h := c.header; h != nil && h.Destination.IsValid() {
 		target = h.Destination
-	} else if err := control(raw, func(fd int) (err error) {
-		target, err = originalDestination(fd)
-		return err
-	}); err != nil {
-		return fmt.Errorf("%w: %w", errNoDestination, err)
 	}
 	switch ip := target.Addr(); {
 	case !ip.IsValid():
@@ -129,7 +133,7 @@ func (c *conn) aim(raw syscall.RawConn) error {
 	s := c.listener.server
 	s.mu.Lock()
 	addrs := c.listener.addrs()
-	own := c.header == nil && s.outward[c.client] > 0
+	own := s.outward[peer] > 0
 	s.mu.Unlock()
 	if own {
 		return fmt.Errorf("%w: the connection to %s is this proxy's own, and was sent back here: want a rule that lets the proxy's connections go", errNoDestination, target)

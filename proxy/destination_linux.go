@@ -6,4 +6,10 @@ import (
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
-func originalDestination(fd int) (netip.AddrPort, error) { return sys.OriginalDestination(fd) }
+// originalDestination says where a connection was to go, and from where it has come.
+func originalDestination(fd int) (target, peer netip.AddrPort, err error) {
+	if target, err = sys.OriginalDestination(fd); err == nil {
+		peer, err = sys.PeerAddr(fd)
+	}
+	return target, peer, err
+}

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -156,4 +157,46 @@ func TestClientSourceFamily(t *testing.T) {
 	if f := receive(t, r.failed, "the failure"); f.Reason != proxy.ClientSource || !strings.Contains(f.Err.Error(), "no server has an address of that family") {
 		t.Errorf("%s, %v", f.Reason, f.Err)
 	}
+}
+
+// Where a client wanted to go is one way among others: routes come first, a TLS
+// session may end here, and the server is told by a PROXY header what was dialled.
+func TestOriginalDestinationBesideRoutes(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		ca := newIssuer(t)
+		there, other := newBackend(t, loopback(t, "tcp4")), newBackend(t, loopback(t, "tcp4"))
+		l := proxy.Listener{
+			ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+			TLS:       &proxy.ListenerTLS{Certificates: []proxy.KeyPair{issue(t, ca, "a", 1, "a.example", "b.example")}},
+			Routes:    []proxy.Route{{SNI: []string{"b.example"}, Upstream: "other"}},
+		}
+		c := toOriginal(l)
+		u := c.Upstreams["there"]
+		u.SendProxy = "v1"
+		c.Upstreams["there"] = u
+		c.Upstreams["other"] = proxy.Upstream{Servers: proxy.Targets(other.addr.String())}
+		r := startRelay(t, w, c, proxy.Hooks{})
+		host, port, _ := net.SplitHostPort(there.addr.String())
+		for name, backend := range map[string]*backend{"a.example": there, "b.example": other} {
+			raw := r.dial(t)
+			send(t, raw, fmt.Sprintf("PROXY TCP4 192.0.2.7 %s 1000 %s\r\n", host, port))
+			client := tls.Client(raw, &tls.Config{ServerName: name, RootCAs: ca.Pool})
+			if err := client.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			send(t, client, "question")
+			server := backend.next(t)
+			if backend == there {
+				expect(t, server, fmt.Sprintf("PROXY TCP4 192.0.2.7 %s 1000 %s\r\n", host, port))
+			}
+			expect(t, server, "question")
+			_ = client.Close()
+			expectEnd(t, server)
+			_ = server.Close()
+			if e := receive(t, r.ended, "the end"); e.Target != backend.addr.String() || e.Stats.AToB.Why.String() != "tls" {
+				t.Errorf("%s ended with %s, %v", name, e.Target, e.Stats.AToB.Why)
+			}
+		}
+	})
 }

@@ -8,6 +8,8 @@ import (
 	"syscall"
 )
 
-func originalDestination(int) (netip.AddrPort, error) { return netip.AddrPort{}, errors.ErrUnsupported }
+func originalDestination(int) (target, peer netip.AddrPort, err error) {
+	return netip.AddrPort{}, netip.AddrPort{}, errors.ErrUnsupported
+}
 
 func control(syscall.RawConn, func(fd int) error) error { return errors.ErrUnsupported }
