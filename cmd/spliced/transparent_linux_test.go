@@ -159,6 +159,9 @@ func TestTransparent(t *testing.T) {
 		t.Run(tt.section, func(t *testing.T) {
 			testnet.Leaks(t)
 			chain := newChain(t)
+			if err := chain.B.Sysctl("net.ipv4.conf.all.rp_filter", "1"); err != nil { // as strict as can be
+				t.Fatal(err)
+			}
 			r := readRecipe(t, tt.section)
 			r.cook(t, chain.B)
 			d := runDaemonIn(t, chain.B, "log: {format: json}\n"+r.yaml)
