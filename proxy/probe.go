@@ -58,7 +58,7 @@ func newProbe(c Health, to Addr) *probe {
 func (p *probe) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.config.Timeout))
 	defer cancel()
-	conn, err := (&net.Dialer{Control: splice.DialControl}).DialContext(ctx, p.to.Network, p.to.Address)
+	conn, err := dialClear(ctx, &net.Dialer{Control: splice.DialControl}, p.to)
 	if err != nil {
 		if late(err) || ctx.Err() != nil {
 			return fmt.Errorf("connect: %w", errNoAnswer)

@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/spliced-io/spliced/splice"
@@ -161,9 +163,24 @@ func (s *Server) connectTo(ctx context.Context, c *conn, m *member) (net.Conn, e
 			bindLate(&d, from, source.Client)
 		}
 	}
-	server, err := d.DialContext(ctx, to.Network, to.Address)
+	server, err := dialClear(ctx, &d, to)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", c.nameOf(m), cause(err))
 	}
 	return server, nil
+}
+
+// portAttempts is how often local ports are chosen that turn out to be taken. No packet is sent
+// for these.
+const portAttempts = 16
+
+// dialClear dials with splice.DialControl, which bounds the local port to a few by chance: sockets
+// may have all of these.
+func dialClear(ctx context.Context, d *net.Dialer, to Addr) (conn net.Conn, err error) {
+	for range portAttempts {
+		if conn, err = d.DialContext(ctx, to.Network, to.Address); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			break
+		}
+	}
+	return conn, err
 }

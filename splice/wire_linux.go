@@ -38,7 +38,8 @@ func (s *Session) Leave() {
 // [EngineWire]. The kernel does not know the local ports that spliced connections have towards
 // their servers. It may choose such a port for another connection to the same server, which
 // then gets no answer. A dialer with this function keeps off them, as [Forward] does by itself.
-// EADDRNOTAVAIL: there is hardly a port left. Other networks than TCP are not touched.
+// EADDRNOTAVAIL of the dial: sockets have all of the few ports that it was bounded to, by chance,
+// or there is hardly one left; it can be tried again. Other networks than TCP are not touched.
 func DialControl(network, address string, c syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil

@@ -57,10 +57,13 @@ func (p *ports) leave(target netip.AddrPort, port uint16) {
 }
 
 const (
-	// portTries is how many places [Plane.Ports] looks at, and portsEnough how many ports it is
-	// content with: sockets may have some of them.
-	portTries   = 32
+	// portTries is how many places [Plane.Ports] looks at.
+	portTries = 32
+	// portsEnough is how many ports it is content with: sockets may have some of them. Of
+	// narrower places it takes the widest of a few. Of many, that would be the same one each
+	// time, until sockets have all of it.
 	portsEnough = 32
+	portPlaces  = 4
 )
 
 // Ports chooses local ports for a connection to a target, to be made: low to high, of which no
@@ -128,18 +131,21 @@ func (p *ports) choose(target netip.AddrPort) (low, high uint16, ok bool) {
 	if len(used) == 0 {
 		return 0, 0, true
 	}
-	most := 0
-	for i := 0; i < portTries && most < portsEnough; i++ {
+	places, most := 0, 0
+	for i := 0; i < portTries && places < portPlaces && most < portsEnough; i++ {
 		first := p.low + rand.IntN(p.high-p.low+1)
 		n := 0
 		for n < portsEnough && first+n <= p.high && used[uint16(first+n)] == 0 {
 			n++
 		}
+		if n > 0 {
+			places++
+		}
 		if n > most {
 			most, low, high = n, uint16(first), uint16(first+n-1)
 		}
 	}
-	return low, high, most > 0
+	return low, high, places > 0
 }
 
 func (p *ports) clear(target netip.AddrPort, low, high uint16) bool {
