@@ -222,6 +222,33 @@ func TestRiseAndFall(t *testing.T) {
 	}
 }
 
+// Checks are not all made at once: of forty that are due again in ten seconds, more or
+// less, one is before long.
+func TestChecksAreSpread(t *testing.T) {
+	testnet.Leaks(t)
+	_, port, err := net.SplitHostPort(serveEach(t, listen(t, "tcp4", "0.0.0.0:0"), func(net.Conn) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := proxy.Upstream{Health: &proxy.Health{Interval: proxy.Duration(10 * time.Second), Jitter: 100}}
+	for i := range 40 {
+		u.Servers = append(u.Servers, proxy.Target{Address: fmt.Sprintf("127.0.0.%d:%s", i+1, port)})
+	}
+	begun := time.Now()
+	r := startRelay(t, loops, oneUpstream(u), proxy.Hooks{})
+	again := func() (n int) {
+		for _, s := range r.Upstreams()[0].Servers {
+			if s.Checks > 1 {
+				n++
+			}
+		}
+		return min(n, 1)
+	}
+	if settled(again, 1); time.Since(begun) > 9*time.Second {
+		t.Errorf("the first is checked again after %v", time.Since(begun))
+	}
+}
+
 // Below its threshold the checks are not believed, and all servers are used; at it
 // they are.
 func TestPanicThreshold(t *testing.T) {

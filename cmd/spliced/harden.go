@@ -54,6 +54,9 @@ func (d *daemon) harden(file *config.File) error {
 		if sandbox = fmt.Sprintf("landlock version %d", version); err != nil {
 			sandbox = err.Error()
 		}
+		if err != nil && !errors.Is(err, privilege.ErrNoLandlock) {
+			d.log.Warn("files can still be written", "error", oneLine{err})
+		}
 		d.sandboxed = err == nil
 	}
 	d.log.Info("privileges dropped", "capabilities", strings.Join(kept, " "), "sandbox", sandbox)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"syscall"
 
 	"github.com/spliced-io/spliced/internal/sys"
@@ -33,8 +32,8 @@ const (
 )
 
 // WriteOnly lets the process, and what it executes, change nothing in the file
-// system but what is below these directories, of which those that are not there
-// are left out. Descriptors that are open stay as they are. It needs what [Drop]
+// system but what is below these directories, of which those that are not there, or
+// out of its reach anyway, are left out. Descriptors that are open stay as they are. It needs what [Drop]
 // does before. The version of landlock is returned.
 func WriteOnly(below ...string) (version int, err error) {
 	version, err = sys.LandlockVersion()
@@ -57,7 +56,8 @@ func WriteOnly(below ...string) (version int, err error) {
 	}
 	defer func() { _ = sys.Close(rules) }()
 	for _, dir := range below {
-		if err := allow(rules, dir, access); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := allow(rules, dir, access)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 			return 0, err
 		}
 	}
@@ -68,12 +68,12 @@ func WriteOnly(below ...string) (version int, err error) {
 }
 
 func allow(rules int, dir string, access uint64) error {
-	f, err := os.OpenFile(dir, syscall.O_DIRECTORY, 0)
+	fd, err := sys.OpenPath(dir)
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	defer f.Close()
-	if err := sys.LandlockAllow(rules, int(f.Fd()), access); err != nil {
+	defer func() { _ = sys.Close(fd) }()
+	if err := sys.LandlockAllow(rules, fd, access); err != nil {
 		return fmt.Errorf("landlock_add_rule %s: %w", dir, err)
 	}
 	return nil

@@ -66,7 +66,7 @@ func give(spec []string) (t told) {
 		t.Err = err.Error()
 		return t
 	}
-	if _, err := WriteOnly(filepath.Join(dir, "in"), filepath.Join(dir, "missing")); err != nil {
+	if _, err := WriteOnly(filepath.Join(dir, "in"), filepath.Join(dir, "missing"), filepath.Join(dir, "locked"), filepath.Join(dir, "locked", "within")); err != nil {
 		t.Landlock = err.Error()
 	}
 	t.Status, t.Threads = status("/proc/self/status"), map[string]string{}
@@ -140,6 +140,10 @@ func TestDrop(t *testing.T) {
 			for _, d := range []string{dir, filepath.Dir(dir), filepath.Join(dir, "in"), filepath.Join(dir, "out")} {
 				_ = os.Mkdir(d, 0o777)
 				_ = os.Chmod(d, 0o777)
+			}
+			// Root's alone, as a BPF file system is.
+			if err := os.MkdirAll(filepath.Join(dir, "locked", "within"), 0o700); err != nil {
+				t.Fatal(err)
 			}
 			if err := os.WriteFile(filepath.Join(dir, "readable"), nil, 0o644); err != nil {
 				t.Fatal(err)

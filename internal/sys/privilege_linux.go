@@ -80,6 +80,11 @@ func LandlockVersion() (int, error) {
 	return int(v), nil
 }
 
+// OpenPath opens a directory to name it, with O_PATH: it takes no right to read it.
+func OpenPath(dir string) (int, error) {
+	return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
 // LandlockRuleset makes a set of rules about those accesses to files.
 func LandlockRuleset(files uint64) (int, error) {
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: files}
