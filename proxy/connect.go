@@ -168,7 +168,7 @@ func (s *Server) starve(n int) {
 func (s *Server) dial(ctx context.Context, c *conn, client net.Conn, members []*member, timeout time.Duration) (_ net.Conn, _ *member, tried []error, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	server, won, tried := s.race(ctx, c, members)
+	server, won, tried := s.race(ctx, c, members, timeout)
 	if server == nil {
 		return nil, nil, tried, errors.Join(tried...)
 	}

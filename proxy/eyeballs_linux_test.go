@@ -200,6 +200,33 @@ func TestDualBlackholed(t *testing.T) {
 	})
 }
 
+// A connect_timeout that is shorter than the delay leaves time for both.
+func TestDualInAHurry(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		d := newDual(t)
+		blackhole(t, d.six)
+		newNamed(t, d.four, "4")
+		d.upstream.ConnectTimeout = proxy.Duration(splice.RaceDelay - time.Millisecond)
+		d.upstream.Attempts, d.upstream.Ejection.Off = 1, true
+		r := startRelay(t, w, oneUpstream(d.upstream), proxy.Hooks{})
+		for try := 1; ; try++ { // a machine that is busy may take the rest of the time
+			c := r.dial(t)
+			n, err := c.Read(make([]byte, 1))
+			_ = c.Close()
+			if n == 1 {
+				break
+			}
+			if try == 50 {
+				t.Fatal(err)
+			}
+		}
+		if six, four := d.settled(t, r); six.ConnectFailures[proxy.ConnectRaced] != 1 || four.Connected != 1 {
+			t.Errorf("%+v\n%+v", six, four)
+		}
+	})
+}
+
 // IPv6 that answers late, and first all the same, is taken.
 func TestDualLate(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {

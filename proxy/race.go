@@ -92,9 +92,9 @@ func (u *upstream) withRivals(picked []*member, key pickKey) []*member {
 }
 
 // race dials members that are the same server for c: the next one when one has failed,
-// or has not answered within [splice.RaceDelay]. It returns the first connection and
+// or has not answered within [splice.RaceDelay], or half of the timeout. It returns the first connection and
 // the number of its member, and why others have failed, or lost.
-func (s *Server) race(ctx context.Context, c *conn, members []*member) (server net.Conn, won int, errs []error) {
+func (s *Server) race(ctx context.Context, c *conn, members []*member, timeout time.Duration) (server net.Conn, won int, errs []error) {
 	if len(members) == 1 {
 		server, err := s.connectTo(ctx, c, members[0])
 		return server, 0, []error{err}
@@ -119,7 +119,8 @@ func (s *Server) race(ctx context.Context, c *conn, members []*member) (server n
 		}()
 	}
 	begin()
-	timer := time.NewTimer(splice.RaceDelay)
+	delay := min(splice.RaceDelay, timeout/2)
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	for open > 0 {
 		var next bool
@@ -143,7 +144,7 @@ func (s *Server) race(ctx context.Context, c *conn, members []*member) (server n
 		}
 		if next && server == nil && begun < len(members) && ctx.Err() == nil {
 			begin()
-			timer.Reset(splice.RaceDelay)
+			timer.Reset(delay)
 		}
 	}
 	return server, won, errs

@@ -94,7 +94,7 @@ func (d *dial) try(l *loop, s *Session) {
 			d.starve(false, nil)
 			d.at = d.by
 			if d.next+1 < len(d.targets) && d.targets[d.next+1].Beside {
-				d.raceAt = l.now + RaceDelay
+				d.raceAt = l.now + min(RaceDelay, d.plan.Timeout/2)
 			}
 			s.settle(l)
 			return
@@ -390,14 +390,7 @@ func (d *dial) expire(l *loop, s *Session) {
 	}
 	switch {
 	case len(d.rivals) > 0 && l.now >= d.by:
-		for len(d.rivals) > 0 {
-			d.dismiss(l, 0, syscall.ETIMEDOUT)
-		}
-		if s.ends[1].fd >= 0 {
-			d.failed(l, s, syscall.ETIMEDOUT)
-		}
-		d.by = 0
-		d.try(l, s)
+		d.late(l, s)
 	case d.raceAt != 0 && l.now >= d.raceAt:
 		d.race(l, s)
 	case l.now < d.at:
@@ -405,9 +398,24 @@ func (d *dial) expire(l *loop, s *Session) {
 	case s.ends[1].fd < 0: // waited for a descriptor
 		d.try(l, s)
 	default:
-		d.failed(l, s, syscall.ETIMEDOUT)
-		d.try(l, s)
+		d.late(l, s)
 	}
+}
+
+// late gives the current target and its rivals up: the time that they had is over, also
+// that of addresses which were not tried.
+func (d *dial) late(l *loop, s *Session) {
+	for len(d.rivals) > 0 {
+		d.dismiss(l, 0, syscall.ETIMEDOUT)
+	}
+	if s.ends[1].fd >= 0 {
+		d.failed(l, s, syscall.ETIMEDOUT)
+	}
+	for d.next < len(d.targets) && d.targets[d.next].Beside {
+		d.next++
+	}
+	d.by = 0
+	d.try(l, s)
 }
 
 // Shortage says whether err is a lack of descriptors or of memory for them,

@@ -36,7 +36,7 @@ type Target struct {
 	Address sys.Address
 	// Beside: it is another address of the same server as the target before it. It is
 	// tried when that one fails, and beside it when that has not answered within
-	// [RaceDelay]; who answers first has the session, and all of them together have
+	// [RaceDelay], or half of the plan's Timeout; who answers first has the session, and all of them together have
 	// the plan's Timeout (RFC 8305, section 5).
 	Beside bool
 }
