@@ -28,6 +28,7 @@ type Stats struct {
 type WireStats struct {
 	Attempts    uint64           // hand-overs begun
 	Failed      uint64           // of these, without success
+	Unseen      uint64           // of these, since packets of both sides never came by; the others never had room enough
 	HandedOver  uint64           // connections that the program has carried
 	Returned    uint64           // of these, taken back into sockets
 	Left        uint64           // of these, left to a next process
@@ -49,6 +50,7 @@ func (t *WireStats) add(w *splice.WireStats) {
 	}
 	t.Attempts += uint64(w.Attempts)
 	t.Failed += uint64(w.Attempts)
+	t.Unseen += uint64(w.Unseen)
 	if w.Switched {
 		t.HandedOver++
 		if w.Attempts > 0 { // else it was adopted

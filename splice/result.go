@@ -24,8 +24,13 @@ type Why = engine.Why
 // WhyCount is how many reasons there are.
 const WhyCount = engine.WhyCount
 
-// WhyWireDenied is why a process without privileges hands nothing over.
-const WhyWireDenied = engine.WhyWireDenied
+// WhyWireDenied is why a process without privileges hands nothing over, WhyWireUnseen and
+// WhyWireBusy are why an attempt to do so fails, and, after many, the last one.
+const (
+	WhyWireDenied = engine.WhyWireDenied
+	WhyWireUnseen = engine.WhyWireUnseen
+	WhyWireBusy   = engine.WhyWireBusy
+)
 
 // The ends of a direction.
 const (

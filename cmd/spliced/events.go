@@ -161,6 +161,9 @@ func wireArgs(w *splice.WireStats) []any {
 		"wire_packets_to_target", w.Packets[0], "wire_packets_to_client", w.Packets[1],
 		"wire_retransmits_to_target", w.Retransmits[0], "wire_retransmits_to_client", w.Retransmits[1],
 	}
+	if w.Errors != [2]uint64{} {
+		args = append(args, "wire_errors_to_target", w.Errors[0], "wire_errors_to_client", w.Errors[1])
+	}
 	if w.EndedByHand {
 		args = append(args, "wire_ended_by_hand", true)
 	}

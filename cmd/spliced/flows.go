@@ -28,7 +28,9 @@ type flowView struct {
 	Client        netip.AddrPort `json:"client"`
 	Target        netip.AddrPort `json:"target"`
 	Started       time.Time      `json:"started"`
-	Idle          time.Duration  `json:"idle_ns"`
+	Idle          time.Duration  `json:"idle_ns"`      // since a byte has moved
+	LastSeen      time.Duration  `json:"last_seen_ns"` // since the last packet
+	Closed        time.Duration  `json:"closed_ns"`    // for so long windows were closed for the hand-over
 	BytesToTarget int64          `json:"bytes_to_target"`
 	BytesToClient int64          `json:"bytes_to_client"`
 	Packets       [2]uint64      `json:"packets"`
@@ -114,15 +116,16 @@ func (c *flowsCmd) list(out io.Writer, names []string) error {
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	lines := json.NewEncoder(out)
 	if !c.JSON {
-		fmt.Fprintln(table, "INSTANCE\tCLIENT\tTARGET\tAGE\tIDLE\tTO TARGET\tTO CLIENT\tPACKETS\tRETRANSMITS\tERRORS")
+		fmt.Fprintln(table, "INSTANCE\tCLIENT\tTARGET\tAGE\tIDLE\tSEEN\tHELD\tTO TARGET\tTO CLIENT\tPACKETS\tRETRANSMITS\tERRORS")
 	}
 	for _, name := range names {
 		err := wireFlows(c.Root, name, func(f *flowView) error {
 			if c.JSON {
 				return lines.Encode(f)
 			}
-			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d/%d\t%d/%d\t%d/%d\n",
+			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d/%d\t%d/%d\t%d/%d\n",
 				f.Instance, f.Client, f.Target, time.Since(f.Started).Round(time.Second), f.Idle.Round(time.Millisecond),
+				f.LastSeen.Round(time.Millisecond), f.Closed.Round(time.Microsecond),
 				f.BytesToTarget, f.BytesToClient, f.Packets[0], f.Packets[1],
 				f.Retransmits[0], f.Retransmits[1], f.Errors[0], f.Errors[1])
 			return err

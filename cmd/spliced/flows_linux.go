@@ -30,12 +30,15 @@ func wireFlows(root, name string, f func(*flowView) error) error {
 		if v.Ended {
 			continue // nobody has heard of it yet
 		}
+		now, seen := sys.Monotonic(), int64(max(v.Flows[0].LastSeen, v.Flows[1].LastSeen))
 		if v.LastMoved == 0 {
-			v.LastMoved = int64(max(v.Flows[0].LastSeen, v.Flows[1].LastSeen))
+			v.LastMoved = seen
 		}
 		view := flowView{
 			Instance: name, Started: time.Unix(0, flow.Meta.Started),
-			Idle:          time.Duration(sys.Monotonic() - v.LastMoved),
+			Idle:          time.Duration(now - v.LastMoved),
+			LastSeen:      time.Duration(now - seen),
+			Closed:        time.Duration(flow.Meta.Closed),
 			BytesToTarget: flow.Meta.Base[0] + v.Delivered[0], BytesToClient: flow.Meta.Base[1] + v.Delivered[1],
 			end: func() error { return table.End(flow) },
 		}

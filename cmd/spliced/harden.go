@@ -35,6 +35,9 @@ func (d *daemon) harden(file *config.File) error {
 	for _, n := range file.Needs(unprivilegedFrom()) {
 		keep = append(keep, n.Capability)
 	}
+	if who == nil {
+		keep = append(keep, pipeCapability)
+	}
 	kept, err := privilege.Drop(keep, who)
 	switch {
 	case err != nil && who != nil:
@@ -63,6 +66,10 @@ func (d *daemon) harden(file *config.File) error {
 	return nil
 }
 
+// pipeCapability is for pipes beyond what a user may have: it is used where there is
+// one, and never needed.
+const pipeCapability = "CAP_SYS_RESOURCE"
+
 // harden gives up what the relay, whose sockets are open, does not need any more.
 func (c *relayCmd) harden(log *slog.Logger, engine splice.Engine) error {
 	kept, err := privilege.Drop(c.needs(engine), nil)
@@ -78,8 +85,7 @@ func (c *relayCmd) harden(log *slog.Logger, engine splice.Engine) error {
 
 // needs are the capabilities that the relay uses if it has them: none is needed.
 func (c *relayCmd) needs(engine splice.Engine) []string {
-	// Pipes beyond what a user may have.
-	keep := []string{"CAP_SYS_RESOURCE"}
+	keep := []string{pipeCapability}
 	switch engine {
 	case splice.EngineAuto, splice.EngineWire:
 		keep = append(keep, splice.WireCapabilities()...)

@@ -34,7 +34,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	t.Run("relay", func(t *testing.T) { relayDropsPrivileges(t, binary) })
+	t.Run("relay", func(t *testing.T) { dropsPrivileges(t, binary) })
 	target, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -161,18 +161,30 @@ func TestRunDropsPrivileges(t *testing.T) {
 	}
 }
 
-// The relay keeps what its engine may use, and what it needs for unix sockets.
-func relayDropsPrivileges(t *testing.T, binary string) {
+// The relay keeps what its engine may use, and what it needs for unix sockets; the daemon, if it
+// does not become another user, what its listeners may use. What they never had they don't get.
+func dropsPrivileges(t *testing.T, binary string) {
 	const dacOverride, netAdmin, netRaw, sysResource, perfmon, bpf = 1 << 1, 1 << 12, 1 << 13, 1 << 24, 1 << 38, 1 << 39
+	daemon := func(engine string) []string {
+		path := filepath.Join(t.TempDir(), "c.yaml")
+		text := "listeners:\n  web: {address: \"127.0.0.1:0\", upstream: web, engine: " + engine + "}\nupstreams:\n  web: {servers: [\"127.0.0.1:1\"]}\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return []string{"run", "-c", path}
+	}
+	mine := permitted(t, "/proc/self/status")
 	for _, tc := range []struct {
 		args []string
 		want uint64
 	}{
-		{[]string{"--engine", "copy", "127.0.0.1:0"}, sysResource},
-		{[]string{"127.0.0.1:0"}, sysResource | netAdmin | netRaw | perfmon | bpf},
-		{[]string{"--engine", "splice", "unix:" + filepath.Join(t.TempDir(), "s")}, sysResource | dacOverride},
+		{[]string{"relay", "--engine", "copy", "127.0.0.1:0"}, sysResource},
+		{[]string{"relay", "127.0.0.1:0"}, sysResource | netAdmin | netRaw | perfmon | bpf},
+		{[]string{"relay", "--engine", "splice", "unix:" + filepath.Join(t.TempDir(), "s")}, sysResource | dacOverride},
+		{daemon("auto"), sysResource},
+		{daemon("wire"), sysResource | netAdmin | netRaw | perfmon | bpf},
 	} {
-		p := start(t, exec.Command(binary, append([]string{"relay"}, tc.args...)...))
+		p := start(t, exec.Command(binary, tc.args...))
 		p.stderr.await(t, "privileges dropped")
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
 		if err != nil || len(threads) < 2 {
@@ -183,14 +195,12 @@ func relayDropsPrivileges(t *testing.T, binary string) {
 			if err != nil {
 				continue // it has ended
 			}
-			// Of these the process may not have had all.
-			var have uint64
-			_, text, _ := strings.Cut(string(b), "CapPrm:\t")
-			if _, err := fmt.Sscanf(text, "%x", &have); err != nil || have&^tc.want != 0 || !strings.Contains(string(b), "NoNewPrivs:\t1") {
-				t.Errorf("%v: %s has the capabilities %#x, want %#x at most; %v", tc.args, thread, have, tc.want, err)
+			have, err := permittedIn(string(b))
+			if err != nil || have != tc.want&mine || !strings.Contains(string(b), "NoNewPrivs:\t1") {
+				t.Errorf("%v: %s has the capabilities %#x, want %#x; %v", tc.args, thread, have, tc.want&mine, err)
 			}
 		}
-		if strings.HasPrefix(tc.args[0], "127") {
+		if strings.HasPrefix(tc.args[1], "127") {
 			page, err := exec.Command("sh", "-c", strings.TrimPrefix(p.stdout.await(t, "try: curl "), "try: ")).CombinedOutput()
 			if err != nil || !strings.Contains(string(page), "carried by spliced") {
 				t.Errorf("%v: %s", err, page)
@@ -201,6 +211,26 @@ func relayDropsPrivileges(t *testing.T, binary string) {
 			t.Errorf("%v: exit code %d", tc.args, code)
 		}
 	}
+}
+
+// permitted are the capabilities that a process may have, by its status file.
+func permitted(t *testing.T, path string) uint64 {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := permittedIn(string(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func permittedIn(status string) (n uint64, err error) {
+	_, text, _ := strings.Cut(status, "CapPrm:\t")
+	_, err = fmt.Sscanf(text, "%x", &n)
+	return n, err
 }
 
 func TestNoSuchUser(t *testing.T) {

@@ -145,7 +145,7 @@ func newCollector(relay *proxy.Server, e *events) *collector {
 			left:        desc("wire_left_total", "Of these, left to the next relay of the instance."),
 			adopted:     desc("wire_adopted_total", "Connections that an earlier relay of the instance has left."),
 			attempts:    desc("wire_attempts_total", "Hand-overs begun."),
-			failed:      desc("wire_attempts_failed_total", "Of these, without success."),
+			failed:      desc("wire_attempts_failed_total", "Of these, without success.", "reason"),
 			refused:     desc("wire_refused_total", "Connections that were not handed over, or not for good.", "reason"),
 			closed:      desc("wire_closed_seconds_total", "Time for which windows were closed to bring connections to rest."),
 			bytes:       desc("wire_bytes_total", "Bytes of ended and live connections that wire has carried.", "direction"),
@@ -199,7 +199,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(d.left, float64(w.Left))
 	counter(d.adopted, float64(s.Adopted))
 	counter(d.attempts, float64(w.Attempts))
-	counter(d.failed, float64(w.Failed))
+	counter(d.failed, float64(w.Unseen), splice.WhyWireUnseen.String())
+	counter(d.failed, float64(w.Failed-w.Unseen), splice.WhyWireBusy.String())
 	for why, n := range w.Refused {
 		if n > 0 {
 			counter(d.refused, float64(n), splice.Why(why).String())

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
 	"github.com/spliced-io/spliced/internal/testnet"
@@ -123,7 +124,7 @@ func TestInstance(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	page := get(t, client, base+"metrics")
-	for _, want := range []string{"spliced_wire_flows 2\n", "spliced_wire_adopted_total 2\n", "spliced_wire_handed_over_total 2\n", "spliced_wire_attempts_failed_total 0\n"} {
+	for _, want := range []string{"spliced_wire_flows 2\n", "spliced_wire_adopted_total 2\n", "spliced_wire_handed_over_total 2\n", "spliced_wire_attempts_failed_total{reason=\"wire-busy\"} 0\n", "spliced_wire_attempts_failed_total{reason=\"wire-packets-unseen\"} 0\n"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("/metrics lacks %q", want)
 		}
@@ -214,6 +215,77 @@ func TestInstance(t *testing.T) {
 // most says that n bytes were counted but for the last, whose acknowledgement may
 // be delayed.
 func most(bytes any, n int) bool { return bytes == float64(n) || bytes == float64(n-1) }
+
+// A list that is watched goes on until it is interrupted, and tells what moves.
+func TestFlowsWatch(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	testnet.Leaks(t)
+	root := testnet.BPFFS(t)
+	r := startRelay(t, nil, "--engine", "wire", "--instance", "watched", "--instance-root", root, "127.0.0.1:0", echoServer(t))
+	c := r.dial(t)
+	eventually(t, func() error {
+		echo1(t, c, "12345678")
+		if have := flows(t, root); len(have) != 1 {
+			return fmt.Errorf("%d flows", len(have))
+		}
+		return nil
+	})
+	w := start(t, command(t, "flows", "--root", root, "--watch", "20ms", "--json"))
+	seen := func(what string, f func(*flowView) bool) {
+		t.Helper()
+		read := 0
+		eventually(t, func() error {
+			lines := strings.SplitAfter(w.stdout.all(), "\n")
+			for ; read+1 < len(lines); read++ { // the last is not whole
+				var v flowView
+				if err := json.Unmarshal([]byte(lines[read]), &v); err != nil {
+					t.Fatalf("%q: %v", lines[read], err)
+				}
+				if v.Client.String() == c.LocalAddr().String() && f(&v) {
+					return nil
+				}
+			}
+			return fmt.Errorf("no line that says %s", what)
+		})
+	}
+	seen("that nothing has moved for a while", func(v *flowView) bool { return v.Idle > 100*time.Millisecond && v.LastSeen > 100*time.Millisecond })
+	echo1(t, c, strings.Repeat("x", 1000))
+	seen("that something has", func(v *flowView) bool {
+		return v.Idle < 100*time.Millisecond && v.LastSeen <= v.Idle && v.BytesToTarget >= 1000 && v.Packets[0] > 0
+	})
+	w.signal(os.Interrupt)
+	if code := w.wait(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	if out, stderr, code := execute(t, "flows", "--root", root); code != exitOK || !strings.Contains(out, c.LocalAddr().String()) || !strings.Contains(out, "HELD") {
+		t.Errorf("%d, %s%s", code, out, stderr)
+	}
+	_ = c.(*net.TCPConn).CloseWrite()
+	if _, err := io.ReadAll(c); err != nil {
+		t.Error(err)
+	}
+	r.ended(t, 1)
+	r.stop(t)
+	if _, stderr, code := execute(t, "flows", "--root", root, "--purge"); code != exitOK {
+		t.Errorf("flows --purge: %s", stderr)
+	}
+}
+
+// What is no BPF file system keeps nothing: a relay that is to outlive itself says so, and does not
+// start.
+func TestInstanceNeedsBPFFS(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	dir := t.TempDir()
+	for _, engine := range []string{"auto", "wire"} {
+		_, stderr, code := execute(t, "relay", "--engine", engine, "--instance", "x", "--instance-root", dir, "127.0.0.1:0")
+		if code != exitFailed || !strings.Contains(stderr, "instance x: ") || !strings.Contains(stderr, "not a BPF file system") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: exit code %d, %s", engine, code, stderr)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
 
 func TestInstanceNeedsWire(t *testing.T) {
 	_, stderr, code := execute(t, "relay", "--engine", "copy", "--instance", "x", "127.0.0.1:0")

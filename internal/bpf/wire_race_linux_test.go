@@ -47,21 +47,16 @@ func watched(t *testing.T, o *bpf.WireObjects, i int) (keys [2]bpf.WireKey, side
 	return keys, sides
 }
 
-// What a FIN meets at the moment of the switch. Either it was seen before, and there
-// is no switch, or it comes after it and goes across. A FIN that a socket gets although
-// the pair is switched would have the relay cut a connection that had ended well.
-func TestWireSwitchMeetsFIN(t *testing.T) {
+// meet has packets arrive at about the moment at which a pair is switched, many times. judge is told
+// what both say and what the entries are then: earlier means that the packet was, as far as it
+// shows.
+func meet(t *testing.T, o *bpf.WireObjects, packets [2][]byte, judge func(err error, answer uint32, flows *[2]bpf.WireFlow) (earlier bool)) {
+	t.Helper()
 	if runtime.NumCPU() < 2 {
 		t.Skip("needs two CPUs")
 	}
-	o := loadWire(t)
-	a, ba, bc, c := pairOf(0)
-	fins := [2][]byte{frame(a, ba), frame(c, bc)}
-	for _, fin := range fins {
-		fin[14+20+13] |= 1
-	}
 	const rounds, enough = 20000, 3 * time.Second
-	const next, over = ^uint32(0), -1
+	const over = -1
 	began := time.Now()
 	var turn, arrived atomic.Int64
 	var answer atomic.Uint32
@@ -76,7 +71,7 @@ func TestWireSwitchMeetsFIN(t *testing.T) {
 					return
 				}
 			}
-			ret, err := o.WireIngress.Run(&ebpf.RunOptions{Data: fins[i%2]})
+			ret, err := o.WireIngress.Run(&ebpf.RunOptions{Data: packets[i%2]})
 			if err != nil {
 				done <- err
 				return
@@ -93,9 +88,8 @@ func TestWireSwitchMeetsFIN(t *testing.T) {
 	}()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var switched, refused int
 	lag := 0 // moves to where both come first about equally often
-	for i := int64(1); i <= rounds && time.Since(began) < enough; i++ {
+	for i := int64(1); i <= rounds && time.Since(began) < enough && !t.Failed(); i++ {
 		keys, sides := watched(t, o, 0)
 		turn.Store(i)
 		for range lag + rand.IntN(200) {
@@ -108,26 +102,83 @@ func TestWireSwitchMeetsFIN(t *testing.T) {
 			}
 			runtime.Gosched()
 		}
-		switch {
-		case err == nil && answer.Load() != next:
-			switched++
-			lag += 20
-		case err == syscall.ENOTCONN && answer.Load() == next:
-			refused++
-			lag = max(0, lag-20)
-		default:
-			t.Fatalf("round %d: switching says %v, and the program answers %d to the FIN", i, err, int32(answer.Load()))
-		}
+		var flows [2]bpf.WireFlow
 		for k := range keys {
-			f, ferr := o.Flow(&keys[k])
-			if ferr != nil {
+			var ferr error
+			if flows[k], ferr = o.Flow(&keys[k]); ferr != nil {
 				t.Fatal(ferr)
 			}
-			if want := uint32(bpf.WirePass); err != nil && f.State != want {
-				t.Fatalf("round %d: not switched, and the state of side %d is %d", i, k, f.State)
+			if want := uint32(bpf.WirePass); err != nil && flows[k].State != want {
+				t.Fatalf("round %d: not switched, and the state of side %d is %d", i, k, flows[k].State)
 			}
 			o.Delete(&keys[k])
 		}
+		if judge(err, answer.Load(), &flows) {
+			lag = max(0, lag-20)
+		} else {
+			lag += 20
+		}
 	}
+}
+
+// What a FIN meets at the moment of the switch. Either it was seen before, and there
+// is no switch, or it comes after it and goes across. A FIN that a socket gets although
+// the pair is switched would have the relay cut a connection that had ended well.
+func TestWireSwitchMeetsFIN(t *testing.T) {
+	o := loadWire(t)
+	a, ba, bc, c := pairOf(0)
+	fins := [2][]byte{frame(a, ba), frame(c, bc)}
+	for _, fin := range fins {
+		fin[14+20+13] |= 1
+	}
+	const next = ^uint32(0)
+	var switched, refused int
+	meet(t, o, fins, func(err error, answer uint32, _ *[2]bpf.WireFlow) bool {
+		switch {
+		case err == nil && answer != next:
+			switched++
+		case err == syscall.ENOTCONN && answer == next:
+			refused++
+		default:
+			t.Errorf("switching says %v, and the program answers %d to the FIN", err, int32(answer))
+		}
+		return err != nil
+	})
 	t.Logf("%d FINs came before the switch, %d after it", refused, switched)
+}
+
+// What data of a, whose entry is switched last, meets at that moment. It was seen before anything is
+// switched, and nothing is; or between, and is its socket's to deliver; or after, and goes across. To take
+// half a switch back would leave what b's entry has let across meanwhile to nobody.
+func TestWireSwitchMeetsData(t *testing.T) {
+	o := loadWire(t)
+	a, ba, _, _ := pairOf(0)
+	data := frame(a, ba) // 64 bytes from number 1 on
+	const next, start, end = ^uint32(0), 1, 65
+	var before, between, after int
+	meet(t, o, [2][]byte{data, data}, func(err error, answer uint32, f *[2]bpf.WireFlow) bool {
+		switch {
+		case err == syscall.EAGAIN && answer == next:
+			before++
+			if f[1].LastSeen != 0 {
+				t.Error("b's entry was switched, and back")
+			}
+			return true
+		case err == nil && answer == next:
+			between++
+			if f[0].Cut != end || f[0].Passed != end {
+				t.Errorf("what has gone up ends at %d, and the socket is to deliver all before %d", f[0].Passed, f[0].Cut)
+			}
+			return true
+		case err == nil:
+			after++
+			if f[0].Cut != start || f[0].End != end {
+				t.Errorf("it has gone across, and ends at %d; the socket is to deliver all before %d", f[0].End, f[0].Cut)
+			}
+		default:
+			t.Errorf("switching says %v, and the program answers %d to data", err, int32(answer))
+		}
+		return false
+	})
+	t.Logf("%d segments came before the switch, %d between, %d after it", before, between, after)
 }

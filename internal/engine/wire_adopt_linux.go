@@ -10,7 +10,7 @@ import (
 // meta is what a successor of this process needs to know of a spliced session.
 func (w *wiring) meta(s *Session) wire.Meta {
 	return wire.Meta{
-		Base: w.base, Started: s.started.UnixNano(),
+		Base: w.base, Started: s.started.UnixNano(), Closed: int64(w.stats.Closed),
 		Max:  [2]int64{s.dirs[0].max, s.dirs[1].max},
 		Idle: int64(s.limits.Idle), HalfClose: int64(s.limits.HalfClose), Lifetime: int64(s.limits.Lifetime),
 	}
@@ -44,7 +44,7 @@ func (r *Reactor) AdoptWire(policy WirePolicy, accepted func(s *Session, a, b ne
 			Idle: time.Duration(a.Meta.Idle), HalfClose: time.Duration(a.Meta.HalfClose), Lifetime: time.Duration(a.Meta.Lifetime),
 		}
 		s.wire = &wiring{pair: a.Pair, phase: wireOn, base: a.Meta.Base}
-		s.wire.stats.Switched = true
+		s.wire.stats.Switched, s.wire.stats.Closed = true, time.Duration(a.Meta.Closed)
 		for i := range s.dirs {
 			s.wire.before[i] = uint32(Copy)<<8 | uint32(WhyNoBytes)
 		}

@@ -372,6 +372,9 @@ func (w *wiring) bound(l *loop, to wire.Window) {
 // fail ends an attempt; why is the reason if it was the last.
 func (w *wiring) fail(l *loop, s *Session, why wire.Refusal) {
 	w.stats.Attempts++
+	if why == wire.Unseen {
+		w.stats.Unseen++
+	}
 	if w.stats.Attempts >= wireAttempts {
 		w.withdraw(l, s, why)
 		return
@@ -610,6 +613,9 @@ func (w *wired) live(s *Session, st *Stats) {
 	if st.Wire != nil {
 		full := *st.Wire
 		full.take(&v)
+		if seen := max(v.Flows[0].LastSeen, v.Flows[1].LastSeen); seen > 0 {
+			full.LastSeen = w.at(int64(seen))
+		}
 		st.Wire = &full
 	}
 }

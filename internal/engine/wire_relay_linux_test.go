@@ -34,6 +34,7 @@ type relaySpec struct {
 	Limits         engine.Limits
 	Policy         engine.WirePolicy
 	Settle         time.Duration // see SetSettle
+	Forbid         string        // of bpf(2): see Forbid
 }
 
 // wireNumbers are the fields of engine.WireStats that have a decoder.
@@ -85,7 +86,7 @@ func TestHelperWireRelay(t *testing.T) {
 	if err := json.Unmarshal([]byte(env), &spec); err != nil {
 		t.Fatal(err)
 	}
-	if err := runRelay(spec); err != nil {
+	if err := runRelay(spec, func() { engine.Forbid(t, spec.Forbid) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -146,7 +147,8 @@ func (o *relayOut) say(r relayResult) {
 	_ = o.enc.Encode(r)
 }
 
-func runRelay(spec relaySpec) error {
+// runRelay is that process. planned is called when its plan is made.
+func runRelay(spec relaySpec, planned func()) error {
 	spec.Policy.SetSettle(spec.Settle)
 	ln, err := net.Listen("tcp", spec.Listen)
 	if err != nil {
@@ -187,6 +189,7 @@ func runRelay(spec relaySpec) error {
 		}
 	}
 	var accepted atomic.Int32
+	planned()
 	a, err := reactor.Listen(engine.AcceptSpec{
 		FD: fd, Admit: func() bool { return true },
 		Held: func(err error) { out.say(relayResult{Failed: err.Error()}) },

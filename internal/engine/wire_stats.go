@@ -25,6 +25,7 @@ const (
 type WireStats struct {
 	Switched    bool          // it was handed over
 	Attempts    int           // hand-overs begun
+	Unseen      int           // of these, those that failed for want of packets of both sides; the others that did, for want of room
 	Late        int           // segments that reached a socket when all went across already: the sockets had to deliver again
 	Closed      time.Duration // for so long the windows were closed, to have room for both sides
 	Refused     Why           // WhyNoBytes if it was not
@@ -35,4 +36,5 @@ type WireStats struct {
 	Packets     [2]uint64     // since the hand-over
 	Retransmits [2]uint64     // of these, starting in what was seen before
 	Errors      [2]uint64     // segments that could not be translated, and were dropped
+	LastSeen    time.Time     // of a live session: the last packet of either side, if it moved nothing too; zero before the first
 }

@@ -34,6 +34,7 @@ type Meta struct {
 	Pad       uint32
 	Base      [2]int64 // bytes delivered before the hand-over, a's and b's
 	Started   int64    // Unix time in nanoseconds
+	Closed    int64    // for so many nanoseconds the windows were closed, to bring the pair to rest
 	Idle      int64    // limits, in nanoseconds
 	HalfClose int64
 	Lifetime  int64
@@ -78,6 +79,18 @@ func (c Config) dir() (string, error) {
 	return filepath.Join(c.root(), c.Instance, layout), nil
 }
 
+var errNoBPF = errors.New("not a BPF file system")
+
+// onBPF says whether a directory is, or would be, in a BPF file system.
+func onBPF(dir string) bool {
+	for up := filepath.Dir(dir); up != dir; dir, up = up, filepath.Dir(up) {
+		if _, err := os.Stat(dir); err == nil {
+			break
+		}
+	}
+	return sys.IsBPF(dir)
+}
+
 // openPinned makes or finds the instance's directory and maps, and locks them.
 func (p *Plane) openPinned(spec *ebpf.CollectionSpec) (_ map[string]*ebpf.Map, err error) {
 	if p.dir, err = p.config.dir(); err != nil {
@@ -87,6 +100,9 @@ func (p *Plane) openPinned(spec *ebpf.CollectionSpec) (_ map[string]*ebpf.Map, e
 		if err := sys.MountBPF(mountPoint); err != nil {
 			return nil, fmt.Errorf("mount a BPF file system on %s: %w", mountPoint, err)
 		}
+	}
+	if !onBPF(p.dir) {
+		return nil, fmt.Errorf("make instance in %s: %w", p.config.root(), errNoBPF)
 	}
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make instance: %w", err)

@@ -185,19 +185,20 @@ type Session struct {
 
 // Wire is a session's way to the engine wire.
 type Wire struct {
-	HandedOver          bool    `json:"handed_over"`
-	Returned            bool    `json:"returned" doc:"and was taken back into sockets"`
-	Attempts            int     `json:"attempts"`
-	Refused             string  `json:"refused,omitempty" doc:"why not"`
-	ClosedMS            float64 `json:"closed_ms" doc:"for so long windows were closed to bring the session to rest"`
-	BytesToTarget       int64   `json:"bytes_to_target"`
-	BytesToClient       int64   `json:"bytes_to_client"`
-	PacketsToTarget     uint64  `json:"packets_to_target"`
-	PacketsToClient     uint64  `json:"packets_to_client"`
-	RetransmitsToTarget uint64  `json:"retransmits_to_target"`
-	RetransmitsToClient uint64  `json:"retransmits_to_client"`
-	ErrorsToTarget      uint64  `json:"errors_to_target"`
-	ErrorsToClient      uint64  `json:"errors_to_client"`
+	HandedOver          bool       `json:"handed_over"`
+	Returned            bool       `json:"returned" doc:"and was taken back into sockets"`
+	Attempts            int        `json:"attempts"`
+	Refused             string     `json:"refused,omitempty" doc:"why not"`
+	ClosedMS            float64    `json:"closed_ms" doc:"for so long windows were closed to bring the session to rest"`
+	BytesToTarget       int64      `json:"bytes_to_target"`
+	BytesToClient       int64      `json:"bytes_to_client"`
+	PacketsToTarget     uint64     `json:"packets_to_target"`
+	PacketsToClient     uint64     `json:"packets_to_client"`
+	RetransmitsToTarget uint64     `json:"retransmits_to_target"`
+	RetransmitsToClient uint64     `json:"retransmits_to_client"`
+	ErrorsToTarget      uint64     `json:"errors_to_target"`
+	ErrorsToClient      uint64     `json:"errors_to_client"`
+	LastSeen            *time.Time `json:"last_seen,omitempty" doc:"the last packet of either side, if it moved no byte too"`
 }
 
 // A Snapshot is a line of GET /v1/watch.

@@ -50,6 +50,9 @@ func viewWire(w *splice.WireStats) *Wire {
 		RetransmitsToTarget: w.Retransmits[0], RetransmitsToClient: w.Retransmits[1],
 		ErrorsToTarget: w.Errors[0], ErrorsToClient: w.Errors[1],
 	}
+	if !w.LastSeen.IsZero() {
+		v.LastSeen = &w.LastSeen
+	}
 	if w.Refused != 0 {
 		v.Refused = w.Refused.String()
 	}
