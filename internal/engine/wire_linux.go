@@ -29,10 +29,13 @@ const (
 	// wireMost is how long the windows of the first attempt stay closed at most
 	// once there is little left to deliver, with some round trips more; later ones
 	// get up to wireMostLast. wireLight, in bytes, is little; to get there takes
-	// at most wireDrain: a receiver that is slower has enough to read meanwhile.
+	// at most wireDrain, as long as it becomes less by wireLess in that time: the
+	// receiver has enough to read meanwhile, however slow it is, and what is let in
+	// again would have to be delivered before the next attempt.
 	wireMost     = 30 * time.Millisecond
 	wireMostLast = 200 * time.Millisecond
 	wireLight    = 512 << 10
+	wireLess     = 64 << 10
 	wireDrain    = 5 * time.Second
 	// wireDrainMost is the greatest distance of looks at what the sockets still
 	// have to deliver.
@@ -77,6 +80,7 @@ type wiring struct {
 	began  time.Duration // loop clock: of the phase
 	window wire.Window
 	closed time.Duration // reactor clock: of when the window was set
+	fixed  bool          // the receive buffers, before there is a pair
 	halts  [2]bool       // at the last look
 	dry    time.Duration // loop clock: of when there was enough to deliver, last
 	left   int           // to deliver, then
@@ -219,6 +223,7 @@ func (w *wiring) withdraw(l *loop, s *Session, why wire.Refusal) {
 		w.pair.Withdraw()
 		w.pair = nil
 	}
+	w.fix(s, false)
 	w.refuse(why)
 	w.publish(s)
 }
@@ -242,26 +247,29 @@ func (w *wiring) consider(l *loop, s *Session) {
 		return
 	}
 	if !w.room(s) {
+		w.fix(s, false)
 		w.refuse(wire.Limited)
 		return
 	}
 	plane, err := l.reactor.wire.get(l.reactor, w.policy.config())
 	if err != nil {
+		w.fix(s, false)
 		w.refuse(wire.Denied)
 		return
 	}
 	if plane == nil {
-		w.at = l.now + wirePoll
+		w.wait(l, s)
 		return
 	}
 	pair, why, err := plane.Consider(s.ends[0].fd, s.ends[1].fd, func() {
 		l.post(command{what: wireNews, s: s})
 	})
 	if err == wire.ErrPending || err == wire.ErrClosed { // the next look opens another plane
-		w.at = l.now + wirePoll
+		w.wait(l, s)
 		return
 	}
 	if why != 0 {
+		w.fix(s, false)
 		w.refuse(why)
 		var size *wire.SegmentError
 		if errors.As(err, &size) && size.Side == 0 && w.from != nil {
@@ -269,8 +277,27 @@ func (w *wiring) consider(l *loop, s *Session) {
 		}
 		return
 	}
-	w.pair = pair
+	w.pair, w.fixed = pair, false
 	w.attempt(l, 0)
+}
+
+// wait looks for the plane again in a moment. Meanwhile the sockets take no more than they have room
+// for now: what they hold has to be delivered before the switch, and it would be megabytes.
+func (w *wiring) wait(l *loop, s *Session) {
+	w.at = l.now + wirePoll
+	w.fix(s, true)
+}
+
+// fix keeps the kernel from making the receive buffers larger, until there is a pair that
+// does so.
+func (w *wiring) fix(s *Session, on bool) {
+	if w.fixed == on {
+		return
+	}
+	w.fixed = on
+	for i := range s.ends {
+		_ = sys.FixReceiveBuffer(s.ends[i].fd, on) // a unix socket's are what they are
+	}
 }
 
 // attempt begins one, after a pause.
@@ -345,7 +372,7 @@ func (w *wiring) try(l *loop, s *Session) {
 			w.bound(l, wire.WindowClosed)
 			w.dry, w.left = l.now, w.pair.Backlog()
 		}
-		if n := w.pair.Backlog(); n > wireLight && n < w.left-w.left/8 && age < wireDrain {
+		if n := w.pair.Backlog(); n > wireLight && n <= w.left-wireLess && age < wireDrain {
 			w.dry, w.left = l.now, n // it is being delivered: nobody waits
 		}
 		if l.now-w.dry >= w.most+4*rtt {
