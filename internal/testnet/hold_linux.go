@@ -31,16 +31,27 @@ func (ns *Namespace) Hold(ctx context.Context, link, kind string) (*Held, error)
 		return nil, err
 	}
 	h := &Held{ns: ns}
+	var near detour
 	err := ns.Do(func() error {
 		i, err := net.InterfaceByName(in)
 		if err != nil {
 			return err
 		}
 		h.back = i.HardwareAddr
-		return h.detour.open(out, out)
+		if err := h.detour.open(out, out); err != nil {
+			return err
+		}
+		if err := near.open(in, in); err != nil {
+			return errors.Join(err, h.detour.close())
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("hold what comes in by %s of %s: %w", link, ns.name, err)
+	}
+	err = errors.Join(near.reaches(ctx, &h.detour), h.detour.reaches(ctx, &near), near.close())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("hold what comes in by %s of %s: %w", link, ns.name, err), h.detour.close())
 	}
 	err = ns.Run(ctx, fmt.Sprintf(`
 		%s {
@@ -61,6 +72,26 @@ const (
 	// vnetHeader is what comes before a frame: the state of checksum and segmentation.
 	vnetHeader = 10
 )
+
+// reaches sends frames until another one gets them: an interface that has just come up loses what
+// it is to send, for a while.
+func (d *detour) reaches(ctx context.Context, other *detour) error {
+	const experiment = 0x88b5
+	frame := make([]byte, vnetHeader+60)
+	binary.BigEndian.PutUint16(frame[vnetHeader+12:], experiment)
+	buf := make([]byte, 1<<17)
+	for ctx.Err() == nil {
+		to := d.to
+		if err := syscall.Sendto(d.fd, frame, 0, &to); err != nil && err != syscall.ENOBUFS {
+			return fmt.Errorf("send a frame: %w", err)
+		}
+		n, _, err := syscall.Recvfrom(other.fd, buf, 0)
+		if err == nil && n >= vnetHeader+14 && binary.BigEndian.Uint16(buf[vnetHeader+12:]) == experiment {
+			return nil
+		}
+	}
+	return context.Cause(ctx)
+}
 
 // Next waits for a packet to be taken aside.
 func (h *Held) Next(ctx context.Context) ([]byte, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -130,13 +131,14 @@ func (p *tap) read(fd int) {
 			}
 		}
 		p.mu.Lock()
-		if frame := buf[:n]; p.pairs[tuple(frame)] && !bytes.Contains(frame, []byte(marker)) {
-			p.ours++
-		} else {
+		switch frame := buf[:n]; {
+		case bytes.Contains(frame, []byte(marker)) || !p.pairs[tuple(frame)] && !neighbourly(frame):
 			p.frames[string(frame)]++
 			if m >= syscall.SizeofCmsghdr+4 && binary.NativeEndian.Uint32(aux[syscall.SizeofCmsghdr:])&tag != 0 {
 				p.tagged[string(frame)] = true
 			}
+		case p.pairs[tuple(frame)]:
+			p.ours++
 		}
 		p.mu.Unlock()
 	}
@@ -166,6 +168,22 @@ func (p *tap) missed(t *testing.T) (n int) {
 		n += int(binary.NativeEndian.Uint32(v.Interface[:]))
 	}
 	return n
+}
+
+// neighbourly says that a frame is one of those that kernels send by themselves, at any time, also
+// when one tap listens already and the other does not yet: of ARP, and of ICMPv6's neighbours and groups.
+func neighbourly(b []byte) bool {
+	const hopByHop = 0
+	if len(b) < 14+40 {
+		return len(b) >= 14 && binary.BigEndian.Uint16(b[12:]) == typeARP
+	}
+	switch binary.BigEndian.Uint16(b[12:]) {
+	case typeARP:
+		return true
+	case typeIPv6:
+		return b[14+6] == hopByHop || b[14+6] == syscall.IPPROTO_ICMPV6
+	}
+	return false
 }
 
 // tuple names the TCP connection of a frame, "" for others.
@@ -551,23 +569,28 @@ func TestUnrelated(t *testing.T) {
 		}
 	}
 
-	// What C gets without the program, and with it.
-	heardByC := func() map[string]int {
+	type point struct{ before, beyond *tap }
+	var points []point
+	for _, link := range []string{testnet.LinkBA, testnet.LinkBC, "lo"} {
+		points = append(points, point{listenTo(t, c.B, link, pairs, typeAll), listenTo(t, c.B, link, pairs, types...)})
+	}
+
+	// What C gets without the program, and with it. A busy machine may lose some: then all
+	// is sent again.
+	heardByC := func() (got map[string]int) {
 		t.Helper()
 		atC := listenTo(t, c.C, testnet.LinkCB, pairs, typeAll)
-		for range 3 {
+		for end := time.Now().Add(patience); len(got) < forwarded && time.Now().Before(end); {
 			send(t, c.A, testnet.LinkAB, frames)
-		}
-		var got map[string]int
-		eventually(t, "C has got what is forwarded", func() bool {
-			all, _ := atC.heard()
-			got = marked(all)
-			n := 0
-			for _, m := range got {
-				n += m
+			for soon := time.Now().Add(time.Second); len(got) < forwarded && time.Now().Before(soon); time.Sleep(time.Millisecond) {
+				all, _ := atC.heard()
+				got = marked(all)
 			}
-			return n >= 3*forwarded
-		})
+		}
+		// How often does not matter.
+		for f := range got {
+			got[f] = 1
+		}
 		return got
 	}
 	without := heardByC()
@@ -575,11 +598,6 @@ func TestUnrelated(t *testing.T) {
 		t.Fatalf("%d kinds of frames were forwarded without the program, want %d: %v", len(without), forwarded, differences(nil, without))
 	}
 
-	type point struct{ before, beyond *tap }
-	var points []point
-	for _, link := range []string{testnet.LinkBA, testnet.LinkBC, "lo"} {
-		points = append(points, point{listenTo(t, c.B, link, pairs, typeAll), listenTo(t, c.B, link, pairs, types...)})
-	}
 	p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
 	var spliced []*wire.Pair
 	for _, b := range benches {
@@ -743,14 +761,25 @@ func bundle(t *testing.T, from, to *testnet.Namespace, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := out.Write(make([]byte, size*count)); err != nil {
-		t.Fatal(err)
-	}
-	_ = in.SetReadDeadline(time.Now().Add(patience))
 	buf := make([]byte, 2*size)
-	for range count {
-		if n, _, err := in.ReadFrom(buf); err != nil || n != size {
-			t.Fatalf("%d bytes, %v", n, err)
+	got := 0
+	for end := time.Now().Add(patience); got < count; { // a busy machine may lose some
+		if time.Now().After(end) {
+			t.Fatalf("only %d datagrams have arrived", got)
+		}
+		if _, err := out.Write(make([]byte, size*count)); err != nil {
+			t.Fatal(err)
+		}
+		_ = in.SetReadDeadline(time.Now().Add(time.Second))
+		for got < count {
+			n, _, err := in.ReadFrom(buf)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if err != nil || n != size {
+				t.Fatalf("%d bytes, %v", n, err)
+			}
+			got++
 		}
 	}
 }
