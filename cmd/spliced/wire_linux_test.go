@@ -20,7 +20,8 @@ import (
 )
 
 // What the README says first, as written but for the port: make run, and the
-// line that it prints.
+// line that it prints. On a machine that is busy otherwise a download may be over before most of
+// it could be handed over: then the next one is asked for.
 func TestMakeRunSaysWire(t *testing.T) {
 	testnet.Need(t, "root", "bpf", "peers")
 	testnet.Leaks(t)
@@ -28,27 +29,37 @@ func TestMakeRunSaysWire(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // make does not pass signals on
 	p := start(t, cmd)
 	line := strings.TrimPrefix(p.stdout.await(t, "try: curl "), "try: ")
-	page, err := exec.Command("sh", "-c", line).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v: %s", line, err, page)
-	}
-	for _, want := range []string{"carried by spliced", "by wire (handed-over)", "by a program in the kernel (wire)"} {
-		if !strings.Contains(string(page), want) {
-			t.Errorf("the page does not say %q:\n%s", want, page)
+	eventually(t, func() error {
+		page, err := exec.Command("sh", "-c", line).CombinedOutput()
+		if err != nil || !strings.Contains(string(page), "carried by spliced") {
+			t.Fatalf("%s: %v: %s", line, err, page)
 		}
-	}
-	// Most of 256 MiB, in packets of 64 KiB at most.
-	var bytes, packets, up, upPackets int64
-	if _, rest, ok := strings.Cut(string(page), "packet by packet "); !ok {
-		t.Error("no packets")
-	} else if _, err := fmt.Sscanf(rest, "%d bytes to the client in %d packets, %d bytes to the target in %d", &bytes, &packets, &up, &upPackets); err != nil ||
-		bytes < 16<<20 || packets < bytes>>19 || upPackets == 0 {
-		t.Errorf("%d bytes in %d packets, %d acknowledging; %v:\n%s", bytes, packets, upPackets, err, page)
-	}
+		return saysWire(string(page))
+	})
 	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	p.wait()
+}
+
+// saysWire wants a page to say that wire has carried most of a download.
+func saysWire(page string) error {
+	for _, want := range []string{"by wire (handed-over)", "by a program in the kernel (wire)"} {
+		if !strings.Contains(page, want) {
+			return fmt.Errorf("the page does not say %q:\n%s", want, page)
+		}
+	}
+	// Most of 256 MiB, in packets of 64 KiB at most.
+	var bytes, packets, up, upPackets int64
+	_, rest, ok := strings.Cut(page, "packet by packet ")
+	if !ok {
+		return fmt.Errorf("no packets:\n%s", page)
+	}
+	if _, err := fmt.Sscanf(rest, "%d bytes to the client in %d packets, %d bytes to the target in %d", &bytes, &packets, &up, &upPackets); err != nil ||
+		bytes < 16<<20 || packets < bytes>>19 || upPackets == 0 {
+		return fmt.Errorf("%d bytes in %d packets, %d acknowledging; %v:\n%s", bytes, packets, upPackets, err, page)
+	}
+	return nil
 }
 
 // flows lists those of all instances.
