@@ -35,6 +35,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	t.Run("relay", func(t *testing.T) { dropsPrivileges(t, binary) })
+	t.Run("upgrade", func(t *testing.T) { upgradeKeepsPrivileges(t, binary) })
 	target, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -237,5 +238,55 @@ func TestNoSuchUser(t *testing.T) {
 	t.Parallel()
 	if _, err := lookUp("nobody-of-that-name"); err == nil || !strings.Contains(err.Error(), `user "nobody-of-that-name"`) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A new process of the program has the capabilities that the one before it has kept, and
+// can use them.
+func upgradeKeepsPrivileges(t *testing.T, binary string) {
+	for name, user := range map[string]string{"root": "", "another user": "user: \"65534\"\n"} {
+		t.Run(name, func(t *testing.T) {
+			const netRaw = 1 << 13
+			dir := t.TempDir()
+			for _, d := range []string{dir, filepath.Dir(dir)} {
+				if err := os.Chmod(d, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
+			write := func(address string) {
+				t.Helper()
+				text := user + "listeners:\n  web: {address: \"" + address + "\", socket: {transparent: true}, upstream: web}\nupstreams:\n  web: {servers: \"127.0.0.1:1\"}\n"
+				if err := os.WriteFile(d.config, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("127.0.0.1:0")
+			d.process = start(t, exec.Command(binary, "run", "-c", d.config))
+			t.Cleanup(func() {
+				for _, pid := range d.generations() {
+					if pid != d.cmd.Process.Pid { // which may be gone, and is ended by start
+						_ = syscall.Kill(pid, syscall.SIGKILL)
+					}
+				}
+			})
+			for n := range 2 {
+				d.stderr.awaitNth(t, "msg=started", n+1)
+				if got := permitted(t, fmt.Sprintf("/proc/%d/status", d.last())); got&netRaw == 0 {
+					t.Errorf("process %d has the capabilities %x, want %x among them", n+1, got, netRaw)
+				}
+				write(fmt.Sprintf("127.0.0.%d:0", n+2)) // a transparent socket that was not there
+				if err := syscall.Kill(d.last(), syscall.SIGHUP); err != nil {
+					t.Fatal(err)
+				}
+				d.stderr.awaitNth(t, "msg=reloaded", n+1)
+				if n == 0 {
+					if err := syscall.Kill(d.last(), syscall.SIGUSR2); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			d.stopLast(t)
+		})
 	}
 }

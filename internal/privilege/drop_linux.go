@@ -29,8 +29,12 @@ func Drop(keep []string, user *User) (kept []string, err error) {
 		return nil, failed("prctl(PR_SET_NO_NEW_PRIVS)", err)
 	}
 	// While it still may: without CAP_SETPCAP the bounding set stays, of which
-	// no_new_privs lets nothing be had.
+	// no_new_privs lets nothing be had. What is kept stays in it, or a program that is
+	// executed could not be given it: see ForChild.
 	for i := range names {
+		if bits>>i&1 != 0 {
+			continue
+		}
 		err := sys.DropBounding(i)
 		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL) {
 			break

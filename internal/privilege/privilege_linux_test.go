@@ -165,7 +165,7 @@ func TestDrop(t *testing.T) {
 			if len(got.Threads) != 0 {
 				t.Errorf("threads differ: %v", got.Threads)
 			}
-			for key, want := range map[string]string{"CapEff": tt.bits, "CapPrm": tt.bits, "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1"} {
+			for key, want := range map[string]string{"CapEff": tt.bits, "CapPrm": tt.bits, "CapBnd": tt.bits, "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1"} {
 				if got.Status[key] != want {
 					t.Errorf("%s is %s, want %s", key, got.Status[key], want)
 				}
