@@ -393,8 +393,9 @@ func TestLifetimesDiffer(t *testing.T) {
 // More connections than there are descriptors for are not allowed.
 func TestMoreConnectionsThanDescriptors(t *testing.T) {
 	testnet.Leaks(t)
-	for _, tt := range []struct{ asked, want int }{{0, proxy.RoomForConns()}, {1 << 30, proxy.RoomForConns()}, {5, 5}} {
-		c := oneUpstream(proxy.Upstream{Servers: proxy.Targets("127.0.0.1:1")})
+	c := oneUpstream(proxy.Upstream{Servers: proxy.Targets("127.0.0.1:1")})
+	room := c.RoomForConns()
+	for _, tt := range []struct{ asked, want int }{{0, room}, {1 << 30, room}, {5, 5}} {
 		c.MaxConnections = tt.asked
 		r := startRelay(t, loops, c, proxy.Hooks{})
 		if got := r.Stats().MaxOpen; got != tt.want {

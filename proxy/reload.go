@@ -165,7 +165,7 @@ func (n *transition) commit(ctx context.Context) error {
 	}
 	gone := difference(s.upstreams, n.upstreams)
 	s.upstreams = n.upstreams
-	s.maxConns, s.files = n.config.MaxConnections, RoomForConns()
+	s.maxConns, s.files = n.config.MaxConnections, n.config.RoomForConns()
 	listeners := make(map[string]*listener, len(n.config.Listeners))
 	for name, l := range n.config.Listeners {
 		have := s.listeners[name]

@@ -192,7 +192,7 @@ func (s *Server) init() {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		s.ctx, s.cancel = ctx, func() { cancel(ErrServerClosed) }
 		s.sockets = make(map[*socket]struct{})
-		s.files = RoomForConns()
+		s.files = s.Config.RoomForConns()
 	}
 }
 

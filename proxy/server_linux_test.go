@@ -322,7 +322,8 @@ func TestServe(t *testing.T) {
 					if err := r.Shutdown(t.Context()); err != nil {
 						t.Error(err)
 					}
-					want := proxy.Stats{Accepted: 1, Ended: 1, MaxOpen: proxy.RoomForConns(), BytesToTarget: 8, BytesToClient: 10}
+					c := r.CurrentConfig()
+					want := proxy.Stats{Accepted: 1, Ended: 1, MaxOpen: c.RoomForConns(), BytesToTarget: 8, BytesToClient: 10}
 					if st := r.Stats(); st != want {
 						t.Errorf("stats %+v, want %+v", st, want)
 					}

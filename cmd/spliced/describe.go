@@ -47,7 +47,7 @@ func describe(w io.Writer, file *config.File) {
 	for _, n := range needs {
 		fmt.Fprintf(w, "capability %s %s\n", n.Capability, n.For)
 	}
-	room := proxy.RoomForConns()
+	room := file.RoomForConns()
 	fmt.Fprintf(w, "descriptors: the limit of open files (ulimit -n) has room for %d connections\n", room)
 	if file.MaxConnections > room {
 		fmt.Fprintf(w, "warning: max_connections is %d: there is room for %d, beside those that wire carries\n", file.MaxConnections, room)

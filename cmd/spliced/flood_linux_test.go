@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -40,7 +41,7 @@ func TestFloods(t *testing.T) {
 		if name == "HAProxy" {
 			f.open, f.limited, f.pid = startHAProxyFlooded(t, server)
 		} else {
-			d := runDaemon(t, floodConfig(server))
+			d := startDaemon(t, commandWithin(t, time.Hour, "run"), floodConfig(server), (*exec.Cmd).Start)
 			f.open, f.limited, f.pid = d.addr(t, "open"), d.addr(t, "limited"), d.cmd.Process.Pid
 		}
 		flooded = append(flooded, f)

@@ -21,7 +21,7 @@ import (
 // more: capabilities, its user if the file names another, and the right to write
 // files beyond the directories of its sockets.
 func (d *daemon) harden(file *config.File) error {
-	if room := proxy.RoomForConns(); file.MaxConnections > room {
+	if room := file.RoomForConns(); file.MaxConnections > room {
 		d.log.Warn("the limit of open files has no room for so many connections", "max_connections", file.MaxConnections, "room", room)
 	}
 	who, err := lookUp(file.User)

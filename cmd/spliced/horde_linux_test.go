@@ -251,13 +251,14 @@ func (s *hordeSpec) honest() *poll {
 
 // converse sends a hello from an address, and wants it back.
 func (s *hordeSpec) converse(from netip.Addr, hello []byte) error {
-	d := net.Dialer{Timeout: 20 * time.Second, LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}
+	late := time.Now().Add(patience / 2)
+	d := net.Dialer{Deadline: late, LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}
 	c, err := d.Dial("tcp", s.Target.String())
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(late)
 	if _, err := c.Write(hello); err != nil {
 		return err
 	}

@@ -82,9 +82,6 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	defer signal.Stop(signals)
 	defer lines.leaveAt(ctx, syscall.SIGTERM, syscall.SIGINT)()
 
-	if room := proxy.RoomForConns(); c.MaxConns > count(room) {
-		log.Warn("the limit of open files has no room for so many connections", "max_conns", int(c.MaxConns), "room", room)
-	}
 	passed, err := activated(os.LookupEnv, os.Getpid())
 	if err != nil {
 		return err
@@ -101,6 +98,9 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 		targets = []proxy.Addr{b.addr}
 	}
 	server.Config = c.config(engine, targets, passed)
+	if room := server.Config.RoomForConns(); c.MaxConns > count(room) {
+		log.Warn("the limit of open files has no room for so many connections", "max_conns", int(c.MaxConns), "room", room)
+	}
 	server.BeforeAccept = func() error { return c.harden(log, engine) }
 	if c.Metrics != nil {
 		m, err := startMetrics(ctx, c.Metrics.Addr, server, newCollector(server, events))

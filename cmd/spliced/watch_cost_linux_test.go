@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -28,13 +29,13 @@ func TestWatchCost(t *testing.T) {
 		t.Skip("SPLICED_WATCHED is not a number of sessions: a measurement")
 	}
 	admin := filepath.Join(t.TempDir(), "admin.sock")
-	d := runDaemon(t, fmt.Sprintf(`
+	d := startDaemon(t, commandWithin(t, time.Hour, "run"), fmt.Sprintf(`
 admin: unix:%s
 listeners:
   open: {address: 127.0.0.1:0, engine: %s, upstream: u}
 upstreams:
   u: {servers: %q}
-`, admin, cmp.Or(os.Getenv("SPLICED_WATCHED_ENGINE"), "splice"), plainEcho(t)))
+`, admin, cmp.Or(os.Getenv("SPLICED_WATCHED_ENGINE"), "splice"), plainEcho(t)), (*exec.Cmd).Start)
 	horde := startHorde(t, hordeSpec{
 		Kind: "slow", Target: netip.MustParseAddrPort(d.addr(t, "open")), Source: netip.MustParseAddr("127.0.98.1"), Count: sessions, Rate: 3000,
 	})
