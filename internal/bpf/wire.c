@@ -449,6 +449,75 @@ static __noinline struct flow *opposite(const struct flow *f)
 	return bpf_map_lookup_elem(&flows, &back);
 }
 
+// Where the socket of a segment is, in the numbers of the segment's sender.
+struct place {
+	__u32 received;
+	__u32 acked, sent;
+};
+
+// socket_at looks that up. It says whether there is such a socket.
+static __noinline int socket_at(struct __sk_buff *skb, const struct segment *s, struct place *p)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_tcp_sock *tcp;
+	struct bpf_sock *socket;
+	int found = 0;
+	__u32 size;
+
+	if (!s || !p)
+		return 0;
+	if (s->v6) {
+		__builtin_memcpy(tuple.ipv6.saddr, s->key.saddr, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, s->key.daddr, 16);
+		tuple.ipv6.sport = s->key.sport;
+		tuple.ipv6.dport = s->key.dport;
+		size = sizeof(tuple.ipv6);
+	} else {
+		tuple.ipv4.saddr = s->key.saddr[3];
+		tuple.ipv4.daddr = s->key.daddr[3];
+		tuple.ipv4.sport = s->key.sport;
+		tuple.ipv4.dport = s->key.dport;
+		size = sizeof(tuple.ipv4);
+	}
+	socket = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!socket)
+		return 0;
+	if (socket->state != BPF_TCP_LISTEN) {
+		tcp = bpf_tcp_sock(socket);
+		if (tcp) {
+			p->received = tcp->rcv_nxt;
+			p->acked = tcp->snd_una;
+			p->sent = tcp->snd_nxt;
+			found = 1;
+		}
+	}
+	bpf_sk_release(socket);
+	return found;
+}
+
+// What a segment may be away from what its socket expects: more than what is under way of a
+// pair that is watched.
+#define NEAR (1U << 24)
+// A socket counts what it sends when it has left, and the acknowledgement may be here by then. That
+// is a segment at most, as large as they are.
+#define LEAVING (1U << 20)
+
+static __always_inline int near(__u32 n, __u32 from, __u32 to) { return !before(n, from) && !before(to, n); }
+
+// plausible says whether a segment can be of the connection that the sockets carry: anybody
+// may send one with its addresses. What the socket would take for nothing must not be
+// taken note of: the switch goes by these numbers, and by the clock.
+static __always_inline int plausible(struct __sk_buff *skb, const struct segment *s)
+{
+	struct place p = {};
+
+	if (!socket_at(skb, s, &p))
+		return 1; // nobody to ask
+	if (!near(s->seq, p.received - NEAR, p.received + NEAR))
+		return 0;
+	return s->acks ? near(s->ack, p.acked - NEAR, p.sent + LEAVING) : s->rst;
+}
+
 // watch takes note of a segment of a pair that the sockets carry. It returns the
 // state: other than PASS, it has done nothing.
 static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u32 tsval)
@@ -810,35 +879,10 @@ static __always_inline int forward(struct __sk_buff *skb, struct flow *f, const 
 // have sent yet what it has to deliver.
 static __always_inline __u32 sent(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
 {
-	__u32 n = *(volatile __u32 *)&f->cut_ack;
-	struct bpf_sock_tuple tuple = {};
-	struct bpf_tcp_sock *tcp;
-	struct bpf_sock *socket;
-	__u32 size;
+	struct place p = { .sent = *(volatile __u32 *)&f->cut_ack };
 
-	if (s->v6) {
-		__builtin_memcpy(tuple.ipv6.saddr, s->key.saddr, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, s->key.daddr, 16);
-		tuple.ipv6.sport = s->key.sport;
-		tuple.ipv6.dport = s->key.dport;
-		size = sizeof(tuple.ipv6);
-	} else {
-		tuple.ipv4.saddr = s->key.saddr[3];
-		tuple.ipv4.daddr = s->key.daddr[3];
-		tuple.ipv4.sport = s->key.sport;
-		tuple.ipv4.dport = s->key.dport;
-		size = sizeof(tuple.ipv4);
-	}
-	socket = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-	if (!socket)
-		return n;
-	if (socket->state != BPF_TCP_LISTEN) {
-		tcp = bpf_tcp_sock(socket);
-		if (tcp)
-			n = tcp->snd_nxt;
-	}
-	bpf_sk_release(socket);
-	return n;
+	(void)socket_at(skb, s, &p);
+	return p.sent;
 }
 
 // show passes up the acknowledgement of a segment, without its data and as the socket
@@ -1118,6 +1162,8 @@ int wire_ingress(struct __sk_buff *skb)
 	now = bpf_ktime_get_ns();
 	state = *(volatile __u32 *)&f->state;
 	if (state == PASS) {
+		if (!plausible(skb, &s))
+			return TCX_NEXT;
 		state = watch(f, &s, timestamp(skb, &s, f->tsval));
 		if (state == PASS)
 			return TCX_NEXT;

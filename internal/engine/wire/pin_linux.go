@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -225,10 +226,12 @@ func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
 	for metas.Next(&key, &m) {
 		pair := &Pair{plane: p, keys: [2]bpf.WireKey{key, m.B}}
 		pair.restore(&m)
-		if _, err := pair.Look(); err != nil || !pair.Spliced() {
+		v, err := pair.Look()
+		if err != nil || !pair.Spliced() {
 			stale = append(stale, key)
 			continue
 		}
+		pair.place(&v)
 		known[key], known[m.B] = true, true
 		all = append(all, Adopted{pair, m})
 	}
@@ -277,9 +280,24 @@ func (pair *Pair) restore(m *Meta) {
 	pair.timestamps = pair.legs[0].stamped()
 }
 
+// place gives link-local addresses the zone that they have on this machine, which keys
+// don't: that of the interface by which the pair's packets leave.
+func (pair *Pair) place(v *View) {
+	for i := range pair.legs {
+		l := &pair.legs[i]
+		if !l.peer.Addr().IsLinkLocalUnicast() || !l.peer.Addr().Is6() {
+			continue
+		}
+		zone := strconv.Itoa(int(v.Flows[1-i].Rewrite.Ifindex))
+		l.peer = netip.AddrPortFrom(l.peer.Addr().WithZone(zone), l.peer.Port())
+		l.local = netip.AddrPortFrom(l.local.Addr().WithZone(zone), l.local.Port())
+	}
+}
+
 // Addrs returns the addresses of a and b, as this machine sees them.
 func (pair *Pair) Addrs() (a, b netip.AddrPort) {
-	return pair.legs[0].peer, pair.legs[1].peer
+	a, b = pair.legs[0].peer, pair.legs[1].peer
+	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()), netip.AddrPortFrom(b.Addr().WithZone(""), b.Port())
 }
 
 // Instances returns the names of those that are pinned below root.
@@ -347,6 +365,9 @@ func (t *Table) Flows() ([]Adopted, error) {
 	for metas.Next(&key, &m) {
 		pair := &Pair{plane: t.plane, keys: [2]bpf.WireKey{key, m.B}}
 		pair.restore(&m)
+		if v, err := pair.Look(); err == nil { // else it has just ended
+			pair.place(&v)
+		}
 		all = append(all, Adopted{pair, m})
 	}
 	if err := metas.Err(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -23,7 +24,10 @@ const (
 func (p *Plane) lookup(local, peer netip.Addr) (hop, Refusal, error) {
 	options := &netlink.RouteGetOptions{SrcAddr: net.IP(local.AsSlice())}
 	if zone := peer.Zone(); zone != "" {
-		options.Oif = zone
+		var err error
+		if options.OifIndex, err = strconv.Atoi(zone); err != nil {
+			options.Oif = zone
+		}
 	}
 	routes, err := p.netlink.RouteGetWithOptions(net.IP(peer.AsSlice()), options)
 	if err != nil || len(routes) == 0 {

@@ -109,6 +109,60 @@ func TestForgedSegments(t *testing.T) {
 	}
 }
 
+// What a stranger sends with the addresses of a pair that its sockets still carry they take for
+// nothing, and so does the program: the numbers and the clock that it has noted are what the pair
+// is switched by.
+func TestForgedBeforeSwitch(t *testing.T) {
+	for _, pl := range places()[:2] {
+		for _, tc := range []struct {
+			name   string
+			change func(*testnet.Segment) // of the next in line
+		}{
+			{"a clock, and an old acknowledgement", func(s *testnet.Segment) { s.Stamp, s.Ack = s.Stamp+1<<30, s.Ack-1<<30 }},
+			{"a clock, and any numbers", func(s *testnet.Segment) { s.Stamp, s.Seq, s.Ack = s.Stamp+1<<30, s.Seq+1<<30, s.Ack-1<<30 }},
+			{"an acknowledgement of what was not sent", func(s *testnet.Segment) { s.Ack += 1 << 29 }},
+			{"data far ahead", func(s *testnet.Segment) { s.Seq, s.Data = s.Seq+1<<29, []byte("x") }},
+			{"a RST anywhere", func(s *testnet.Segment) { s.Seq, s.Flags = s.Seq+1<<29, testnet.RST }},
+			{"a SYN", func(s *testnet.Segment) { s.Seq, s.Ack, s.Flags = s.Seq+1<<29, 0, testnet.SYN }},
+		} {
+			t.Run(tc.name+" "+pl.name, func(t *testing.T) {
+				c := newChain(t)
+				b := pl.open(t, c)
+				p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+				pair := consider(t, c, p, b, func() {})
+				v, err := pair.Look()
+				if err != nil {
+					t.Fatal(err)
+				}
+				local, peer := ends(b.client)
+				before, err := c.B.Counter("TcpInSegs") // of both families
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := testnet.Segment{
+					From: local, To: peer, Seq: v.Flows[0].Passed, Ack: v.Flows[0].Acked, Flags: testnet.ACK,
+					Window: uint16(v.Flows[0].Window), Stamped: true, Stamp: v.Flows[0].Tsval,
+				}
+				tc.change(&s)
+				if err := c.A.Forge(&s); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "it has arrived", func() bool {
+					n, err := c.B.Counter("TcpInSegs")
+					return err == nil && n > before
+				})
+				handOver(t, pair)
+				both(t, b)
+				is := atRest(t, pair)
+				if want := [2]int64{1000, 100000}; is.Delivered != want || is.Reset != [2]bool{} || is.FIN != [2]bool{} {
+					t.Errorf("%v bytes, want %v; RST %v, FIN %v", is.Delivered, want, is.Reset, is.FIN)
+				}
+				pair.Abort()
+			})
+		}
+	}
+}
+
 // The clock of a peer jumps ahead: the other one's echoes still make sense to it, and the
 // sockets that take the pair back go on from the new time.
 func TestClockJumps(t *testing.T) {

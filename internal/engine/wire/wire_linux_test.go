@@ -62,6 +62,12 @@ func (p place) open(t *testing.T, c *testnet.Chain) *bench {
 // loopback too.
 func connect(t *testing.T, from, to *testnet.Namespace, addr string) (dialed, accepted *net.TCPConn) {
 	t.Helper()
+	return connectBy(t, from, to, addr, "")
+}
+
+// connectBy is connect with a link-local address, which has another zone where it is dialed.
+func connectBy(t *testing.T, from, to *testnet.Namespace, addr, zone string) (dialed, accepted *net.TCPConn) {
+	t.Helper()
 	clamp := func(_, _ string, c syscall.RawConn) (err error) {
 		cerr := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400) })
 		return errors.Join(err, cerr)
@@ -81,7 +87,11 @@ func connect(t *testing.T, from, to *testnet.Namespace, addr string) (dialed, ac
 	err = from.Do(func() (err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		conn, err = (&net.Dialer{Control: clamp}).DialContext(ctx, "tcp", ln.Addr().String())
+		target := ln.Addr().(*net.TCPAddr)
+		if zone != "" {
+			target.Zone = zone
+		}
+		conn, err = (&net.Dialer{Control: clamp}).DialContext(ctx, "tcp", target.String())
 		return err
 	})
 	if err != nil {
