@@ -27,7 +27,7 @@ type home struct {
 // addresses: its own, or one for each target of its SRV records. The upstream's lock is
 // held.
 func settleHomes(members []*member, found []resolvedAddr) {
-	first := len(found) > 0 && found[0].addr.Addr().Is4()
+	preferred := preferences(found)
 	homes := make(map[string]*home)
 	for _, a := range found {
 		h := homes[a.host]
@@ -49,7 +49,7 @@ func settleHomes(members []*member, found []resolvedAddr) {
 			continue
 		}
 		m.home.Store(h)
-		if m.standby = m.addr.Addr().Is4() != first; !m.standby {
+		if m.standby = m.addr.Addr().Is4() != preferred[found[i].host]; !m.standby {
 			h.preferred = append(h.preferred, m)
 		}
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -35,6 +36,7 @@ func TestRivals(t *testing.T) {
 		"the other is out":  {found: foundAt("a=::1", "a=10.0.0.1"), attempts: 3, out: "10.0.0.1", want: "::1"},
 		"of each target":    {found: foundAt("a=::1", "b=::2", "b=10.0.0.2", "a=10.0.0.1"), attempts: 3, want: "::1 10.0.0.1 ::2 10.0.0.2"},
 		"of other targets":  {found: foundAt("a=::1", "b=10.0.0.2"), attempts: 3, want: "::1 10.0.0.2"},
+		"another has IPv4":  {found: foundAt("a=10.0.0.1", "b=::2", "b=10.0.0.2"), attempts: 3, want: "10.0.0.1 ::2 10.0.0.2"},
 		"backups":           {found: foundAt("a=::1", "a=10.0.0.1", "!b=::2", "!b=10.0.0.2"), attempts: 3, want: "::1 10.0.0.1 ::2 10.0.0.2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,5 +61,21 @@ func TestRivals(t *testing.T) {
 				t.Errorf("got %s, want %s", s, tc.want)
 			}
 		})
+	}
+}
+
+// The targets of SRV records come in any order, which changes neither what is found nor
+// the family that is preferred.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	want := foundAt("a=10.0.0.1", "b=::2", "b=10.0.0.2", "!c=::3")
+	for _, list := range [][]string{
+		{"a=10.0.0.1", "b=::2", "b=10.0.0.2", "!c=::3"},
+		{"b=::2", "b=10.0.0.2", "a=10.0.0.1", "!c=::3"},
+	} {
+		found := foundAt(list...)
+		if order(found); !slices.Equal(found, want) {
+			t.Errorf("%s: got %s, want %s", list, joinAddrs(found), joinAddrs(want))
+		}
 	}
 }

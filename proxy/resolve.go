@@ -144,16 +144,28 @@ func (r *resolver) ask() ([]resolvedAddr, time.Duration, error) {
 }
 
 // order sorts what was found, since name servers turn their lists, which is no
-// change: backups last, the family that the system prefers (RFC 6724) first.
+// change: backups last, of each host the family that the system prefers (RFC 6724) first.
 func order(found []resolvedAddr) {
-	first := found[0].addr.Addr().Is4()
+	preferred := preferences(found)
 	slices.SortFunc(found, func(a, b resolvedAddr) int {
 		return cmp.Or(
 			compareBools(a.backup, b.backup),
-			compareBools(a.addr.Addr().Is4() != first, b.addr.Addr().Is4() != first),
+			compareBools(a.addr.Addr().Is4() != preferred[a.host], b.addr.Addr().Is4() != preferred[b.host]),
 			a.addr.Compare(b.addr),
 		)
 	})
+}
+
+// preferences says of each host whether its first address is one of IPv4. The targets of
+// SRV records come in any order: what one of them has says nothing about the others.
+func preferences(found []resolvedAddr) map[string]bool {
+	preferred := make(map[string]bool)
+	for _, a := range found {
+		if _, ok := preferred[a.host]; !ok {
+			preferred[a.host] = a.addr.Addr().Is4()
+		}
+	}
+	return preferred
 }
 
 // compareBools puts false first.
@@ -194,12 +206,10 @@ func askSRV(ctx context.Context, dns *net.Resolver, name string) ([]resolvedAddr
 	if err != nil {
 		return nil, err
 	}
-	lowest := uint16(0)
-	for i, record := range records {
-		if i == 0 || record.Priority < lowest {
-			lowest = record.Priority
-		}
-	}
+	// Those of one priority come in another order each time.
+	slices.SortStableFunc(records, func(a, b *net.SRV) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Target, b.Target), cmp.Compare(a.Port, b.Port))
+	})
 	var found []resolvedAddr
 	var errs []error
 	for _, record := range records {
@@ -210,8 +220,14 @@ func askSRV(ctx context.Context, dns *net.Resolver, name string) ([]resolvedAddr
 			continue
 		}
 		for _, a := range addrs {
-			a.weight, a.backup = max(1, int(record.Weight)), record.Priority != lowest
-			found = append(found, a)
+			a.weight, a.backup = max(1, int(record.Weight)), record.Priority != records[0].Priority
+			i := slices.IndexFunc(found, func(b resolvedAddr) bool { return b.addr == a.addr })
+			switch {
+			case i < 0:
+				found = append(found, a)
+			case found[i].backup == a.backup: // one server under two names has the share of both
+				found[i].weight += a.weight
+			}
 		}
 	}
 	if len(found) == 0 {

@@ -232,6 +232,33 @@ func TestServiceRecords(t *testing.T) {
 	}
 }
 
+// One server under two names of SRV records is one server, with the share of both.
+func TestServiceRecordsOfOneServer(t *testing.T) {
+	testnet.Leaks(t)
+	dns := newNameServer(t)
+	var records []any
+	for i, hosts := range [][]string{{"a.test.", "z.test."}, {"b.test."}} {
+		server := newNamed(t, fmt.Sprintf("127.0.0.%d:0", i+2), hosts[0][:1])
+		ap := netip.MustParseAddrPort(server.addr)
+		for _, host := range hosts {
+			dns.set(t, host, 60, ap.Addr().String())
+			records = append(records, dnsmessage.SRVResource{Priority: 10, Weight: 1, Port: ap.Port(), Target: dnsmessage.MustNewName(host)})
+		}
+	}
+	dns.set(t, "_db._tcp.test.", 60, records...)
+	u := proxy.Upstream{
+		Servers: proxy.Targets("srv:_db._tcp.test"),
+		Resolve: proxy.Resolve{Servers: []string{dns.addr}},
+	}
+	r := startRelay(t, loops, oneUpstream(u), proxy.Hooks{})
+	if got := r.tally(t, 30); got["a"] != 20 || got["b"] != 10 {
+		t.Errorf("got %v, want the weights", got)
+	}
+	if st := r.Upstreams()[0].Servers; len(st) != 2 || st[0].Weight != 2 {
+		t.Errorf("servers %+v", st)
+	}
+}
+
 // SRV records are asked for again when the shortest TTL of what led to the servers is
 // over: other weights, priorities and servers hold then, and servers that stay keep
 // their connections.

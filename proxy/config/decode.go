@@ -160,12 +160,17 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth in
 		sub := append(slices.Clone(path), key)
 		fv := v.FieldByIndex(f.Index)
 		// Maps of the top level are merged from several files, and nothing else.
-		if before, twice := d.places[strings.Join(sub, "\x00")]; twice && f.Type.Kind() != reflect.Map && key != "include" {
-			d.wrongAt(kv.Key, "%q was said before, at %s:%d", key, before.file, before.line)
+		if said, twice := d.places[strings.Join(sub, "\x00")]; twice && f.Type.Kind() != reflect.Map && key != "include" {
+			d.wrongAt(kv.Key, "%q was said before, at %s:%d", key, said.file, said.line)
 			continue
 		}
+		before := len(d.problems)
 		d.value(kv.Value, fv, sub, depth+1)
 		d.note(sub, kv.Value)
+		if fv.Kind() == reflect.Int && fv.IsZero() && f.Default != "" && len(d.problems) == before {
+			// Who writes weight: 0 wants no connections there, and would get the default's.
+			d.wrongAt(kv.Value, "%s 0: want 1 or more, or leave it out for %s", key, f.Default)
+		}
 	}
 	for _, f := range fields {
 		if f.Required && !seen[f.Key] {
@@ -214,8 +219,8 @@ func (d *decoder) mapping(n ast.Node, v reflect.Value, path []string, depth int)
 			continue
 		}
 		sub := append(slices.Clone(path), key)
-		if before, twice := d.places[strings.Join(sub, "\x00")]; twice {
-			d.wrongAt(kv.Key, "%q was said before, at %s:%d", key, before.file, before.line)
+		if said, twice := d.places[strings.Join(sub, "\x00")]; twice {
+			d.wrongAt(kv.Key, "%q was said before, at %s:%d", key, said.file, said.line)
 			continue
 		}
 		e := reflect.New(v.Type().Elem()).Elem()

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -137,14 +138,16 @@ func isLoopback(address string) bool {
 }
 
 func readFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > maxFile {
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1)) // a device has no size that says so
+	if len(text) > maxFile {
 		return nil, errors.New("the file is too large for a configuration")
 	}
-	return os.ReadFile(name)
+	return text, err
 }
 
 // A place is where something stands.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -113,6 +114,7 @@ func TestMistakes(t *testing.T) {
 		"duration":           {with("    upstream: web\n", "    connect_timeout: 5\n"), `c.yaml:8:22: "5" is no time to wait: want one like 250ms`},
 		"zero duration":      {with("    upstream: web\n", "    connect_timeout: 0s\n"), `c.yaml:8:22: "0s" is no time to wait`},
 		"number":             {with("    upstream: web\n    max_connections: many\n", ""), `c.yaml:5:22: "many" is no number`},
+		"no weight":          {strings.Replace(minimal, `["10.0.0.1:443"]`, `{address: "10.0.0.1:443", weight: 0}`, 1), `c.yaml:5:52: weight 0: want 1 or more, or leave it out for 1`},
 		"negative":           {with("    upstream: web\n    max_connections: -1\n", ""), `c.yaml:5:22: "-1" is no number: want a whole one, 0 or more`},
 		"percent":            {with("    upstream: web\n", "    panic_threshold: 50\n"), `c.yaml:8:22: "50" is no part of a whole: want one like 50%`},
 		"bool":               {with("    upstream: web\n    socket: {mptcp: yes}\n", ""), `c.yaml:5:21: "yes" is neither true nor false`},
@@ -263,6 +265,29 @@ func TestInclude(t *testing.T) {
 }
 
 // The descriptions of the schema are the comments of the source.
+// A file has an end, also where its size does not say so.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "c.yaml")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(f.Truncate(maxFile+1), f.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{name}
+	if _, err := os.Stat("/dev/zero"); err == nil {
+		names = append(names, "/dev/zero")
+	}
+	for _, name := range names {
+		if _, err := (Reader{}).Load(name); err == nil || !strings.Contains(err.Error(), "too large") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
 func TestDocsAreCurrent(t *testing.T) {
 	t.Parallel()
 	docs, err := fielddocs.Read("file.go", "../config.go", "../config_tls.go")
