@@ -41,7 +41,7 @@ func (s *Server) connect(v *vigil, c *conn, client net.Conn, f facts) error {
 	p := c.listener.policy.Load()
 	r := p.match(f)
 	if r == nil {
-		return errNoRoute
+		return f.noRoute()
 	}
 	c.route = r
 	u := r.upstream

@@ -93,7 +93,7 @@ func (c *conn) way(p *policy, f facts, held *splice.Held) (splice.Way, error) {
 	}
 	r := p.match(f)
 	if r == nil {
-		return splice.Way{}, errNoRoute
+		return splice.Way{}, f.noRoute()
 	}
 	if c.route = r; r.upstream == nil {
 		return splice.Way{}, errRejected

@@ -126,6 +126,22 @@ func TestRoutesByFirstBytes(t *testing.T) {
 	})
 }
 
+// What no route is for is said: it is what the next one has to be for.
+func TestNoRouteSaysForWhat(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		n := newTown(t, w, proxy.Listener{Routes: []proxy.Route{{SNI: []string{"a.example"}, Upstream: "a"}}}, "a")
+		for want, said := range map[string]string{
+			`no route matches protocol tls, sni "b.example", alpn ["h2" "http/1.1"]`: clientHello(t, "b.example", "h2", "http/1.1"),
+			`no route matches protocol ssh`:                                          "SSH-2.0-test\r\n",
+		} {
+			if f := n.get(t, "", said); f.Reason != proxy.NoRoute || f.Err == nil || f.Err.Error() != want {
+				t.Errorf("%s: %v, want %s", f.Reason, f.Err, want)
+			}
+		}
+	})
+}
+
 // Who says nothing in time waits for the server to speak; who has begun a TLS
 // client hello does not.
 func TestHandshakeTimeout(t *testing.T) {

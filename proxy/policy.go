@@ -59,6 +59,24 @@ type facts struct {
 	alpn     []string
 }
 
+// noRoute says what no route is for: whoever reads it has to write one.
+func (f facts) noRoute() error {
+	var of []string
+	if f.protocol != "" {
+		of = append(of, "protocol "+string(f.protocol))
+	}
+	if f.sni != "" {
+		of = append(of, fmt.Sprintf("sni %q", f.sni))
+	}
+	if len(f.alpn) > 0 {
+		of = append(of, fmt.Sprintf("alpn %q", f.alpn))
+	}
+	if len(of) == 0 {
+		return errNoRoute
+	}
+	return fmt.Errorf("%w %s", errNoRoute, strings.Join(of, ", "))
+}
+
 // newPolicy makes the policy of l; before is what it takes the place of, nil for
 // nothing, and whose clients stay known.
 func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstreams map[string]*upstream, wire splice.WirePolicy) (*policy, error) {

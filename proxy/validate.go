@@ -101,6 +101,7 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 			break
 		}
 	}
+	k.loops(l, c, name)
 	k.tls(l, c, path)
 	k.transparent(l, c, path)
 	k.tcp(&l.TCP, at(path, "tcp"))
@@ -140,6 +141,39 @@ func (k *checker) socket(l *Listener, path []string) {
 	if o.Backlog > 0 && !slices.Contains(networks, "unix") {
 		k.wrong("the service manager has said how many may wait (Backlog= of the .socket unit)", at(path, "backlog")...)
 	}
+}
+
+// loops complains about servers that are the listener itself: each connection
+// would come back as a client, until none is left.
+func (k *checker) loops(l *Listener, c *Config, name string) {
+	for _, upstream := range slices.Compact(slices.Sorted(slices.Values(append(l.ways(), l.Upstream)))) {
+		for i, server := range c.Upstreams[upstream].Servers {
+			to, err := parseTarget(server.Address)
+			if err == nil && slices.ContainsFunc(l.Address, func(text string) bool {
+				at, err := parseListenAddr(text)
+				return err == nil && at.takes(to)
+			}) {
+				k.wrong(fmt.Sprintf("server %s is listener %s itself: its connections would come back for ever", server.Address, name),
+					"upstreams", upstream, "servers", fmt.Sprint(i))
+			}
+		}
+	}
+}
+
+// takes says whether connections to another address certainly come to a listener
+// at this one.
+func (a Addr) takes(to Addr) bool {
+	if a == to {
+		return a.Network == "tcp" || a.Network == "unix"
+	}
+	listener, port, err := net.SplitHostPort(a.Address)
+	host, toPort, toErr := net.SplitHostPort(to.Address)
+	if a.Network != "tcp" || to.Network != "tcp" || err != nil || toErr != nil || port != toPort {
+		return false
+	}
+	every, _ := netip.ParseAddr(listener)
+	own, err := netip.ParseAddr(host)
+	return err == nil && own.IsLoopback() && (listener == "" || every.IsUnspecified() && (every.Is6() || own.Is4()))
 }
 
 // tls checks the end of TLS sessions, and what can carry one that ends here.

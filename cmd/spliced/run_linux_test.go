@@ -188,7 +188,7 @@ func TestReadmeRun(t *testing.T) {
 	for line := range strings.Lines(commands) {
 		line, _, _ = strings.Cut(line, "#")
 		words := strings.Fields(line)
-		if words[0] != "spliced" {
+		if words[0] != "bin/spliced" {
 			continue // how it is built
 		}
 		cmd := command(t, words[1:]...)
@@ -226,7 +226,7 @@ func TestReadmeRun(t *testing.T) {
 	if name, err := ask("other.example.org"); err == nil {
 		t.Errorf("another name is answered by %q, want a reset", name)
 	}
-	d.stderr.await(t, "no route matches")
+	d.stderr.await(t, `no route matches protocol tls, sni \"other.example.org\"`)
 	d.signal(syscall.SIGHUP)
 	d.stderr.await(t, "msg=reloaded")
 	d.signal(syscall.SIGTERM)

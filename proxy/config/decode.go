@@ -167,7 +167,7 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth in
 		before := len(d.problems)
 		d.value(kv.Value, fv, sub, depth+1)
 		d.note(sub, kv.Value)
-		if fv.Kind() == reflect.Int && fv.IsZero() && f.Default != "" && len(d.problems) == before {
+		if fv.Type() == reflect.TypeFor[int]() && fv.IsZero() && f.Default != "" && len(d.problems) == before {
 			// Who writes weight: 0 wants no connections there, and would get the default's.
 			d.wrongAt(kv.Value, "%s 0: want 1 or more, or leave it out for %s", key, f.Default)
 		}

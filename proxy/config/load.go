@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -30,6 +33,7 @@ const (
 	maxFile  = 16 << 20
 	maxFiles = 1000
 	maxDepth = 32 // of YAML's nesting
+	patience = 5 * time.Second
 )
 
 // A Reader reads files. The zero value reads those of this machine.
@@ -137,12 +141,16 @@ func isLoopback(address string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
+// readFile reads a file, which may be a pipe from a command too. One that nobody
+// writes to is empty, and one whose writer is silent an error: a daemon that
+// waits for either can't be reloaded again.
 func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(patience))       // files need none
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1)) // a device has no size that says so
 	if len(text) > maxFile {
 		return nil, errors.New("the file is too large for a configuration")
@@ -273,7 +281,7 @@ func parse(text []byte) (f *ast.File, err error) {
 			f, err = nil, errors.New("not YAML")
 		}
 	}()
-	return parser.ParseBytes(text, 0)
+	return parser.ParseBytes(bytes.TrimPrefix(text, []byte("\ufeff")), 0) // editors of Windows put one there
 }
 
 // syntax reports what the parser found.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -48,6 +49,25 @@ upstreams:
 
 func load(text string) (*File, error) {
 	return memory(map[string]string{"c.yaml": text}, map[string]string{"PORT": "8443", "EMPTY": ""}).Load("c.yaml")
+}
+
+// Where 0 is a value like others it is taken: it is info's, too.
+func TestZeros(t *testing.T) {
+	t.Parallel()
+	f, err := load(strings.Replace(minimal, `"]}`, `"], panic_threshold: 0%}`, 1) + "log: {level: info}\ndrain: {spread: 0%}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Log.Level != slog.LevelInfo {
+		t.Errorf("level %v", f.Log.Level)
+	}
+}
+
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	if _, err := load("\ufeff" + minimal); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDefaults(t *testing.T) {
@@ -107,6 +127,8 @@ func TestMistakes(t *testing.T) {
 	}
 	for name, tc := range map[string]struct{ text, want string }{
 		"unknown key":        {with("    upstrem: web\n", ""), `c.yaml:4:5: there is no key "upstrem" here: did you mean "upstream"?`},
+		"its own server":     {"listeners:\n  web:\n    address: \":443\"\n    upstream: web\nupstreams:\n  web:\n    servers: [\"10.0.0.1:443\", \"127.0.0.1:443\"]\n", `c.yaml:7:31: server 127.0.0.1:443 is listener web itself`},
+		"a long key":         {minimal + strings.Repeat("k", 1<<20) + ": 1\n", `kkk…" here`},
 		"unknown, not near":  {with("    upstream: web\n    colour: red\n", ""), `c.yaml:5:5: there is no key "colour" here: want one of address, upstream, routes`},
 		"unknown top":        {minimal + "listener: {}\n", `c.yaml:6:1: there is no key "listener" here: did you mean "listeners"?`},
 		"unknown upstream":   {with("    upstream: wbe\n", ""), `c.yaml:4:15: there is no upstream "wbe": want one of web`},
