@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
-	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
@@ -61,28 +60,5 @@ func TestAdoptLinkLocal(t *testing.T) {
 			t.Errorf("packets leave by %d, and left by %d", is.Flows[i].Rewrite.Ifindex, was)
 		}
 	}
-	if err := pair.Bar(); err != nil {
-		t.Fatal(err)
-	}
-	back := make(chan [2]int, 1)
-	pair.Return(func(fds [2]int, err error) {
-		if err != nil {
-			t.Error(err)
-		}
-		back <- fds
-	})
-	fds := <-back
-	if t.Failed() {
-		return
-	}
-	for i, conn := range []*net.TCPConn{b.client, b.server} {
-		if _, err := conn.Write([]byte("back")); err != nil {
-			t.Error(err)
-		}
-		eventually(t, "the rebuilt socket has it", func() bool {
-			n, err := sys.Unread(fds[i])
-			return err == nil && n == 4
-		})
-		_ = sys.Close(fds[i])
-	}
+	takeBack(t, pair, b)
 }

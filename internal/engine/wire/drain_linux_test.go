@@ -184,16 +184,7 @@ func TestSwitchWaitsForSockets(t *testing.T) {
 				}
 				return err == nil
 			})
-			eventually(t, "drained", func() bool {
-				drained, err := pair.Drained()
-				if err != nil {
-					t.Fatal(err)
-				}
-				return drained
-			})
-			if err := pair.Settle(wire.Meta{}); err != nil {
-				t.Fatal(err)
-			}
+			settle(t, pair)
 			pair.Dissolve()
 			_ = b.server.SetReadDeadline(time.Now().Add(patience))
 			if _, err := io.ReadFull(b.server, got); err != nil || !bytes.Equal(got, message) {
@@ -268,16 +259,7 @@ func TestNothingIsOwed(t *testing.T) {
 			if err := pair.Switch(true); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "drained", func() bool {
-				drained, err := pair.Drained()
-				if err != nil {
-					t.Fatal(err)
-				}
-				return drained
-			})
-			if err := pair.Settle(wire.Meta{}); err != nil {
-				t.Fatal(err)
-			}
+			settle(t, pair)
 			const longest = 200 * time.Millisecond // that Linux delays one
 			late := counter(t, c.B, "DelayedACKs")
 			for began := time.Now(); time.Since(began) < longest+50*time.Millisecond; time.Sleep(10 * time.Millisecond) {

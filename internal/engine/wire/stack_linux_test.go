@@ -19,6 +19,35 @@ func ends(c *net.TCPConn) (local, peer netip.AddrPort) {
 	return netip.AddrPortFrom(l.Addr().Unmap(), l.Port()), netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
+// takeBack takes a pair back into sockets, and has each receive something.
+func takeBack(t *testing.T, pair *wire.Pair, b *bench) {
+	t.Helper()
+	if err := pair.Bar(); err != nil {
+		t.Fatal(err)
+	}
+	back := make(chan [2]int, 1)
+	pair.Return(func(fds [2]int, err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		back <- fds
+	})
+	fds := <-back
+	if t.Failed() {
+		return
+	}
+	for i, conn := range []*net.TCPConn{b.client, b.server} {
+		if _, err := conn.Write([]byte("back")); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "the rebuilt socket has it", func() bool {
+			n, err := sys.Unread(fds[i])
+			return err == nil && n == 4
+		})
+		_ = sys.Close(fds[i])
+	}
+}
+
 // atRest waits until all is acknowledged.
 func atRest(t *testing.T, pair *wire.Pair) (v wire.View) {
 	t.Helper()
@@ -188,30 +217,7 @@ func TestClockJumps(t *testing.T) {
 					t.Errorf("the %s has refused %d segments, %v", side, n, err)
 				}
 			}
-			if err := pair.Bar(); err != nil {
-				t.Fatal(err)
-			}
-			back := make(chan [2]int, 1)
-			pair.Return(func(fds [2]int, err error) {
-				if err != nil {
-					t.Error(err)
-				}
-				back <- fds
-			})
-			fds := <-back
-			if t.Failed() {
-				return
-			}
-			for i, conn := range []*net.TCPConn{b.client, b.server} {
-				if _, err := conn.Write([]byte("back")); err != nil {
-					t.Error(err)
-				}
-				eventually(t, "the rebuilt socket has it", func() bool {
-					n, err := sys.Unread(fds[i])
-					return err == nil && n == 4
-				})
-				_ = sys.Close(fds[i])
-			}
+			takeBack(t, pair, b)
 		})
 	}
 }

@@ -180,6 +180,21 @@ func eventually(t *testing.T, what string, f func() bool) {
 	}
 }
 
+// settle waits until the sockets of a switched pair have delivered, and settles it.
+func settle(t *testing.T, pair *wire.Pair) {
+	t.Helper()
+	eventually(t, "drained", func() bool {
+		drained, err := pair.Drained()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return drained
+	})
+	if err := pair.Settle(wire.Meta{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // handOver splices a pair in which nothing moves.
 func handOver(t *testing.T, pair *wire.Pair) {
 	t.Helper()
@@ -193,16 +208,7 @@ func handOver(t *testing.T, pair *wire.Pair) {
 	if err := pair.Switch(true); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "drained", func() bool {
-		drained, err := pair.Drained()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return drained
-	})
-	if err := pair.Settle(wire.Meta{}); err != nil {
-		t.Fatal(err)
-	}
+	settle(t, pair)
 	if drained, err := pair.Drained(); !drained || err != nil {
 		t.Fatal(drained, err)
 	}
