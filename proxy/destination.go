@@ -87,7 +87,7 @@ func (k *checker) transparent(l *Listener, c *Config, path []string) {
 		k.wrong("connections to others' addresses can't be handed over: want another engine than wire", at(path, "engine")...)
 		wire = false
 	}
-	for _, name := range append(l.ways(), l.Upstream) {
+	for _, name := range l.ways() {
 		u := c.Upstreams[name]
 		if wire && (u.SourceAddress.Client || u.original() && len(l.ProxyFrom) == 0) {
 			k.wrong(fmt.Sprintf("connections of upstream %s, under others' addresses, can't be handed over: want another engine than wire", name), at(path, "engine")...)

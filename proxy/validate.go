@@ -146,7 +146,7 @@ func (k *checker) socket(l *Listener, path []string) {
 // loops complains about servers that are the listener itself: each connection
 // would come back as a client, until none is left.
 func (k *checker) loops(l *Listener, c *Config, name string) {
-	for _, upstream := range slices.Compact(slices.Sorted(slices.Values(append(l.ways(), l.Upstream)))) {
+	for _, upstream := range slices.Compact(slices.Sorted(slices.Values(l.ways()))) {
 		for i, server := range c.Upstreams[upstream].Servers {
 			to, err := parseTarget(server.Address)
 			if err == nil && slices.ContainsFunc(l.Address, func(text string) bool {
@@ -192,7 +192,7 @@ func (k *checker) tls(l *Listener, c *Config, path []string) {
 		return
 	}
 	ends := l.TLS != nil
-	for _, name := range append(l.ways(), l.Upstream) {
+	for _, name := range l.ways() {
 		ends = ends || c.Upstreams[name].TLS != nil
 	}
 	if ends {
@@ -200,12 +200,13 @@ func (k *checker) tls(l *Listener, c *Config, path []string) {
 	}
 }
 
-// ways are the upstreams of the routes.
+// ways are the upstreams of the routes, and that of what comes to none of them; "" is
+// none.
 func (l *Listener) ways() (names []string) {
 	for _, r := range l.Routes {
 		names = append(names, r.Upstream)
 	}
-	return names
+	return append(names, l.Upstream)
 }
 
 func (k *checker) route(r *Route, c *Config, path []string) {
