@@ -346,7 +346,7 @@ func (w *wiring) try(l *loop, s *Session) {
 	err := w.learn(l, s)
 	if err == nil {
 		idle := age >= wireFree+rtt && s.held() == [2]int{} && w.pair.Idle()
-		err = w.pair.Switch(idle)
+		err = w.pair.Switch(l.now, idle)
 	}
 	switch err {
 	case nil:

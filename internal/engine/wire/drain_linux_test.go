@@ -87,7 +87,7 @@ func TestDrainAfterLoss(t *testing.T) {
 			if _, err := b.b.Write(data); err != nil {
 				t.Fatal(err)
 			}
-			if err := pair.Switch(true); err != nil {
+			if err := pair.Switch(0, true); err != nil {
 				t.Fatal(err)
 			}
 			for range 3 {
@@ -162,7 +162,7 @@ func TestSwitchWaitsForSockets(t *testing.T) {
 			}
 			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
 			for range 10 {
-				if err := pair.Switch(true); err != syscall.EAGAIN {
+				if err := pair.Switch(0, true); err != syscall.EAGAIN {
 					t.Fatalf("switched while a segment was under way: %v", err)
 				}
 			}
@@ -178,7 +178,7 @@ func TestSwitchWaitsForSockets(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "switched", func() bool {
-				err := pair.Switch(true)
+				err := pair.Switch(0, true)
 				if err != nil && err != syscall.EAGAIN {
 					t.Fatal(err)
 				}
@@ -256,7 +256,7 @@ func TestNothingIsOwed(t *testing.T) {
 			if _, err := b.a.Write(message[:]); err != nil {
 				t.Fatal(err)
 			}
-			if err := pair.Switch(true); err != nil {
+			if err := pair.Switch(0, true); err != nil {
 				t.Fatal(err)
 			}
 			settle(t, pair)

@@ -22,6 +22,7 @@ type leg struct {
 	// At the hand-over.
 	received uint32 // rcv_nxt
 	stamp    uint32 // the clock of the timestamps sent
+	pace     pace
 }
 
 const (

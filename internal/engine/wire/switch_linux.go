@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/bpf"
 	"github.com/spliced-io/spliced/internal/sys"
@@ -90,12 +91,13 @@ func (pair *Pair) Bound(w Window) {
 }
 
 // Switch has data go across from now on: it has to be learned. EOVERFLOW, unless
-// anyhow: a side may send by now more than the other has room for. EAGAIN: a side
+// anyhow: a side may send by now more than the other has room for, as far as the calls
+// so far show; now is of any clock. EAGAIN: a side
 // was not seen yet, or what a socket has received has a hole: ask again. ENOTCONN: one
 // has ended. EHOSTUNREACH: the packets of one come in their last hop.
-func (pair *Pair) Switch(anyhow bool) (err error) {
+func (pair *Pair) Switch(now time.Duration, anyhow bool) (err error) {
 	for range switchTries {
-		if err = pair.trySwitch(anyhow); err != syscall.EAGAIN {
+		if err = pair.trySwitch(now, anyhow); err != syscall.EAGAIN {
 			break
 		}
 	}
@@ -105,12 +107,14 @@ func (pair *Pair) Switch(anyhow bool) (err error) {
 // switchTries bounds the looks at a pair of which something arrives in between.
 const switchTries = 3
 
-func (pair *Pair) trySwitch(anyhow bool) error {
+func (pair *Pair) trySwitch(now time.Duration, anyhow bool) error {
 	pair.acknowledge()
 	for i := range pair.legs {
-		if err := pair.legs[i].look(); err != nil {
+		l := &pair.legs[i]
+		if err := l.look(); err != nil {
 			return err
 		}
+		l.pace.see(now, paceLeast+pair.RTT(), l.received)
 	}
 	flows, err := pair.flows()
 	if err != nil {
@@ -155,9 +159,17 @@ func (pair *Pair) acknowledge() {
 // leastFlight is what any peer may send at once.
 const leastFlight = 16 << 10
 
-// flight is how many bytes the peer can be expected to have under way at most.
+// flight is how many bytes the peer can be expected to have under way at most. Its
+// window can't be made small where messages are: the kernel rounds it up to the unit of its
+// scale with each of them. And what the kernel takes for a round trip's bytes is a guess until
+// it has met so many: 64 KiB on lo, which is all the room that the other side has. So a peer
+// that has sent little for a while is expected to go on like that.
 func (l *leg) flight() uint32 {
-	return min(l.info.ReceiveWindow, max(l.info.ReceiveSpace, leastFlight))
+	n := max(l.info.ReceiveSpace, leastFlight)
+	if most, known := l.pace.most(); known {
+		n = min(n, max(2*most, leastFlight)) // a sender may double in a round trip
+	}
+	return min(l.info.ReceiveWindow, n)
 }
 
 func (pair *Pair) flows() (flows [2]bpf.WireFlow, err error) {

@@ -68,13 +68,18 @@ func connect(t *testing.T, from, to *testnet.Namespace, addr string) (dialed, ac
 // connectBy is connect with a link-local address, which has another zone where it is dialed.
 func connectBy(t *testing.T, from, to *testnet.Namespace, addr, zone string) (dialed, accepted *net.TCPConn) {
 	t.Helper()
-	clamp := func(_, _ string, c syscall.RawConn) (err error) {
+	return connectWith(t, from, to, addr, zone, func(_, _ string, c syscall.RawConn) (err error) {
 		cerr := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400) })
 		return errors.Join(err, cerr)
-	}
+	})
+}
+
+// connectWith is connectBy with what is done to both sockets instead.
+func connectWith(t *testing.T, from, to *testnet.Namespace, addr, zone string, control func(_, _ string, c syscall.RawConn) error) (dialed, accepted *net.TCPConn) {
+	t.Helper()
 	var ln net.Listener
 	err := to.Do(func() (err error) {
-		lc := net.ListenConfig{Control: clamp}
+		lc := net.ListenConfig{Control: control}
 		lc.SetMultipathTCP(false)
 		ln, err = lc.Listen(context.Background(), "tcp", net.JoinHostPort(addr, "0"))
 		return err
@@ -91,7 +96,7 @@ func connectBy(t *testing.T, from, to *testnet.Namespace, addr, zone string) (di
 		if zone != "" {
 			target.Zone = zone
 		}
-		conn, err = (&net.Dialer{Control: clamp}).DialContext(ctx, "tcp", target.String())
+		conn, err = (&net.Dialer{Control: control}).DialContext(ctx, "tcp", target.String())
 		return err
 	})
 	if err != nil {
@@ -205,7 +210,7 @@ func handOver(t *testing.T, pair *wire.Pair) {
 		}
 		return err == nil
 	})
-	if err := pair.Switch(true); err != nil {
+	if err := pair.Switch(0, true); err != nil {
 		t.Fatal(err)
 	}
 	settle(t, pair)
