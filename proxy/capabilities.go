@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spliced-io/spliced/splice"
 )
@@ -56,4 +57,51 @@ func (c *Config) Needs(unprivilegedFrom int) []Need {
 		}
 	}
 	return needs
+}
+
+// Wants lists the capabilities with which listeners of the engine auto hand connections over
+// to the engine wire, where [Server.Wire] lets them: all of them are needed for that, and
+// without one these connections stay with splice and copy, and say wire-denied. It is empty
+// if no such listener has connections that wire could carry.
+func (c *Config) Wants() []Need {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(c.Listeners)) {
+		l := c.Listeners[name]
+		if l.Engine == splice.EngineAuto && c.wires(&l) {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	what := "for the engine auto of listener " + strings.Join(names, ", ")
+	var wants []Need
+	for _, capability := range splice.WireCapabilities() {
+		wants = append(wants, Need{capability, what})
+	}
+	return wants
+}
+
+// wires says whether the engine wire could carry any connection of l, as far as the
+// configuration tells: docs/wire.md, What is refused.
+func (c *Config) wires(l *Listener) bool {
+	limits := &l.Limits
+	if l.TLS != nil || l.Socket.Transparent || l.Bandwidth != (Bandwidth{}) || limits.Bandwidth != (Bandwidth{}) {
+		return false
+	}
+	notTCP := func(a Addr, err error) bool { return err != nil || a.Network == "unix" }
+	if !slices.ContainsFunc(l.Address, func(text string) bool { return !notTCP(parseListenAddr(text)) }) {
+		return false
+	}
+	return slices.ContainsFunc(l.ways(), func(name string) bool {
+		u, ok := c.Upstreams[name]
+		return ok && u.TLS == nil && !u.othersAddress(l) &&
+			slices.ContainsFunc(u.Servers, func(t Target) bool { return !notTCP(parseTarget(t.Address)) })
+	})
+}
+
+// othersAddress says whether connections from l to the upstream's servers have the address
+// of a machine that is not this one at an end.
+func (u *Upstream) othersAddress(l *Listener) bool {
+	return u.SourceAddress.Client || u.original() && len(l.ProxyFrom) == 0
 }

@@ -48,7 +48,9 @@ type Listener struct {
 	// Routes are tried in this order; the first that matches has the connection. A
 	// connection without a route is reset.
 	Routes []Route `yaml:"routes"`
-	// Engine is what moves the bytes: auto, copy, splice, sockmap or wire.
+	// Engine is what moves the bytes: auto, copy, splice, sockmap or wire. auto is copy
+	// and splice, and hands connections that last over to wire where the process has the
+	// privileges for that. A process whose listeners all say splice or copy gives those up.
 	Engine splice.Engine `yaml:"engine"`
 	// Limits bound each connection.
 	Limits Limits `yaml:"limits"`

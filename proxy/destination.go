@@ -89,7 +89,7 @@ func (k *checker) transparent(l *Listener, c *Config, path []string) {
 	}
 	for _, name := range l.ways() {
 		u := c.Upstreams[name]
-		if wire && (u.SourceAddress.Client || u.original() && len(l.ProxyFrom) == 0) {
+		if wire && u.othersAddress(l) {
 			k.wrong(fmt.Sprintf("connections of upstream %s, under others' addresses, can't be handed over: want another engine than wire", name), at(path, "engine")...)
 			wire = false
 		}

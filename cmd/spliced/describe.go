@@ -15,7 +15,7 @@ import (
 )
 
 // describe writes what a configuration comes to: the routes in their order, the
-// capabilities and the descriptors that it needs.
+// capabilities that it needs or has a use for, and the descriptors.
 func describe(w io.Writer, file *config.File) {
 	for _, name := range slices.Sorted(maps.Keys(file.Listeners)) {
 		l := file.Listeners[name]
@@ -42,10 +42,13 @@ func describe(w io.Writer, file *config.File) {
 	}
 	needs := file.Needs(unprivilegedFrom())
 	if len(needs) == 0 {
-		fmt.Fprintln(w, "capabilities: none")
+		fmt.Fprintln(w, "capabilities: none needed")
 	}
 	for _, n := range needs {
 		fmt.Fprintf(w, "capability %s %s\n", n.Capability, n.For)
+	}
+	if text := wanted(file, needs); text != "" {
+		fmt.Fprintln(w, text)
 	}
 	room := file.RoomForConns()
 	fmt.Fprintf(w, "descriptors: the limit of open files (ulimit -n) has room for %d connections\n", room)

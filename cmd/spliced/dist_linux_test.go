@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,21 @@ func TestUnit(t *testing.T) {
 		t.Errorf("systemd says of the unit:\n%s", out)
 	}
 	run("systemd-analyze", "security", "--offline=true", "--threshold=25", unit) // 2.5 of 10
+
+	// Also with what the engine wire takes.
+	wire, err := os.ReadFile("../../dist/spliced-wire.conf")
+	if err == nil {
+		err = errors.Join(os.Mkdir(unit+".d", 0o755), os.WriteFile(filepath.Join(unit+".d", "wire.conf"), wire, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := run("systemd-analyze", "verify", unit); strings.Contains(out, "spliced.service") {
+		t.Errorf("systemd says of the unit with spliced-wire.conf:\n%s", out)
+	}
+	if out := run("systemd-analyze", "security", "--offline=true", "--threshold=25", unit); !strings.Contains(out, "✗ CapabilityBoundingSet=~CAP_BPF ") {
+		t.Errorf("spliced-wire.conf was not read:\n%s", out)
+	}
 
 	root := filepath.Join(dir, "root")
 	if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {

@@ -31,12 +31,16 @@ func (d *daemon) harden(file *config.File) error {
 	if who != nil && who.UID == os.Getuid() && who.GID == os.Getgid() {
 		who = nil // an upgrade, or started as that one
 	}
+	d.became = d.became || who != nil
 	var keep []string
 	for _, n := range file.Needs(unprivilegedFrom()) {
 		keep = append(keep, n.Capability)
 	}
-	if who == nil {
+	if !d.became { // see [config.File.User]
 		keep = append(keep, pipeCapability)
+		for _, n := range file.Wants() {
+			keep = append(keep, n.Capability)
+		}
 	}
 	kept, err := privilege.Drop(keep, who)
 	switch {

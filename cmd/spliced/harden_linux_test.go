@@ -36,6 +36,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 	}
 	t.Run("relay", func(t *testing.T) { dropsPrivileges(t, binary) })
 	t.Run("upgrade", func(t *testing.T) { upgradeKeepsPrivileges(t, binary) })
+	t.Run("auto", func(t *testing.T) { autoHandsOver(t, binary) })
 	target, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +183,8 @@ func dropsPrivileges(t *testing.T, binary string) {
 		{[]string{"relay", "--engine", "copy", "127.0.0.1:0"}, sysResource},
 		{[]string{"relay", "127.0.0.1:0"}, sysResource | netAdmin | netRaw | perfmon | bpf},
 		{[]string{"relay", "--engine", "splice", "unix:" + filepath.Join(t.TempDir(), "s")}, sysResource | dacOverride},
-		{daemon("auto"), sysResource},
+		{daemon("auto"), sysResource | netAdmin | netRaw | perfmon | bpf},
+		{daemon("splice"), sysResource},
 		{daemon("wire"), sysResource | netAdmin | netRaw | perfmon | bpf},
 	} {
 		p := start(t, exec.Command(binary, tc.args...))

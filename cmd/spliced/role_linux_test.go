@@ -12,6 +12,8 @@ func testRole() func(args []string) error {
 		return runHorde
 	case os.Getenv(beThrong) != "":
 		return func(args []string) error { return runThrong(args[0], args[1], args[2]) }
+	case os.Getenv(beConfined) != "":
+		return runConfined
 	default:
 		return nil
 	}

@@ -123,6 +123,7 @@ type daemon struct {
 	service   notifier
 	self      string // the program, as it is found now
 	sandboxed bool   // it may not write files any more
+	became    bool   // another user has taken the place of the one who has started it
 
 	metricsAddress string // as configured
 	started        time.Time
@@ -209,6 +210,7 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 	d.log.Info("started", args...)
 	d.quiet = d.events.tellEvery(time.Duration(file.Log.Interval), d.server.Connections)
 	d.sayAddresses()
+	d.background.Go(func() { d.sayAuto(file) })
 	return nil
 }
 
@@ -227,6 +229,9 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	begun := time.Now()
+	d.mu.Lock()
+	wanted := len(d.file.Wants())
+	d.mu.Unlock()
 	file, err := (config.Reader{Files: true}).Load(d.path)
 	var token string
 	if err == nil {
@@ -238,6 +243,9 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.noteReload(file, token, err)
 	if err == nil && file.Wire() != d.server.Wire {
 		d.log.Warn("instance stays as it was until a restart", "instance", d.server.Wire.Instance)
+	}
+	if err == nil && wanted == 0 && len(file.Wants()) > 0 {
+		defer d.sayAuto(file) // it may have given up what is wanted now
 	}
 	if err != nil {
 		d.log.Error("reload refused: the old configuration stays in force", "config", d.path, "error", oneLine{err})

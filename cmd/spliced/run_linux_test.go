@@ -372,7 +372,8 @@ func TestCheckTellsNeeds(t *testing.T) {
 		not  string
 	}{
 		"nothing needed": {"listeners:\n  web: {address: ':8080', upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{
-			"listener web on :8080\n  1. everything else -> upstream web\n", "upstream web: 1 servers, round-robin, not checked", "capabilities: none\n", "has room for",
+			"listener web on :8080\n  1. everything else -> upstream web\n", "upstream web: 1 servers, round-robin, not checked", "capabilities: none needed\n",
+			"wanted CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_RAW for the engine auto of listener web to hand over to wire; without one of them connections stay with splice and copy\n", "has room for",
 		}, "warning"},
 		"much": {"max_connections: 2000000000\ninstance: edge\nlisteners:\n  a: {address: 'systemd:x', routes: {protocol: ssh, reject: true}}\n  b: {address: ['127.0.0.1:443', 'unix:/run/s'], engine: wire, upstream: web, routes: [{name: r, source: 10.0.0.0/8, upstream: web}]}\n" +
 			"upstreams:\n  web: {servers: ['10.0.0.1:80', '10.0.0.2:80'], balance: maglev, health: {}}\n", []string{
@@ -381,7 +382,14 @@ func TestCheckTellsNeeds(t *testing.T) {
 			"upstream web: 2 servers, maglev, checked", "capability CAP_NET_BIND_SERVICE to listen on 127.0.0.1:443\n",
 			"capability CAP_BPF for the engine wire of listener b\n", "capability CAP_NET_ADMIN for the engine wire of listener b\n",
 			"warning: max_connections is 2000000000: there is room for ",
-		}, "capabilities: none"},
+		}, "wanted"},
+		"another user, wire by name too": {"user: \"65534\"\nlisteners:\n  a: {address: ':8080', engine: wire, upstream: web}\n  b: {address: ':8081', upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{
+			"capability CAP_NET_RAW for the engine wire of listener a\n", "wanted CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_RAW for the engine auto of listener b to hand over to wire; they are needed anyway\n",
+		}, "without"},
+		"another user": {"user: \"65534\"\nlisteners:\n  a: {address: ':8080', upstream: web}\n  b: {address: ':8081', upstream: web}\n  c: {address: ':8082', engine: splice, upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{
+			"for the engine auto of listener a, b to hand over to wire; user 65534 has them only if it is given them at the start; without one of them",
+		}, "warning"},
+		"splice": {"listeners:\n  a: {address: ':8080', engine: splice, upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{"capabilities: none needed\n"}, "wanted"},
 	} {
 		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
 			t.Fatal(err)

@@ -355,7 +355,7 @@ func TestTransparentCheck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	for section, want := range map[string]string{
 		"TPROXY":   "capability CAP_NET_RAW for the transparent sockets of listener web",
-		"Redirect": "capabilities: none",
+		"Redirect": "capabilities: none needed",
 	} {
 		r := readRecipe(t, section)
 		if err := os.WriteFile(path, []byte(r.yaml), 0o600); err != nil {

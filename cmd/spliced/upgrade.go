@@ -37,6 +37,7 @@ type daemonState struct {
 	Level      *slog.Level `json:"level,omitempty"`
 	Configured *slog.Level `json:"configured_level,omitempty"`
 	Sandboxed  bool        `json:"sandboxed,omitempty"`
+	Became     bool        `json:"became,omitempty"` // the configured user, who was not its own at first
 }
 
 // A doorState is an address where operators ask.
@@ -82,7 +83,7 @@ func (d *daemon) unpack(file *config.File, before *proxy.Inheritance) (l luggage
 	if err := json.Unmarshal(before.State, &st); err != nil {
 		return l, fmt.Errorf("take over: %w", err)
 	}
-	d.sandboxed = st.Sandboxed
+	d.sandboxed, d.became = st.Sandboxed, st.Became
 	if st.Level != nil && st.Configured != nil && *st.Configured == file.Log.Level {
 		d.level.Set(*st.Level)
 	}
@@ -115,7 +116,7 @@ func (d *daemon) pack() (b proxy.Baggage, err error) {
 	d.mu.Lock()
 	level, configured := d.level.Level(), d.file.Log.Level
 	d.mu.Unlock()
-	st := daemonState{Sandboxed: d.sandboxed, Level: &level, Configured: &configured}
+	st := daemonState{Sandboxed: d.sandboxed, Became: d.became, Level: &level, Configured: &configured}
 	b.Files = make(map[string]*os.File)
 	add := func(name string, ln net.Listener) {
 		if err != nil {

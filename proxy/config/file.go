@@ -20,7 +20,11 @@ type File struct {
 	// User is whom to become once the sockets are open, by name or number, with its
 	// group alone. It must be able to read this file and those of certificates.
 	// Default: the one who starts it. Capabilities that the configuration does not
-	// need are dropped in any case.
+	// need are dropped in any case; with a user that is not the one who starts it
+	// those too that the engine auto has a use for, so that it hands nothing over to
+	// wire. Who names a user wants a process that can do no harm, and with CAP_BPF and
+	// CAP_PERFMON it could read the memory of the kernel. engine: wire in a listener
+	// says that they are wanted, and keeps them through the change.
 	User string `yaml:"user"`
 	// NoSandbox lets the process write files. Else it may write below the directories
 	// of its own unix sockets only, where the kernel has landlock(7).

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spliced-io/spliced/proxy"
+	"github.com/spliced-io/spliced/proxy/config"
+	"github.com/spliced-io/spliced/splice"
+)
+
+// sayAuto says in the log whether connections of the engine auto are handed over to wire,
+// and why they are not. It has the program loaded, with the privileges that are left: so
+// that is the truth, and the first connections need not wait for it.
+func (d *daemon) sayAuto(file *config.File) {
+	auto := false
+	for _, l := range file.Listeners {
+		auto = auto || l.Engine == splice.EngineAuto
+	}
+	if !auto {
+		return
+	}
+	if err := d.tryWire(file); err != nil {
+		d.log.Info("engine auto stays with splice and copy", "error", oneLine{err})
+		return
+	}
+	d.log.Info("engine auto hands over to wire")
+}
+
+// tryWire returns why no connection of the engine auto can be handed over.
+func (d *daemon) tryWire(file *config.File) error {
+	if len(file.Wants()) == 0 {
+		return errors.New("no listener with it has connections that wire could carry")
+	}
+	_, err := splice.NewPlan(time.Second, splice.Use(splice.EngineWire), splice.Wire(file.Wire()))
+	var op *splice.Error
+	if errors.As(err, &op) {
+		err = op.Err // what it was for is nothing to the user
+	}
+	if err != nil && d.became {
+		err = fmt.Errorf("user %s is given what wire takes for a listener with engine: wire only: %w", file.User, err)
+	}
+	return err
+}
+
+// wanted says what the file's listeners with the engine auto do with which capabilities,
+// beside those that it needs; "" if with none.
+func wanted(file *config.File, needs []proxy.Need) string {
+	var names []string
+	what := ""
+	for _, n := range file.Wants() {
+		names, what = append(names, n.Capability), n.For
+	}
+	if names == nil {
+		return ""
+	}
+	text := "wanted " + strings.Join(names, " ") + " " + what + " to hand over to wire; "
+	switch {
+	case hasAll(needs, names):
+		return text + "they are needed anyway"
+	case file.User != "":
+		text += "user " + file.User + " has them only if it is given them at the start; "
+	}
+	return text + "without one of them connections stay with splice and copy"
+}
+
+func hasAll(needs []proxy.Need, names []string) bool {
+	have := make(map[string]bool)
+	for _, n := range needs {
+		have[n.Capability] = true
+	}
+	for _, name := range names {
+		if !have[name] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"math/bits"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spliced-io/spliced/internal/testnet"
+)
+
+// The privileges of the engine wire, by their bits in linux/capability.h.
+var wirePrivileges = map[string]uint64{"CAP_NET_ADMIN": 1 << 12, "CAP_NET_RAW": 1 << 13, "CAP_PERFMON": 1 << 38, "CAP_BPF": 1 << 39}
+
+// A daemon that is told nothing about engines hands over what lasts, by the privileges that it
+// has at the start; without one of them, with another user or another engine it does not,
+// says so, and keeps none. binary drops privileges, as the test's own can't.
+func autoHandsOver(t *testing.T, binary string) {
+	testnet.Need(t, "netns", "bpf")
+	chain, err := testnet.NewChain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = chain.Close() })
+	mirror(t, chain.C, testnet.AddrC+":9001")
+	const web = "listeners:\n  web: {address: \"" + testnet.AddrBA + ":9000\", upstream: web%s}\n" +
+		"upstreams:\n  web: {servers: [\"" + testnet.AddrC + ":9001\"]}\n"
+	const byName = "  named: {address: \"" + testnet.AddrBA + ":9002\", upstream: web, engine: wire}\n"
+	var all uint64
+	for _, bit := range wirePrivileges {
+		all |= bit
+	}
+	const handsOver, stays = "engine auto hands over to wire", "engine auto stays with splice and copy"
+	type test struct {
+		name, config string
+		user         int               // who starts it
+		has          map[string]uint64 // what that one is given, if it is not root
+		keeps        uint64            // of the privileges of wire
+		refused      string            // why the connection is not handed over; "": it is
+		says         string            // of the engine auto; "" nothing
+		unit         []string          // files of dist/ that the service manager starts it by
+	}
+	plain := fmt.Sprintf(web, "")
+	tests := []test{
+		{name: "root", config: plain, keeps: all, says: handsOver},
+		{name: "as the service manager starts it", config: plain, user: 65534, has: wirePrivileges, keeps: all, says: handsOver},
+		{name: "and the same user configured", config: "user: \"65534\"\n" + plain, user: 65534, has: wirePrivileges, keeps: all, says: handsOver},
+		{name: "another user", config: "user: \"65534\"\n" + plain, refused: "wire-denied", says: stays + `","error":"user 65534 `},
+		{name: "another user, and wire by name", config: "user: \"65534\"\n" + strings.Replace(plain, "upstreams:", byName+"upstreams:", 1), keeps: all, says: handsOver},
+		{name: "in the unit's sandbox", config: plain, user: 65534, unit: []string{"spliced.service", "spliced-wire.conf"}, keeps: all, says: handsOver},
+		{name: "in the sandbox without bpf", config: plain, user: 65534, unit: []string{"spliced.service"}, has: wirePrivileges, keeps: all, refused: "wire-denied", says: stays + `","error":"wire: `},
+		{name: "no privileges", config: plain, user: 65534, refused: "wire-denied", says: stays},
+		{name: "another engine", config: fmt.Sprintf(web, ", engine: splice"), refused: "another engine"},
+		{name: "nothing for wire", config: fmt.Sprintf(web, ", bandwidth: {to_client: 1GB}"), refused: "wire-bandwidth", says: stays + `","error":"no listener with it `},
+	}
+	for missing, bit := range wirePrivileges {
+		has := maps.Clone(wirePrivileges)
+		delete(has, missing)
+		tests = append(tests, test{
+			name: "without " + missing, config: plain, user: 65534, has: has, keeps: all &^ bit, refused: "wire-denied", says: missing + " missing",
+		})
+	}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: chain.B.Dial}}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, d := range []string{dir, filepath.Dir(dir)} {
+				if err := os.Chmod(d, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
+			if err := os.WriteFile(d.config, []byte("log: {format: json}\nmetrics: 127.0.0.1:9464\n"+tc.config), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(binary, "run", "-c", d.config)
+			if tc.user != 0 {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(tc.user), Gid: uint32(tc.user)}}
+				for _, bit := range tc.has {
+					cmd.SysProcAttr.AmbientCaps = append(cmd.SysProcAttr.AmbientCaps, uintptr(bits.TrailingZeros64(bit)))
+				}
+			}
+			if tc.unit != nil {
+				testnet.Need(t, "systemd")
+				u := readUnit(t, tc.unit...)
+				if !slices.Equal(u["AmbientCapabilities"], u["CapabilityBoundingSet"]) {
+					t.Errorf("it is given %q of %q", u["AmbientCapabilities"], u["CapabilityBoundingSet"])
+				}
+				for _, name := range u["AmbientCapabilities"] {
+					if bit := wirePrivileges[name]; bit != 0 {
+						cmd.SysProcAttr.AmbientCaps = append(cmd.SysProcAttr.AmbientCaps, uintptr(bits.TrailingZeros64(bit)))
+					}
+				}
+				u.confine(t, cmd)
+			}
+			d.process = startIn(t, cmd, chain.B.Start)
+			d.stderr.await(t, `"msg":"started"`)
+			if tc.says != "" {
+				d.stderr.await(t, tc.says)
+			}
+			if has := permitted(t, fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)) & all; has != tc.keeps {
+				t.Errorf("it has %#x of the privileges of wire, want %#x", has, tc.keeps)
+			}
+			c := call(t, chain.A, testnet.AddrBA+":9000")
+			sent := 0.0
+			until := func(want string) {
+				t.Helper()
+				eventually(t, func() error {
+					echo1(t, c, "12345678")
+					sent += 8
+					if page := get(t, client, "http://127.0.0.1:9464/metrics"); !strings.Contains(page, want) {
+						return fmt.Errorf("no %q in\n%s", want, page)
+					}
+					return nil
+				})
+			}
+			pid := cmd.Process.Pid
+			switch tc.refused {
+			case "wire-denied":
+				until("spliced_wire_refused_total{reason=\"wire-denied\"} 1\n")
+			case "":
+				until("spliced_wire_flows 1\n")
+				// It is the next process's to hand over again.
+				d.signal(syscall.SIGUSR2)
+				pid = int(parse(t, d.stderr.awaitNth(t, `"msg":"started"`, 2))["pid"].(float64))
+				t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+				d.stderr.await(t, `"msg":"connections handed over","connections":1,`)
+				until("spliced_wire_flows 1\n")
+				d.stderr.awaitNth(t, tc.says, 2)
+			}
+			echo1(t, c, "12345678")
+			sent += 8
+			_ = c.Conn.(*net.TCPConn).CloseWrite()
+			if _, err := io.ReadAll(c); err != nil {
+				t.Error(err)
+			}
+			line := parse(t, d.stderr.await(t, `"msg":"connection ended"`))
+			if line["bytes_to_target"] != sent || line["bytes_to_client"] != sent+float64(len(c.told)+1) || (line["engine"] == "wire") != (tc.refused == "") {
+				t.Errorf("%v, want %v bytes", line, sent)
+			}
+			if why, ok := line["wire_refused"]; ok && why != tc.refused {
+				t.Errorf("refused: %v", line)
+			}
+			if n, _ := line["wire_bytes_to_client"].(float64); (n >= 8) != (tc.refused == "") {
+				t.Errorf("wire has carried %v bytes: %v", n, line)
+			}
+			if said := strings.Contains(d.stderr.all(), "engine auto"); said != (tc.says != "") {
+				t.Errorf("of the engine auto: %v\n%s", said, d.stderr.all())
+			}
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			d.wait() // the output is closed when the last process is
+		})
+	}
+}
