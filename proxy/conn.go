@@ -20,8 +20,8 @@ type conn struct {
 	prev, next *conn
 	session    *splice.Session // nil while goroutines care for it
 	route      *route
-	member     *member   // that it is joined to
-	tries      []*member // by the event loops
+	member     *member // that it is joined to
+	tries      []try   // by the event loops
 	id         uint64
 	began      time.Time
 	connected  time.Duration        // from then on, until the server had answered
@@ -41,14 +41,40 @@ type conn struct {
 
 func (c *conn) key() pickKey { return pickKey{source: c.client.Addr(), sni: c.sni} }
 
+// A try is a server that a client may be connected to, for the event loops.
+type try struct {
+	*member
+	beside  bool // another address of the one before it
+	entered bool // it counts the client among its connections
+}
+
+// trying is called before any of the tries but the first is dialled, and says whether it has
+// room. Those before it have failed, unless it is dialled beside them.
+func (c *conn) trying(target int) bool {
+	t := &c.tries[target]
+	if !t.beside {
+		c.leaveTries(0, target)
+	}
+	t.entered = t.entered || t.enter()
+	return t.entered
+}
+
+// leaveTries counts the client out of those from first up to end.
+func (c *conn) leaveTries(first, end int) {
+	for i := first; i < end; i++ {
+		if t := &c.tries[i]; t.entered {
+			t.entered = false
+			t.leave()
+		}
+	}
+}
+
 // settle notes which of the tries was connected to, and returns it; tried has why
 // others were not.
 func (c *conn) settle(target int, tried []error) *member {
-	m := c.tries[target]
-	if target > 0 {
-		m.active.Add(1)
-		c.tries[0].leave()
-	}
+	m := c.tries[target].member
+	c.leaveTries(0, target)
+	c.leaveTries(target+1, len(c.tries))
 	c.blame(tried)
 	m.connected()
 	return m
@@ -57,7 +83,7 @@ func (c *conn) settle(target int, tried []error) *member {
 // unsettle notes that none was.
 func (c *conn) unsettle(tried []error) {
 	c.blame(tried)
-	c.tries[0].leave()
+	c.leaveTries(0, len(c.tries))
 }
 
 // blame counts the failures of servers that are their own.

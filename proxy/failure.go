@@ -2,9 +2,12 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"net"
 	"syscall"
 
+	"github.com/spliced-io/spliced/internal/engine/flow"
+	"github.com/spliced-io/spliced/proxy/internal/proxyproto"
 	"github.com/spliced-io/spliced/splice"
 )
 
@@ -22,6 +25,7 @@ const (
 	ClientTooOften   FailReason = "client-rate"
 	HandshakeTimeout FailReason = "handshake-timeout"
 	HandshakeFailed  FailReason = "handshake-failed"
+	BadHeader        FailReason = "proxy-header"
 	ClientLeft       FailReason = "client-left"
 	LifetimeOver     FailReason = "lifetime"
 	NoServerUp       FailReason = "no-server-up"
@@ -55,6 +59,7 @@ var failReasons = []struct {
 	{errHandshake, HandshakeTimeout},
 	{splice.ErrClientLeft, ClientLeft},
 	{errLeftBefore, ClientLeft},
+	{proxyproto.ErrWrong, BadHeader},
 	{splice.ErrLifetime, LifetimeOver},
 	{errClientTLS, HandshakeFailed},
 	{errNoServer, NoServerUp},
@@ -73,6 +78,15 @@ var failReasons = []struct {
 	{syscall.ENETUNREACH, ConnectUnreachable},
 	{syscall.EADDRNOTAVAIL, NoDescriptors}, // no local port is left
 	{syscall.ECONNRESET, ConnectReset},
+	{syscall.EPIPE, ConnectReset},    // a PROXY header came too late
+	{syscall.ENOTCONN, ConnectReset}, // a session did
+}
+
+// clientGone says of an error of the client's connection whether it means that the client
+// has left.
+func clientGone(err error) bool {
+	var errno syscall.Errno
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &errno) && flow.PeerGone(errno)
 }
 
 // failReason finds the code of an error.

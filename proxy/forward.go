@@ -120,16 +120,20 @@ func (c *conn) way(p *policy, f facts, held *splice.Held) (splice.Way, error) {
 	if err != nil {
 		return splice.Way{}, err
 	}
-	targets := make([]splice.Target, len(members))
+	targets, tries := make([]splice.Target, len(members)), make([]try, len(members))
 	for i, m := range members {
 		if targets[i], err = c.targetAt(m); err != nil {
 			members[0].leave()
 			return splice.Way{}, err
 		}
 		targets[i].Beside = i > 0 && m.rivals(members[i-1])
+		tries[i] = try{member: m, beside: targets[i].Beside, entered: i == 0}
 	}
-	c.tries = members
+	c.tries = tries
 	w := splice.Way{Plan: r.plan, Lifetime: p.lifetime(), Targets: targets, Handler: c}
+	if len(tries) > 1 {
+		w.Trying = c.trying
+	}
 	if r.original {
 		w.Dialing = c.dialing
 	}
@@ -202,7 +206,7 @@ func (c *conn) goOn(held *splice.Held, session *splice.Session, f facts) {
 			way.Lifetime = max(1, way.Lifetime-time.Since(c.began))
 		}
 		if err := c.proceed(held, session, way); err != nil {
-			c.tries[0].leave()
+			c.leaveTries(0, 1)
 			c.fail(err)
 		}
 	case errSlow:

@@ -175,18 +175,24 @@ func (w *watcher) conclude(o peek.Outcome) error {
 	case w.header && errors.Is(o.Err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: %d bytes of a PROXY header", errHandshake, len(o.Bytes))
 	case w.header && errors.Is(o.Err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the proxy has left with %d bytes of a PROXY header", len(o.Bytes))
+		return fmt.Errorf("%w with %d bytes of a PROXY header", splice.ErrClientLeft, len(o.Bytes))
 	case errors.Is(o.Err, io.ErrUnexpectedEOF) && len(o.Bytes) == 0:
 		return errLeftBefore
 	case errors.Is(o.Err, io.ErrUnexpectedEOF), errors.Is(o.Err, os.ErrDeadlineExceeded):
 		protocol := detect.AtLast(o.Bytes)
 		if protocol == detect.TLS || bytes.HasPrefix(o.Bytes, []byte{handshakeRecord}) || w.facts.protocol == ProtocolTLS {
-			return fmt.Errorf("%w: %d bytes of a TLS handshake", errHandshake, len(o.Bytes))
+			why, what := errHandshake, ":"
+			if errors.Is(o.Err, io.ErrUnexpectedEOF) {
+				why, what = splice.ErrClientLeft, " with"
+			}
+			return fmt.Errorf("%w%s %d bytes of a TLS handshake", why, what, len(o.Bytes))
 		}
 		w.facts.protocol = Protocol(protocol.String())
 		return nil
 	case errors.Is(o.Err, net.ErrClosed):
 		return ErrServerClosed
+	case clientGone(o.Err):
+		return fmt.Errorf("%w: %w", splice.ErrClientLeft, o.Err)
 	default:
 		return fmt.Errorf("look at the first bytes: %w", o.Err)
 	}

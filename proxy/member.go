@@ -126,12 +126,15 @@ func (m *member) effective(c *Upstream) float64 {
 	return w * min(1, max(slowStart, part))
 }
 
-// enter counts a connection, if there is room for it.
+// enter counts a connection, if there is room for it. As in pickNow the upstream's lock is
+// held from the look to the count: there are never more than may be.
 func (m *member) enter() bool {
-	if m.active.Add(1); m.max > 0 && m.active.Load() > int64(m.max) {
-		m.active.Add(-1)
+	m.upstream.mu.Lock()
+	defer m.upstream.mu.Unlock()
+	if m.full() {
 		return false
 	}
+	m.active.Add(1)
 	return true
 }
 

@@ -23,6 +23,7 @@ func (u *upstream) choose(ctx context.Context, key pickKey) ([]*member, error) {
 	u.waiting = append(u.waiting, turn)
 	u.queued.Add(1)
 	defer u.quit(turn)
+	u.next() // one that has left since the first look has found nobody to tell
 	timer := time.NewTimer(time.Duration(u.config.Queue.Timeout))
 	defer timer.Stop()
 	for {

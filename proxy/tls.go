@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/proxy/internal/tlsfiles"
+	"github.com/spliced-io/spliced/splice"
 )
 
 func (l *ListenerTLS) files() tlsfiles.ServerFiles {
@@ -51,6 +52,8 @@ func (c *conn) terminate(ctx context.Context, client net.Conn, p *policy, f *fac
 	switch err := handshake(ctx, client, session); {
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Errorf("TLS with the client: %w", errHandshake)
+	case clientGone(err):
+		return nil, fmt.Errorf("TLS with the client: %w: %w", splice.ErrClientLeft, cause(err))
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errClientTLS, err)
 	}

@@ -42,6 +42,10 @@ type Way struct {
 	// Dialing, if it is not nil, is told which local address a target is dialled from
 	// as soon as that is sure: before it has answered. It must not block.
 	Dialing func(local netip.AddrPort)
+	// Trying, if it is not nil, is asked before each target but the first is dialled, more
+	// than once where descriptors are lacking. After false it is passed over, as one that
+	// was not tried. It must not block.
+	Trying func(target int) bool
 
 	// Hold, if it is not nil, is given the connection, and nothing else counts:
 	// for those whose way it takes time to find out. It must not block either.

@@ -94,7 +94,7 @@ func (f *Forwarding) accepted(s *engine.Session, client netip.AddrPort) engine.W
 }
 
 func (w *Way) engine() engine.Way {
-	return engine.Way{Plan: w.Plan.plan, Lifetime: w.Lifetime, Targets: w.Targets, Handler: w.Handler, Dialing: w.Dialing}
+	return engine.Way{Plan: w.Plan.plan, Lifetime: w.Lifetime, Targets: w.Targets, Handler: w.Handler, Dialing: w.Dialing, Trying: w.Trying}
 }
 
 // heldFD is a held connection, and the access to its descriptor.

@@ -179,3 +179,91 @@ func TestForwardPause(t *testing.T) {
 		t.Errorf("%d accepted by the other", n)
 	}
 }
+
+// outcomes tells of one connection.
+type outcomes struct {
+	connected chan int
+	failed    chan error
+}
+
+func (o outcomes) Sockets(bool)                                      {}
+func (o outcomes) Connected(target int, _ netip.AddrPort, _ []error) { o.connected <- target }
+func (o outcomes) Failed(err error, _ []error)                       { o.failed <- err }
+func (o outcomes) Ended(splice.Result)                               {}
+
+// A target that may not be tried is passed over, whether it is a server or one more
+// address of one; the first is not asked about.
+func TestForwardTrying(t *testing.T) {
+	testnet.Leaks(t)
+	good, err := splice.NewTarget(netip.MustParseAddrPort(testnet.Echo(t, "tcp", "127.0.0.1:0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuses, err := splice.NewTarget(netip.MustParseAddrPort("127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := func(t splice.Target) splice.Target {
+		t.Beside = true
+		return t
+	}
+	plan, err := splice.NewPlan(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		targets []splice.Target
+		may     []bool // but the first
+		want    int    // -1: none
+		asked   int
+	}{
+		"the first":                    {[]splice.Target{good, good}, []bool{false}, 0, 0},
+		"the next":                     {[]splice.Target{refuses, good}, []bool{true}, 1, 1},
+		"the one after it":             {[]splice.Target{refuses, good, good}, []bool{false, true}, 2, 2},
+		"none":                         {[]splice.Target{refuses, good, good}, []bool{false, false}, -1, 2},
+		"not its other address":        {[]splice.Target{refuses, beside(good), good}, []bool{false, true}, 2, 2},
+		"the other address of another": {[]splice.Target{refuses, good, beside(good)}, []bool{false, true}, 2, 2},
+		"of one that refuses":          {[]splice.Target{refuses, beside(refuses), refuses, beside(good)}, []bool{true, false, true}, 3, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := outcomes{make(chan int, 1), make(chan error, 1)}
+			var asked []int
+			f, err := splice.Forward(ln, splice.Forwarding{
+				Accepted: func(*splice.Session, netip.AddrPort) splice.Way {
+					return splice.Way{Plan: plan, Targets: tc.targets, Handler: o, Trying: func(target int) bool {
+						asked = append(asked, target)
+						return tc.may[target-1]
+					}}
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Wait()
+			defer f.Close()
+			conn, err := net.Dial("tcp", ln.Addr().String())
+			if err == nil {
+				defer conn.Close()
+			} else if !errors.Is(err, syscall.ECONNRESET) { // which may come first
+				t.Fatal(err)
+			}
+			got := -1
+			select {
+			case got = <-o.connected:
+			case err := <-o.failed:
+				if !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("failed with %v, want the reason of the one that was tried", err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Fatal("nothing has become of the connection")
+			}
+			if got != tc.want || len(asked) != tc.asked {
+				t.Errorf("target %d, asked about %v; want %d, and %d asked about", got, asked, tc.want, tc.asked)
+			}
+		})
+	}
+}

@@ -333,5 +333,5 @@ func (a *Acceptor) lead(s *Session, fd int, client netip.AddrPort, way Way) {
 		s.dirs[i].choice.init(p.kind, p.why)
 	}
 	s.onEnd = way.Handler.Ended
-	s.dial = &dial{acceptor: a, plan: p, targets: way.Targets, handler: way.Handler, dialing: way.Dialing}
+	s.dial = &dial{acceptor: a, plan: p, targets: way.Targets, handler: way.Handler, dialing: way.Dialing, trying: way.Trying}
 }

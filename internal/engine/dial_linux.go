@@ -20,6 +20,7 @@ type dial struct {
 	targets  []Target
 	handler  Handler
 	dialing  func(local netip.AddrPort)
+	trying   func(target int) bool
 
 	next     int
 	rivals   []*rival
@@ -85,6 +86,10 @@ func (d *dial) try(l *loop, s *Session) {
 	for d.next < len(d.targets) {
 		if len(d.rivals) > 0 && !d.targets[d.next].Beside {
 			break
+		}
+		if d.next > 0 && d.trying != nil && !d.trying(d.next) {
+			d.pass()
+			continue
 		}
 		if d.by == 0 {
 			d.by = l.now + d.plan.Timeout
@@ -227,12 +232,17 @@ func (d *dial) connect(l *loop, s *Session) error {
 // failed gives the current target up.
 func (d *dial) failed(l *loop, s *Session, err error) {
 	d.note(d.next, err)
+	d.pass()
+	d.close(l, s)
+}
+
+// pass goes on to the next target.
+func (d *dial) pass() {
 	d.next++
 	d.pause, d.raceAt = 0, 0
 	if len(d.rivals) == 0 && (d.next == len(d.targets) || !d.targets[d.next].Beside) {
 		d.by = 0
 	}
-	d.close(l, s)
 }
 
 // again comes back to the current target after a pause.

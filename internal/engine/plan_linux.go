@@ -41,6 +41,7 @@ type Way struct {
 	Targets  []Target      // without any the client is sent a RST
 	Handler  Handler
 	Dialing  func(local netip.AddrPort) // see package splice; nil is nobody
+	Trying   func(target int) bool      // see package splice; nil is every one
 
 	// Hold takes the connection's descriptor over, instead of everything else:
 	// until its way is known, or for good. The session is nobody's then.

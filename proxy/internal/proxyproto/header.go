@@ -5,6 +5,7 @@
 package proxyproto
 
 import (
+	"errors"
 	"net/netip"
 )
 
@@ -75,5 +76,11 @@ func (h *Header) Value(kind byte) ([]byte, bool) {
 type Error struct{ Detail string }
 
 func (e *Error) Error() string { return "PROXY header: " + e.Detail }
+
+// ErrWrong is matched by each [Error].
+var ErrWrong = errors.New("a PROXY header is wrong")
+
+// Is is for [errors.Is].
+func (e *Error) Is(target error) bool { return target == ErrWrong }
 
 func wrong(what string) error { return &Error{what} }
