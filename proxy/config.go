@@ -21,8 +21,20 @@ type Config struct {
 	// files, which holds in any case: connections that the engine wire carries have no
 	// descriptors, unless they have a limit of bytes, and don't count there.
 	MaxConnections int `yaml:"max_connections"`
+	// Wire is when a hand-over to the engine wire is worth it.
+	Wire Wire `yaml:"wire"`
 	// Drain is how the end goes.
 	Drain Drain `yaml:"drain"`
+}
+
+// Wire says when listeners of the engine auto hand a connection over to the engine wire: at
+// whichever comes first. Before, it is cheaper to carry it than to hand it over: most
+// connections end. A listener of the engine wire does not wait for either.
+type Wire struct {
+	// AfterBytes is once so many bytes were carried, in both directions together.
+	AfterBytes Size `yaml:"after_bytes" default:"1MiB"`
+	// AfterAge is once the connection is so old.
+	AfterAge Duration `yaml:"after_age" default:"1s"`
 }
 
 // Drain says what becomes of connections when the server is to end.

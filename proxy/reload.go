@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spliced-io/spliced/proxy/internal/setting"
 	"github.com/spliced-io/spliced/proxy/internal/tlsfiles"
@@ -98,12 +99,14 @@ func (s *Server) plan(ctx context.Context, c Config) (*transition, error) {
 		}
 		next.sessions[name] = t
 	}
+	wire := s.Wire
+	wire.AfterBytes, wire.AfterAge = int64(c.Wire.AfterBytes), time.Duration(c.Wire.AfterAge)
 	for name, l := range c.Listeners {
 		var before *policy
 		if have := s.listeners[name]; have != nil {
 			before = have.policy.Load()
 		}
-		p, err := newPolicy(&l, before, c.Upstreams, next.upstreams, s.Wire)
+		p, err := newPolicy(&l, before, c.Upstreams, next.upstreams, wire)
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", name, err)
 		}

@@ -27,9 +27,10 @@ type Server struct {
 	Config Config
 	// Hooks tell what happens.
 	Hooks Hooks
-	// Wire says when connections of the engine auto are handed over to wire. The
-	// zero value says never. With an instance, the start adopts the flows that an
-	// earlier process has left, and Leave leaves them again.
+	// Wire says whether connections of the engine auto are handed over to wire. The
+	// zero value says never; when, its AfterBytes and AfterAge, is the configuration's
+	// ([Config.Wire]). With an instance, the start adopts the flows that an earlier
+	// process has left, and Leave leaves them again.
 	Wire splice.WirePolicy
 	// Listen opens the sockets of a listener's address, one as a rule. Nil is
 	// [Listen]. They are closed by the server.

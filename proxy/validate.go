@@ -43,6 +43,9 @@ func (c *Config) Check() Problems {
 	if len(c.Listeners) == 0 {
 		k.wrong("there is no listener: want at least one", "listeners")
 	}
+	if c.Wire.AfterBytes < 0 || c.Wire.AfterAge < 0 {
+		k.wrong("a limit is negative", "wire")
+	}
 	addresses := make(map[string]string)
 	for _, name := range slices.Sorted(maps.Keys(c.Listeners)) {
 		l := c.Listeners[name]

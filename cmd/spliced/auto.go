@@ -26,7 +26,7 @@ func (d *daemon) sayAuto(file *config.File) {
 		d.log.Info("engine auto stays with splice and copy", "error", oneLine{err})
 		return
 	}
-	d.log.Info("engine auto hands over to wire")
+	d.log.Info("engine auto hands over to wire", "after_bytes", int64(file.Config.Wire.AfterBytes), "after_age", time.Duration(file.Config.Wire.AfterAge).String())
 }
 
 // tryWire returns why no connection of the engine auto can be handed over.
@@ -34,7 +34,7 @@ func (d *daemon) tryWire(file *config.File) error {
 	if len(file.Wants()) == 0 {
 		return errors.New("no listener with it has connections that wire could carry")
 	}
-	_, err := splice.NewPlan(time.Second, splice.Use(splice.EngineWire), splice.Wire(file.Wire()))
+	_, err := splice.NewPlan(time.Second, splice.Use(splice.EngineWire), splice.Wire(file.WirePolicy()))
 	var op *splice.Error
 	if errors.As(err, &op) {
 		err = op.Err // what it was for is nothing to the user
@@ -56,7 +56,7 @@ func wanted(file *config.File, needs []proxy.Need) string {
 	if names == nil {
 		return ""
 	}
-	text := "wanted " + strings.Join(names, " ") + " " + what + " to hand over to wire; "
+	text := fmt.Sprintf("wanted %s %s to hand over to wire after %d bytes or %v; ", strings.Join(names, " "), what, file.Config.Wire.AfterBytes, time.Duration(file.Config.Wire.AfterAge))
 	switch {
 	case hasAll(needs, names):
 		return text + "they are needed anyway"

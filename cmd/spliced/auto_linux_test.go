@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/testnet"
 )
@@ -34,6 +35,7 @@ func autoHandsOver(t *testing.T, binary string) {
 	mirror(t, chain.C, testnet.AddrC+":9001")
 	const web = "listeners:\n  web: {address: \"" + testnet.AddrBA + ":9000\", upstream: web%s}\n" +
 		"upstreams:\n  web: {servers: [\"" + testnet.AddrC + ":9001\"]}\n"
+	const soon = "wire: {after_age: 20ms}\n"
 	const byName = "  named: {address: \"" + testnet.AddrBA + ":9002\", upstream: web, engine: wire}\n"
 	var all uint64
 	for _, bit := range wirePrivileges {
@@ -49,9 +51,9 @@ func autoHandsOver(t *testing.T, binary string) {
 		says         string            // of the engine auto; "" nothing
 		unit         []string          // files of dist/ that the service manager starts it by
 	}
-	plain := fmt.Sprintf(web, "")
+	plain := soon + fmt.Sprintf(web, "")
 	tests := []test{
-		{name: "root", config: plain, keeps: all, says: handsOver},
+		{name: "root", config: fmt.Sprintf(web, ""), keeps: all, says: handsOver},
 		{name: "as the service manager starts it", config: plain, user: 65534, has: wirePrivileges, keeps: all, says: handsOver},
 		{name: "and the same user configured", config: "user: \"65534\"\n" + plain, user: 65534, has: wirePrivileges, keeps: all, says: handsOver},
 		{name: "another user", config: "user: \"65534\"\n" + plain, refused: "wire-denied", says: stays + `","error":"user 65534 `},
@@ -162,4 +164,69 @@ func autoHandsOver(t *testing.T, binary string) {
 			d.wait() // the output is closed when the last process is
 		})
 	}
+}
+
+// When a connection is handed over is the file's, and the next one's after a reload.
+func TestWireThresholds(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	testnet.Leaks(t)
+	text := fmt.Sprintf("log: {format: json}\nmetrics: \"127.0.0.1:0\"\nlisteners:\n  web: {address: \"127.0.0.1:0\", upstream: web}\n"+
+		"upstreams:\n  web: {servers: [%q]}\n", echoServer(t))
+	d := runDaemon(t, text+"wire: {after_bytes: 1TB, after_age: 1h}\n")
+	if line := parse(t, d.stderr.await(t, "engine auto hands over to wire")); line["after_bytes"] != 1e12 || line["after_age"] != "1h0m0s" {
+		t.Errorf("%v", line)
+	}
+	url := parse(t, d.stderr.await(t, `"msg":"metrics"`))["url"].(string)
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", d.addr(t, "web"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetDeadline(time.Now().Add(2 * patience))
+		return c
+	}
+	stays, piece := dial(), strings.Repeat("x", 64<<10)
+	echo1(t, stays, piece)
+	reload := func(n int, wire string) {
+		t.Helper()
+		d.write(t, text+wire)
+		d.signal(syscall.SIGHUP)
+		d.stderr.awaitNth(t, `"msg":"reloaded"`, n)
+	}
+	handed := func(c net.Conn, want int) {
+		t.Helper()
+		eventually(t, func() error {
+			echo1(t, c, piece)
+			if page := get(t, client, url); !strings.Contains(page, fmt.Sprintf("spliced_wire_handed_over_total %d\n", want)) {
+				return fmt.Errorf("not handed over: %s", page)
+			}
+			return nil
+		})
+	}
+	reload(1, "wire: {after_bytes: 64KiB, after_age: 1h}\n")
+	byBytes := dial()
+	handed(byBytes, 1)
+	reload(2, "wire: {after_bytes: 1TB, after_age: 20ms}\n")
+	byAge := dial()
+	handed(byAge, 2)
+	// More than the defaults, in bytes and in time.
+	for began := time.Now(); time.Since(began) < 1100*time.Millisecond; {
+		for range 8 {
+			echo1(t, stays, piece)
+		}
+	}
+	for i, c := range []net.Conn{stays, byBytes, byAge} {
+		_ = c.(*net.TCPConn).CloseWrite()
+		if _, err := io.ReadAll(c); err != nil {
+			t.Error(err)
+		}
+		line := parse(t, d.stderr.awaitNth(t, `"msg":"connection ended"`, i+1))
+		if _, tried := line["wire_attempts"]; tried != (i > 0) || (line["engine"] == "wire") != (i > 0) {
+			t.Errorf("connection %d: %v", i, line)
+		}
+	}
+	d.stop(t)
 }

@@ -53,13 +53,9 @@ func (c *relayCmd) Validate() error {
 	return nil
 }
 
-// wire is when connections are handed over: where this process may, of its own
-// accord.
+// wire has connections handed over where this process may, of its own accord.
 func (c *relayCmd) wire() splice.WirePolicy {
-	return splice.WirePolicy{
-		Upgrade: true, AfterBytes: int64(c.WireAfterBytes), AfterAge: time.Duration(c.WireAfterAge),
-		Instance: c.Instance, Root: c.InstanceRoot,
-	}
+	return splice.WirePolicy{Upgrade: true, Instance: c.Instance, Root: c.InstanceRoot}
 }
 
 func (c *relayCmd) Run(ctx context.Context, std streams) error {
@@ -154,6 +150,7 @@ func (c *relayCmd) config(engine splice.Engine, targets []proxy.Addr, passed *pa
 	}
 	return proxy.Config{
 		MaxConnections: int(c.MaxConns),
+		Wire:           proxy.Wire{AfterBytes: c.WireAfterBytes, AfterAge: proxy.Duration(c.WireAfterAge)},
 		Drain:          proxy.Drain{Timeout: max(1, proxy.Timeout(c.DrainTimeout)), Spread: -1}, // 0 cuts at once
 		Listeners: map[string]proxy.Listener{relayName: {
 			Address:  []string{listen},

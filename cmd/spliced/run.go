@@ -163,7 +163,7 @@ func newDaemon(path string, file *config.File, passed *passedSockets, std stream
 	if file.Log.Connect {
 		hooks.Joined = events.onJoined
 	}
-	d.server = &proxy.Server{Config: file.Config, Hooks: hooks, Listen: passed.listen, Wire: file.Wire()}
+	d.server = &proxy.Server{Config: file.Config, Hooks: hooks, Listen: passed.listen, Wire: file.WirePolicy()}
 	return d
 }
 
@@ -241,7 +241,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		err = d.server.Reload(ctx, file.Config)
 	}
 	d.noteReload(file, token, err)
-	if err == nil && file.Wire() != d.server.Wire {
+	if err == nil && file.WirePolicy() != d.server.Wire {
 		d.log.Warn("instance stays as it was until a restart", "instance", d.server.Wire.Instance)
 	}
 	if err == nil && wanted == 0 && len(file.Wants()) > 0 {

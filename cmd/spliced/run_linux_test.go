@@ -373,7 +373,7 @@ func TestCheckTellsNeeds(t *testing.T) {
 	}{
 		"nothing needed": {"listeners:\n  web: {address: ':8080', upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{
 			"listener web on :8080\n  1. everything else -> upstream web\n", "upstream web: 1 servers, round-robin, not checked", "capabilities: none needed\n",
-			"wanted CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_RAW for the engine auto of listener web to hand over to wire; without one of them connections stay with splice and copy\n", "has room for",
+			"wanted CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_RAW for the engine auto of listener web to hand over to wire after 1048576 bytes or 1s; without one of them connections stay with splice and copy\n", "has room for",
 		}, "warning"},
 		"much": {"max_connections: 2000000000\ninstance: edge\nlisteners:\n  a: {address: 'systemd:x', routes: {protocol: ssh, reject: true}}\n  b: {address: ['127.0.0.1:443', 'unix:/run/s'], engine: wire, upstream: web, routes: [{name: r, source: 10.0.0.0/8, upstream: web}]}\n" +
 			"upstreams:\n  web: {servers: ['10.0.0.1:80', '10.0.0.2:80'], balance: maglev, health: {}}\n", []string{
@@ -384,10 +384,10 @@ func TestCheckTellsNeeds(t *testing.T) {
 			"warning: max_connections is 2000000000: there is room for ",
 		}, "wanted"},
 		"another user, wire by name too": {"user: \"65534\"\nlisteners:\n  a: {address: ':8080', engine: wire, upstream: web}\n  b: {address: ':8081', upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{
-			"capability CAP_NET_RAW for the engine wire of listener a\n", "wanted CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_RAW for the engine auto of listener b to hand over to wire; they are needed anyway\n",
+			"capability CAP_NET_RAW for the engine wire of listener a\n", "wanted CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_RAW for the engine auto of listener b to hand over to wire after 1048576 bytes or 1s; they are needed anyway\n",
 		}, "without"},
 		"another user": {"user: \"65534\"\nlisteners:\n  a: {address: ':8080', upstream: web}\n  b: {address: ':8081', upstream: web}\n  c: {address: ':8082', engine: splice, upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{
-			"for the engine auto of listener a, b to hand over to wire; user 65534 has them only if it is given them at the start; without one of them",
+			"for the engine auto of listener a, b to hand over to wire after 1048576 bytes or 1s; user 65534 has them only if it is given them at the start; without one of them",
 		}, "warning"},
 		"splice": {"listeners:\n  a: {address: ':8080', engine: splice, upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{"capabilities: none needed\n"}, "wanted"},
 	} {

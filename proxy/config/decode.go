@@ -9,6 +9,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/internal/setting"
 )
 
@@ -167,7 +168,7 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth in
 		before := len(d.problems)
 		d.value(kv.Value, fv, sub, depth+1)
 		d.note(sub, kv.Value)
-		if fv.Type() == reflect.TypeFor[int]() && fv.IsZero() && f.Default != "" && len(d.problems) == before {
+		if counts(fv.Type()) && fv.IsZero() && f.Default != "" && len(d.problems) == before {
 			// Who writes weight: 0 wants no connections there, and would get the default's.
 			d.wrongAt(kv.Value, "%s 0: want 1 or more, or leave it out for %s", key, f.Default)
 		}
@@ -177,6 +178,11 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth in
 			d.wrongAt(n, "%q is missing", f.Key)
 		}
 	}
+}
+
+// counts says whether a value is a number, of which 0 is no other way to say none.
+func counts(t reflect.Type) bool {
+	return t == reflect.TypeFor[int]() || t == reflect.TypeFor[proxy.Size]()
 }
 
 func (d *decoder) key(kv *ast.MappingValueNode) (string, bool) {

@@ -13,6 +13,7 @@ func fieldDocs() map[string]string {
 		"Config.Listeners":                 "listeners are the places where clients connect, by name.",
 		"Config.MaxConnections":            "max_connections is how many connections may be open at a time. Further clients are not refused, they wait in the kernel's queue; one more for each further processor and listener may be accepted. 0 is no limit but that of open files, which holds in any case: connections that the engine wire carries have no descriptors, unless they have a limit of bytes, and don't count there.",
 		"Config.Upstreams":                 "upstreams are groups of servers that do the same, by name.",
+		"Config.Wire":                      "wire is when a hand-over to the engine wire is worth it.",
 		"Drain.Spread":                     "spread is the part of the timeout, at its end, over which connections are closed one by one rather than all at once, so that their clients don't come back all at once.",
 		"Drain.Timeout":                    "timeout is how long connections may take to end by themselves. What is left is reset.",
 		"Ejection.EarlyReset":              "early_reset: a reset by the server, before its first byte, within this time is a failure too.",
@@ -129,5 +130,7 @@ func fieldDocs() map[string]string {
 		"UpstreamTLS.MinVersion":           "min_version is the lowest version of TLS that is spoken: 1.2 or 1.3.",
 		"UpstreamTLS.NoVerify":             "no_verify takes any certificate: nobody can say then who the server is.",
 		"UpstreamTLS.ServerName":           "server_name is sent to the server, and must be in its certificate. Default: the host of the server's address.",
+		"Wire.AfterAge":                    "after_age is once the connection is so old.",
+		"Wire.AfterBytes":                  "after_bytes is once so many bytes were carried, in both directions together.",
 	}
 }

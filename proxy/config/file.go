@@ -47,9 +47,9 @@ type File struct {
 	Sources []Source
 }
 
-// Wire is when connections are handed over to the engine wire of the process's own
+// WirePolicy says that connections are handed over to the engine wire of the process's own
 // accord, and what becomes of them when it ends.
-func (f *File) Wire() splice.WirePolicy {
+func (f *File) WirePolicy() splice.WirePolicy {
 	return splice.WirePolicy{Upgrade: true, Instance: f.Instance, Root: f.InstanceRoot}
 }
 

@@ -137,6 +137,8 @@ func TestMistakes(t *testing.T) {
 		"zero duration":      {with("    upstream: web\n", "    connect_timeout: 0s\n"), `c.yaml:8:22: "0s" is no time to wait`},
 		"number":             {with("    upstream: web\n    max_connections: many\n", ""), `c.yaml:5:22: "many" is no number`},
 		"no weight":          {strings.Replace(minimal, `["10.0.0.1:443"]`, `{address: "10.0.0.1:443", weight: 0}`, 1), `c.yaml:5:52: weight 0: want 1 or more, or leave it out for 1`},
+		"after no byte":      {minimal + "wire: {after_bytes: 0}\n", `c.yaml:6:21: after_bytes 0: want 1 or more, or leave it out for 1MiB`},
+		"after no time":      {minimal + "wire: {after_age: 0}\n", `c.yaml:6:19: "0" is no time to wait: want one like 250ms`},
 		"negative":           {with("    upstream: web\n    max_connections: -1\n", ""), `c.yaml:5:22: "-1" is no number: want a whole one, 0 or more`},
 		"percent":            {with("    upstream: web\n", "    panic_threshold: 50\n"), `c.yaml:8:22: "50" is no part of a whole: want one like 50%`},
 		"bool":               {with("    upstream: web\n    socket: {mptcp: yes}\n", ""), `c.yaml:5:21: "yes" is neither true nor false`},
