@@ -118,6 +118,7 @@ struct flow {
 	__u8 barred;	  // bar is valid
 	__u8 bar_met;	  // something was dropped for it
 	__u8 spent;	  // before the switch: a packet came that no router would pass on
+	__u8 signs;	  // before the switch: a packet came with a signature of its headers
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 	__u32 edge;	  // of the window that this sender has announced: it never retreats
 
@@ -317,6 +318,7 @@ struct walk {
 	__u32 most;    // edges beyond it become it, when bounded
 	__u8 bounded;
 	__u8 echoless; // the echo is of nobody's clock: it becomes 0
+	__u8 signs;    // there is a signature of what is to be changed
 };
 
 // The TCP header has 64 bytes at most: the mask satisfies the verifier.
@@ -410,6 +412,8 @@ static long option(__u32 index, void *ctx)
 			if (w->bounded && before(w->most, at32(w, at + edge)))
 				set32(w, at + edge, w->most);
 		}
+	} else if (kind == 19 || kind == 29) { // MD5, RFC 2385; TCP-AO, RFC 5925
+		w->signs = 1;
 	}
 	w->at = at + len;
 	return 0;
@@ -424,6 +428,23 @@ static __noinline __u32 options(struct walk *w)
 	// No option is shorter than a byte.
 	bpf_loop(OPTIONS_MAX, option, w, 0);
 	return bpf_csum_diff(NULL, 0, o, OPTIONS_MAX, diff);
+}
+
+// is_signed says whether a segment has a signature of what would be changed.
+static __noinline int is_signed(struct __sk_buff *skb, const struct segment *s)
+{
+	struct walk w = { .at = sizeof(struct tcphdr) };
+	__u32 n;
+
+	if (!s)
+		return 0;
+	n = s->hdrlen;
+	asm volatile("%0 &= 63" : "+r"(n));
+	if (n <= sizeof(struct tcphdr) || bpf_skb_load_bytes(skb, s->l4, w.h + TCP_AT, n))
+		return 0;
+	w.n = n;
+	bpf_loop(OPTIONS_MAX, option, &w, 0);
+	return w.signs;
 }
 
 static __noinline void report(const struct key *key)
@@ -520,7 +541,7 @@ static __always_inline int plausible(struct __sk_buff *skb, const struct segment
 
 // watch takes note of a segment of a pair that the sockets carry. It returns the
 // state: other than PASS, it has done nothing.
-static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u32 tsval)
+static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u32 tsval, int signs)
 {
 	__u32 end = s->seq + s->len + s->fin + s->syn;
 	__u32 state;
@@ -538,6 +559,8 @@ static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u3
 			f->fin = 1;
 		if (s->hops <= 1)
 			f->spent = 1;
+		if (signs)
+			f->signs = 1;
 		f->tsval = tsval;
 		f->seen = 1;
 	}
@@ -1164,7 +1187,7 @@ int wire_ingress(struct __sk_buff *skb)
 	if (state == PASS) {
 		if (!plausible(skb, &s))
 			return TCX_NEXT;
-		state = watch(f, &s, timestamp(skb, &s, f->tsval));
+		state = watch(f, &s, timestamp(skb, &s, f->tsval), is_signed(skb, &s));
 		if (state == PASS)
 			return TCX_NEXT;
 	}
@@ -1285,7 +1308,7 @@ struct command {
 	} side[2];
 };
 
-enum errors { AGAIN = 11, NOTCONN = 107, ALREADY = 114, OVERFLOW = 75, HOSTUNREACH = 113 };
+enum errors { AGAIN = 11, NOTCONN = 107, ALREADY = 114, OVERFLOW = 75, HOSTUNREACH = 113, KEYREJECTED = 129 };
 
 // lacks says whether a socket has not received all that was passed up to it: it has
 // a hole, or no room, or a segment is on its way.
@@ -1307,6 +1330,8 @@ static __always_inline int inspect(struct flow *f, const struct side *s, __u32 *
 		err = NOTCONN;
 	else if (f->spent)
 		err = HOSTUNREACH;
+	else if (f->signs)
+		err = KEYREJECTED;
 	else if (!f->seen || lacks(f, s))
 		err = AGAIN;
 	*room = f->acked + (f->window << (s->rewrite.window_in & 15));

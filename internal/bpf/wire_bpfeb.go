@@ -62,7 +62,7 @@ type WireFlow struct {
 	Barred      uint8
 	BarMet      uint8
 	Spent       uint8
-	_           [1]byte
+	Signs       uint8
 	Bar         uint32
 	Edge        uint32
 	Packets     uint64

@@ -431,27 +431,62 @@ func TestWireHops(t *testing.T) {
 		}
 
 		// A pair of which that is known beforehand is not switched.
-		keys := w.spliced(t, o)
-		sides := [2]bpf.WireSide{{Key: keys[0]}, {Key: keys[1]}}
-		for _, hops := range []byte{hopsIn, 1} {
-			for k := range keys {
-				o.Delete(&keys[k])
-				if err := o.Insert(&keys[k], &bpf.WireFlow{}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, c := range []crafted{{from: w.a, to: w.ba, hops: hops}, {from: w.c, to: w.bc}} {
-				c.flags = ack
-				if ret, _ := runWire(t, o, c.frame()); ret != wireNext {
-					t.Errorf("%s: the program answers %d before the switch", w.name, ret)
-				}
-			}
-			want := error(nil)
-			if hops == 1 {
-				want = syscall.EHOSTUNREACH
-			}
-			if err := o.Switch(&sides, true); err != want {
+		for hops, want := range map[byte]error{hopsIn: nil, 1: syscall.EHOSTUNREACH} {
+			if err := w.switchAfter(t, o, crafted{from: w.a, to: w.ba, hops: hops}); err != want {
 				t.Errorf("%s, %d hops: switching says %v, want %v", w.name, hops, err, want)
+			}
+		}
+	}
+}
+
+// switchAfter switches a pair that is watched and of which two packets have come by: one of A's, and one of C's.
+func (w *way) switchAfter(t *testing.T, o *bpf.WireObjects, a crafted) error {
+	t.Helper()
+	keys := w.spliced(t, o)
+	for k := range keys {
+		o.Delete(&keys[k])
+		if err := o.Insert(&keys[k], &bpf.WireFlow{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []crafted{a, {from: w.c, to: w.bc}} {
+		c.flags = ack
+		if ret, _ := runWire(t, o, c.frame()); ret != wireNext {
+			t.Errorf("%s: the program answers %d before the switch", w.name, ret)
+		}
+	}
+	return o.Switch(&[2]bpf.WireSide{{Key: keys[0]}, {Key: keys[1]}}, true)
+}
+
+// A pair one side of which signs its segments is not switched, wherever the signature is.
+func TestWireSignatures(t *testing.T) {
+	o := loadWire(t)
+	timestamps := []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2}
+	md5 := append([]byte{1, 1, 19, 18}, make([]byte, 16)...)
+	ao := append([]byte{29, 16, 1, 1}, make([]byte, 12)...)
+	sack := []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2}
+	for i := range ways {
+		w := &ways[i]
+		for _, tc := range []struct {
+			name    string
+			options []byte
+			want    error
+		}{
+			{"none", nil, nil},
+			{"timestamps", timestamps, nil},
+			{"timestamps and SACK", join(timestamps, sack), nil},
+			{"behind the end", join(sack, []byte{0, 1, 19, 18}), nil},
+			{"MD5", md5, syscall.EKEYREJECTED},
+			{"MD5 and timestamps", join(md5, timestamps), syscall.EKEYREJECTED},
+			{"timestamps and MD5", join(timestamps, md5), syscall.EKEYREJECTED},
+			{"SACK and MD5", join(sack, md5), syscall.EKEYREJECTED},
+			{"AO", ao, syscall.EKEYREJECTED},
+			{"timestamps and AO", join(timestamps, ao), syscall.EKEYREJECTED},
+			{"an option that nobody knows, and AO", join([]byte{253, 4, 0, 0}, ao), syscall.EKEYREJECTED},
+			{"one without end", []byte{253, 40, 0, 0}, nil},
+		} {
+			if err := w.switchAfter(t, o, crafted{from: w.a, to: w.ba, options: tc.options}); err != tc.want {
+				t.Errorf("%s, %s: switching says %v, want %v", w.name, tc.name, err, tc.want)
 			}
 		}
 	}

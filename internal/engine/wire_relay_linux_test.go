@@ -35,6 +35,7 @@ type relaySpec struct {
 	Policy         engine.WirePolicy
 	Settle         time.Duration // see SetSettle
 	Forbid         string        // of bpf(2): see Forbid
+	SignedBy       string        // the address of the client whose segments are to be signed
 }
 
 // wireNumbers are the fields of engine.WireStats that have a decoder.
@@ -150,7 +151,7 @@ func (o *relayOut) say(r relayResult) {
 // runRelay is that process. planned is called when its plan is made.
 func runRelay(spec relaySpec, planned func()) error {
 	spec.Policy.SetSettle(spec.Settle)
-	ln, err := net.Listen("tcp", spec.Listen)
+	ln, err := spec.listen()
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ type Refusal uint8
 const (
 	NotTCP      Refusal = iota + 1 // a unix socket, MPTCP, or a protocol on top of TCP in the kernel
 	Families                       // IPv4 on one side, IPv6 on the other
-	Options                        // timestamps, SACK or ECN on one side alone
+	Options                        // timestamps, SACK or ECN on one side alone; signed segments
 	SegmentSize                    // segments of one side don't fit the way to the other
 	NoRoute                        // no route, or one that is no unicast route
 	LinkLayer                      // an interface without Ethernet headers

@@ -94,7 +94,8 @@ func (pair *Pair) Bound(w Window) {
 // anyhow: a side may send by now more than the other has room for, as far as the calls
 // so far show; now is of any clock. EAGAIN: a side
 // was not seen yet, or what a socket has received has a hole: ask again. ENOTCONN: one
-// has ended. EHOSTUNREACH: the packets of one come in their last hop.
+// has ended. EHOSTUNREACH: the packets of one come in their last hop. EKEYREJECTED:
+// one signs its segments.
 func (pair *Pair) Switch(now time.Duration, anyhow bool) (err error) {
 	for range switchTries {
 		if err = pair.trySwitch(now, anyhow); err != syscall.EAGAIN {
