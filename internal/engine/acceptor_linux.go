@@ -34,10 +34,12 @@ type AcceptSpec struct {
 type Acceptor struct {
 	spec  AcceptSpec
 	exact bool // see endpoint
-	loops []*loop
-	ears  atomic.Int32   // loops that have not let go yet
-	gone  sync.WaitGroup // of them
-	once  sync.Once
+	// inline says that connections leave urgent bytes in the stream from the first one on.
+	inline bool
+	loops  []*loop
+	ears   atomic.Int32   // loops that have not let go yet
+	gone   sync.WaitGroup // of them
+	once   sync.Once
 
 	fdMu   sync.Mutex // for closed
 	closed bool       // the listening socket is
@@ -115,6 +117,7 @@ func (a *Acceptor) prepare() error {
 		return fmt.Errorf("fcntl: %w", err)
 	}
 	if family == syscall.AF_UNIX {
+		a.inline = true // there are none
 		return nil
 	}
 	protocol, err := sys.SocketProtocol(a.spec.FD)
@@ -125,7 +128,8 @@ func (a *Acceptor) prepare() error {
 	if err := sys.SetTCP(a.spec.FD, keepIdle, keepInterval, keepCount); err != nil {
 		return fmt.Errorf("setsockopt: %w", err)
 	}
-	_, _ = sys.SetOOBInline(a.spec.FD, true) // EOPNOTSUPP: MPTCP has no urgent data
+	_, err = sys.SetOOBInline(a.spec.FD, true)
+	a.inline = err == nil // EOPNOTSUPP: MPTCP has no urgent data, but clients without MPTCP have
 	return nil
 }
 
@@ -300,6 +304,9 @@ func (e *ear) accept(l *loop) {
 
 // take starts the session of a new connection on this loop.
 func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
+	if !e.a.inline {
+		_ = sys.LeaveOOBInline(fd)
+	}
 	s := &Session{own: true, loop: l}
 	way := e.a.spec.Accepted(s, client)
 	if way.Hold != nil {

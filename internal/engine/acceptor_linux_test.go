@@ -53,6 +53,12 @@ func accept(t *testing.T, network, addr string, h Handler, admit func() bool, ta
 	if err != nil {
 		t.Fatal(err)
 	}
+	return acceptAt(t, ln, h, admit, targets...)
+}
+
+// acceptAt is accept with a listener, which it closes.
+func acceptAt(t *testing.T, ln net.Listener, h Handler, admit func() bool, targets ...Target) (*Acceptor, string) {
+	t.Helper()
 	defer ln.Close()
 	if u, ok := ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
@@ -134,6 +140,45 @@ func TestAcceptorJoins(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A listener for MPTCP, as Go makes them, can't leave urgent bytes in the streams of its clients: those of
+// clients without MPTCP, which have such bytes, are told to.
+func TestAcceptorKeepsUrgentBytes(t *testing.T) {
+	for _, multipath := range []bool{false, true} {
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(multipath)
+		ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := newRecorder()
+		_, addr := acceptAt(t, ln, h, nil, target(t, testnet.Echo(t, "tcp", "127.0.0.1:0")))
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, b := range []byte("urgent bytes") {
+			cerr := raw.Control(func(fd uintptr) { err = syscall.Sendto(int(fd), []byte{b}, i%2*syscall.MSG_OOB, nil) })
+			if cerr != nil || err != nil {
+				t.Fatal(cerr, err)
+			}
+		}
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(c); err != nil || string(b) != "urgent bytes" {
+			t.Errorf("MPTCP %v: got %q, %v", multipath, b, err)
+		}
+		if res := <-h.ended; res.AToB.Bytes != 12 || res.AToB.Reason != EOF || res.BToA.Bytes != 12 {
+			t.Errorf("MPTCP %v: %+v", multipath, res)
+		}
 	}
 }
 

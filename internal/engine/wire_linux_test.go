@@ -49,9 +49,15 @@ func wireChain(t *testing.T) *testnet.Chain {
 // ends.
 func serve(t *testing.T, ns *testnet.Namespace, addr string, f func(*net.TCPConn)) string {
 	t.Helper()
+	return serveWith(t, ns, addr, nil, f)
+}
+
+// serveWith is serve with a listening socket that is prepared by control: see [net.ListenConfig].
+func serveWith(t *testing.T, ns *testnet.Namespace, addr string, control func(network, address string, c syscall.RawConn) error, f func(*net.TCPConn)) string {
+	t.Helper()
 	var ln net.Listener
 	err := ns.Do(func() (err error) {
-		var lc net.ListenConfig
+		lc := net.ListenConfig{Control: control}
 		lc.SetMultipathTCP(false)
 		ln, err = lc.Listen(context.Background(), "tcp", net.JoinHostPort(addr, "0"))
 		return err

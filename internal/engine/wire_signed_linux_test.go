@@ -71,8 +71,8 @@ func TestWireSigned(t *testing.T) {
 // listenSpec listens as a relay is told.
 func (s *relaySpec) listen() (net.Listener, error) {
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
 	if s.SignedBy != "" {
-		lc.SetMultipathTCP(false)
 		lc.Control = signs(s.SignedBy)
 	}
 	return lc.Listen(context.Background(), "tcp", s.Listen)
