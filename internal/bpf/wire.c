@@ -56,6 +56,17 @@ enum verdict {
 	ENDED_HAND = 3, // by OP_END: nothing goes across any more
 };
 
+// The errors of wire_control.
+enum errors {
+	AGAIN = 11,
+	NODEV = 19,
+	OVERFLOW = 75,
+	NOTCONN = 107,
+	HOSTUNREACH = 113,
+	ALREADY = 114,
+	KEYREJECTED = 129,
+};
+
 // What a new connection with a flow's addresses means for it. Unlike the verdict it is
 // said of both directions.
 enum over {
@@ -117,8 +128,8 @@ struct flow {
 	__u32 from;	  // acked at the switch
 	__u8 barred;	  // bar is valid
 	__u8 bar_met;	  // something was dropped for it
-	__u8 spent;	  // before the switch: a packet came that no router would pass on
-	__u8 signs;	  // before the switch: a packet came with a signature of its headers
+	__u8 unfit;	  // before the switch: a packet came for which it is refused, enum errors
+	__u8 left;	  // before the switch: wire_egress has seen a packet
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 	__u32 edge;	  // of the window that this sender has announced: it never retreats
 
@@ -558,9 +569,9 @@ static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u3
 		if (s->fin || s->rst)
 			f->fin = 1;
 		if (s->hops <= 1)
-			f->spent = 1;
-		if (signs)
-			f->signs = 1;
+			f->unfit = HOSTUNREACH; // no router would pass it on
+		else if (signs)
+			f->unfit = KEYREJECTED;
 		f->tsval = tsval;
 		f->seen = 1;
 	}
@@ -1239,6 +1250,18 @@ static __always_inline int loops(const struct __sk_buff *skb, const struct flow 
 	return !s->v6 || (was[0] == is[0] && was[1] == is[1] && was[2] == is[2] && was[3] == is[3]);
 }
 
+// leaves takes note of what wire_ingress can't see of a pair that the sockets carry: whether a
+// packet's sender is bound to another interface than lo. Packets
+// find it by the interface of their route, and one that comes across by lo has lo.
+static __always_inline void leaves(const struct __sk_buff *skb, struct flow *f)
+{
+	const struct bpf_sock *socket = skb->sk;
+
+	if (socket && socket->bound_dev_if && socket->bound_dev_if != skb->ifindex)
+		f->unfit = NODEV;
+	f->left = 1;
+}
+
 // wire_egress is of lo, where wire_ingress would see the same packets a moment later. Those
 // of settled flows need not make that way: they leave by the other interface at once, or
 // go round once instead of twice. All others are left to wire_ingress.
@@ -1253,8 +1276,12 @@ int wire_egress(struct __sk_buff *skb)
 	if (parse(skb, &s))
 		return TCX_NEXT;
 	f = bpf_map_lookup_elem(&flows, &s.key);
-	if (!f || *(volatile __u32 *)&f->state != SPLICED)
+	if (!f)
 		return TCX_NEXT;
+	if (*(volatile __u32 *)&f->state != SPLICED) {
+		leaves(skb, f);
+		return TCX_NEXT;
+	}
 	if (s.syn || f->over || f->verdict || *(volatile __u8 *)&f->barred)
 		return TCX_NEXT;
 	round = f->rewrite.ifindex == skb->ifindex;
@@ -1308,8 +1335,6 @@ struct command {
 	} side[2];
 };
 
-enum errors { AGAIN = 11, NOTCONN = 107, ALREADY = 114, OVERFLOW = 75, HOSTUNREACH = 113, KEYREJECTED = 129 };
-
 // lacks says whether a socket has not received all that was passed up to it: it has
 // a hole, or no room, or a segment is on its way.
 static __always_inline int lacks(const struct flow *f, const struct side *s)
@@ -1328,10 +1353,8 @@ static __always_inline int inspect(struct flow *f, const struct side *s, __u32 *
 		err = ALREADY;
 	else if (f->fin)
 		err = NOTCONN;
-	else if (f->spent)
-		err = HOSTUNREACH;
-	else if (f->signs)
-		err = KEYREJECTED;
+	else if (f->unfit)
+		err = f->unfit;
 	else if (!f->seen || lacks(f, s))
 		err = AGAIN;
 	*room = f->acked + (f->window << (s->rewrite.window_in & 15));

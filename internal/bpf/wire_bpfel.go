@@ -61,8 +61,8 @@ type WireFlow struct {
 	From        uint32
 	Barred      uint8
 	BarMet      uint8
-	Spent       uint8
-	Signs       uint8
+	Unfit       uint8
+	Left        uint8
 	Bar         uint32
 	Edge        uint32
 	Packets     uint64

@@ -359,6 +359,9 @@ func (w *wiring) try(l *loop, s *Session) {
 	case syscall.EHOSTUNREACH:
 		w.withdraw(l, s, wire.Spent)
 		return
+	case syscall.ENODEV:
+		w.withdraw(l, s, wire.OwnRoute)
+		return
 	case syscall.EKEYREJECTED:
 		w.withdraw(l, s, wire.Options)
 		return

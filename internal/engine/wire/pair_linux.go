@@ -69,6 +69,9 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 		if l.hop, why, err = p.lookup(l.local.Addr(), l.peer.Addr()); why != 0 {
 			return nil, why, err
 		}
+		if sys.RoutesApart(l.fd, l.hop.ifindex) {
+			return nil, OwnRoute, nil
+		}
 		if why, err = p.attached(l.hop.ifindex); why != 0 || err != nil {
 			return nil, why, err
 		}
@@ -85,8 +88,7 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 // the probe, and then ignore what echoes that answer until it repeats its SYN, a second later.
 func (pair *Pair) Probe() {
 	for i := range pair.keys {
-		f, err := pair.plane.objects.Flow(&pair.keys[i])
-		if err != nil || f.Seen != 0 {
+		if seen, err := pair.seen(i); err != nil || seen {
 			continue
 		}
 		if n, err := sys.Unacked(pair.legs[i].fd); err == nil && n == 0 {
@@ -163,12 +165,19 @@ func (p *Plane) stale(k *bpf.WireKey) bool {
 // Seen says whether packets of both sides have come by the program.
 func (pair *Pair) Seen() bool {
 	for i := range pair.keys {
-		f, err := pair.plane.objects.Flow(&pair.keys[i])
-		if err != nil || f.Seen == 0 {
+		if seen, err := pair.seen(i); err != nil || !seen {
 			return false
 		}
 	}
 	return true
+}
+
+// seen says whether a packet of one of the sides has. One that comes in by lo has to be seen as it leaves: who has
+// sent it is known there.
+func (pair *Pair) seen(i int) (bool, error) {
+	f, err := pair.plane.objects.Flow(&pair.keys[i])
+	here := pair.legs[i].hop.ifindex == pair.plane.loopback
+	return f.Seen != 0 && (f.Left != 0 || !here), err
 }
 
 // RTT is the longer of the two round-trip times.

@@ -24,4 +24,5 @@ const (
 	Braked                         // the session has a limit of bandwidth, which packets don't keep
 	Spent                          // packets come in their last hop: no router would pass them on
 	Transparent                    // a socket may have addresses that are not this machine's
+	OwnRoute                       // a socket is bound to an interface, or marked, which packets are not
 )

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -74,6 +75,38 @@ func TestTransparentSockets(t *testing.T) {
 	}
 	refused(t, c, p, a, b, wire.Transparent)
 	refused(t, c, p, b, a, wire.Transparent)
+}
+
+// Sockets that have a route of their own stay what they are: packets would lose it.
+func TestOwnRoute(t *testing.T) {
+	c := newChain(t)
+	first, _ := twoBenches(t, c)
+	p := openPlane(t, c, wire.Config{Instance: "own-route", Root: testnet.BPFFS(t)})
+	a, b := fd(t, first.a), fd(t, first.b)
+	bind := func(link string) {
+		t.Helper()
+		if err := c.B.Do(func() error { return syscall.BindToDevice(b, link) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark := func(n int) {
+		t.Helper()
+		if err := syscall.SetsockoptInt(b, syscall.SOL_SOCKET, syscall.SO_MARK, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark(7)
+	refused(t, c, p, a, b, wire.OwnRoute)
+	refused(t, c, p, b, a, wire.OwnRoute)
+	mark(0)
+	bind(testnet.LinkBA) // which leads to the other side
+	refused(t, c, p, a, b, wire.OwnRoute)
+	bind(testnet.LinkBC)
+	pair := consider(t, c, p, first, func() {})
+	handOver(t, pair)
+	carry(t, first.client, first.server, 100_000)
+	carry(t, first.server, first.client, 100_000)
+	pair.Abort()
 }
 
 // A connection that is part of a pair is not taken into another one.
