@@ -1,57 +1,173 @@
 package proxy
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"time"
 
 	"github.com/spliced-io/spliced/splice"
 )
 
-// Adopted is what connections that an earlier process has left have as the
-// names of their listener, route and upstream.
+// Adopted is what connections that an earlier process has left, and of which nobody knows
+// where they came from, have as the names of their listener, route and upstream.
 const Adopted = "adopted"
 
-// adopt takes over what an earlier process of the instance has left.
+// foundlings are those.
+type foundlings struct {
+	listener *listener
+	route    *route
+	members  map[netip.AddrPort]*member
+}
+
+// adopt takes over what an earlier process of the instance has left. One that hands over to
+// this one has it yet: then all is prepared for the moment when that lets go of it.
 func (s *Server) adopt() error {
 	if s.Wire.Instance == "" {
 		return nil
 	}
-	l := &listener{server: s, name: Adopted}
-	u := newUpstream(s, Adopted)
-	members := make(map[netip.AddrPort]*member)
-	_, err := splice.AdoptWire(s.Wire, func(session *splice.Session, client, target netip.AddrPort) splice.Handler {
-		m := members[target]
-		if m == nil {
-			m = newMember(u, target.String(), Addr{Network: "tcp", Address: target.String()}, 0)
-			members[target] = m
-		}
-		m.active.Add(1)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.lastID++
-		s.open++
-		l.open++
-		s.adopted++
-		c := &conn{
-			listener: l, route: &route{name: Adopted, upstream: u}, member: m, session: session,
-			id: s.lastID, client: client, target: target, began: time.Now(),
-		}
-		s.live.push(c)
-		return c
-	})
+	if s.Inheritance.hasInstance(&s.Wire) {
+		table, err := splice.PrepareWire(s.Wire)
+		s.Inheritance.table = table
+		return err
+	}
+	_, err := s.adoptFlows(adoption{})
 	return err
 }
 
+// An adoption is of the flows of an instance that are not this server's.
+type adoption struct {
+	lives  bool          // the process that has had the instance does
+	except []splice.Flow // that are that one's yet
+	// known returns the connection that a flow is, not counted yet, and what is known of
+	// its session; nil: nobody knows it.
+	known func(splice.Flow) (*conn, *splice.Past)
+}
+
+// adoptFlows takes the instance, and makes connections of its flows.
+func (s *Server) adoptFlows(a adoption) (n int, err error) {
+	type adopted struct {
+		conn    *conn
+		session *splice.Session
+	}
+	var all []adopted
+	n, err = splice.AdoptWire(s.Wire, splice.Adoption{Lives: a.lives, Except: a.except, Accepted: func(session *splice.Session, f splice.Flow) (splice.Handler, *splice.Past) {
+		var c *conn
+		var past *splice.Past
+		if a.known != nil {
+			c, past = a.known(f)
+		}
+		if c == nil {
+			c = s.found(f, session.Stats().Started)
+		}
+		c.member.active.Add(1)
+		s.mu.Lock()
+		if c.id == 0 {
+			c.id = s.lastID + 1
+		}
+		s.comes(c)
+		s.adopted++
+		s.live.push(c)
+		s.departs(c, c.member.dial.Network == original, f.BLocal)
+		s.mu.Unlock()
+		all = append(all, adopted{c, session})
+		return c, past
+	}})
+	var sessions []*splice.Session
+	s.mu.Lock()
+	for _, a := range all {
+		a.conn.session = a.session
+		sessions = append(sessions, a.session)
+	}
+	s.holds = s.holds || err == nil
+	aborting, left := s.aborting, s.left
+	s.change()
+	s.mu.Unlock()
+	switch { // since then
+	case left:
+		leaveAll(sessions)
+	case aborting:
+		abortAll(sessions)
+	}
+	return n, err
+}
+
+// found makes the connection of a flow that nobody knows.
+func (s *Server) found(f splice.Flow, began time.Time) *conn {
+	all := &s.foundlings
+	if all.listener == nil {
+		u := newUpstream(s, Adopted)
+		all.listener, all.route, all.members = &listener{server: s, name: Adopted}, &route{name: Adopted, upstream: u}, make(map[netip.AddrPort]*member)
+	}
+	m := all.members[f.B]
+	if m == nil {
+		m = newMember(all.route.upstream, f.B.String(), Addr{Network: "tcp", Address: f.B.String()}, 0)
+		all.members[f.B] = m
+	}
+	return &conn{listener: all.listener, route: all.route, member: m, client: f.A, target: f.B, began: began}
+}
+
+// comes counts a connection that another process had. s.mu is held.
+func (s *Server) comes(c *conn) {
+	s.lastID = max(s.lastID, c.id)
+	s.open++
+	c.listener.open++
+	if c.counted {
+		c.listener.count(c)
+	}
+}
+
+// leaveInstance lets another process have the instance, and returns the flows that are this one's
+// yet.
+func (s *Server) leaveInstance() []splice.Flow {
+	s.mu.Lock()
+	holds := s.holds
+	s.holds = false
+	s.mu.Unlock()
+	if !holds {
+		return nil
+	}
+	return splice.LeaveWire(s.Wire)
+}
+
+const (
+	// instancePatience is how long a process that has ended, or said that it has let go of
+	// an instance, may be found to have it: the kernel closes its files one by one.
+	instancePatience = 10 * time.Second
+	instancePause    = 5 * time.Millisecond
+)
+
+// adoptSoon is adoptFlows once no other process has the instance.
+func (s *Server) adoptSoon(ctx context.Context, a adoption) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, instancePatience)
+	defer cancel()
+	for {
+		if n, err = s.adoptFlows(a); !errors.Is(err, splice.ErrInstanceInUse) {
+			return n, err
+		}
+		select {
+		case <-time.After(instancePause):
+		case <-ctx.Done():
+			return n, err
+		}
+	}
+}
+
 // Leave ends the server's part in the connections that are spliced under the name
-// of an instance: they go on without it, and the next process of that name adopts
+// of an instance, or will be: they go on without it, and the next process of that name adopts
 // them. All others stay as they are.
 func (s *Server) Leave() {
 	if s.Wire.Instance == "" {
 		return
 	}
 	s.mu.Lock()
+	s.left = true
 	sessions := s.live.sessions(nil)
 	s.mu.Unlock()
+	leaveAll(sessions)
+}
+
+func leaveAll(sessions []*splice.Session) {
 	for _, session := range sessions {
 		session.Leave()
 	}

@@ -34,6 +34,7 @@ type conn struct {
 	counted    bool // among the connections of its client
 	bare       bool // it has no sockets: packets are spliced
 	parting    bool // it is being handed over to another process
+	flown      bool // it goes on without this one
 	outward    bool // local is in the server's map of that name
 
 	client, target, local netip.AddrPort // invalid for unix sockets; see destination for the target
@@ -100,6 +101,12 @@ func (c *conn) blame(tried []error) {
 func (c *conn) onEnd(r splice.Result) {
 	s := c.listener.server
 	s.mu.Lock()
+	if w := r.Stats.Wire; c.parting && w != nil && w.Left {
+		s.flown(c)
+		s.mu.Unlock()
+		c.member.leave()
+		return
+	}
 	if c.parting && (r.AToB.Reason == splice.Stopped || r.BToA.Reason == splice.Stopped) {
 		s.live.remove(c)
 		p := parted{c, r}
@@ -114,6 +121,21 @@ func (c *conn) onEnd(r splice.Result) {
 	}
 	s.mu.Unlock()
 	c.conclude(r)
+}
+
+// flown forgets a connection that goes on without this process, until another one adopts it.
+// s.mu is held.
+func (s *Server) flown(c *conn) {
+	c.flown = true
+	s.live.remove(c)
+	s.arrived(c)
+	s.open--
+	if c.bare {
+		c.bare = false
+		s.bare--
+	}
+	c.listener.release(c)
+	s.change()
 }
 
 // A parted connection is one whose session has ended to be handed over.

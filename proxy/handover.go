@@ -35,6 +35,12 @@ type Inheritance struct {
 	conn    *net.UnixConn
 	sockets []*heirloom
 	state   serverState
+	table   splice.WireTable // of the instance that both have
+}
+
+// hasInstance says whether the process that hands over has the instance of w.
+func (i *Inheritance) hasInstance(w *splice.WirePolicy) bool {
+	return i != nil && i.state.Instance == instanceRecord{Name: w.Instance, Root: w.Root}
 }
 
 // An heirloom is a listening socket that nobody has claimed yet.
@@ -47,8 +53,12 @@ type heirloom struct {
 // Inherited is how the taking over of connections has gone.
 type Inherited struct {
 	Connections int   // that go on here
+	Flows       int   // of these, adopted from under the name of the instance, without a pause
 	Lost        int   // that could not: both peers were sent a RST
 	Err         error // why the predecessor was not heard to the end
+	// Instance is why the instance could not be taken, though it should have been. Flows that
+	// the predecessor has left go on by themselves.
+	Instance error
 }
 
 // A message is what processes say to each other. One of its fields is set.
@@ -63,6 +73,17 @@ type message struct {
 	Going   bool           `json:"going,omitempty"`   // it is done
 	Conns   []connRecord   `json:"conns,omitempty"`   // two files each
 	Got     bool           `json:"got,omitempty"`     // they have arrived
+
+	// Of an instance.
+	Table splice.WireTable `json:"table,omitzero"`  // with Ready: leave me what is in this one
+	Flows []connRecord     `json:"flows,omitempty"` // that will be left
+	Free  *free            `json:"free,omitempty"`  // they are: adopt them. The answer is Got, or Refused
+}
+
+// free says that the instance may be taken. As long as the process lives that has said so it has
+// some flows of its own.
+type free struct {
+	Except []splice.Flow `json:"except,omitempty"`
 }
 
 type hello struct {
@@ -96,8 +117,15 @@ type rest struct {
 
 // serverState is what a server knows that no configuration says.
 type serverState struct {
-	Members []memberRecord `json:"members,omitempty"`
-	Rates   []rateRecord   `json:"rates,omitempty"`
+	Instance instanceRecord `json:"instance,omitzero"` // that the process has
+	Members  []memberRecord `json:"members,omitempty"`
+	Rates    []rateRecord   `json:"rates,omitempty"`
+}
+
+// An instanceRecord names an instance; the zero value is none.
+type instanceRecord struct {
+	Name string `json:"name"`
+	Root string `json:"root,omitempty"`
 }
 
 // A rateRecord is who has come to a listener too often for the moment.
@@ -138,5 +166,6 @@ type connRecord struct {
 	Counted  bool           `json:"counted,omitempty"` // among the connections of its client
 	Age      time.Duration  `json:"age"`               // since it was accepted
 	Past     splice.Past    `json:"past"`
-	First    [2]int         `json:"first"` // bytes of the parcel that are on their way to the server, and to the client
+	First    [2]int         `json:"first"`         // bytes of the parcel that are on their way to the server, and to the client
+	Flow     splice.Flow    `json:"flow,omitzero"` // under which it is spliced; else it comes with its sockets
 }

@@ -28,7 +28,7 @@ func (s *Server) HandOver(ctx context.Context, conn *net.UnixConn, b Baggage, pr
 	defer s.configuring.Unlock()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	err := s.offer(conn, b, program)
+	table, err := s.offer(conn, b, program)
 	if err == nil && !stop() {
 		err = context.Cause(ctx) // it was ready a moment too late
 	}
@@ -57,7 +57,16 @@ func (s *Server) HandOver(ctx context.Context, conn *net.UnixConn, b Baggage, pr
 		k.close()
 	}
 	s.change()
-	return &Succession{server: s, conn: conn}, nil
+	return &Succession{server: s, conn: conn, departure: departure{adopts: s.has(table)}}, nil
+}
+
+// has says whether the server's instance has that table.
+func (s *Server) has(table splice.WireTable) bool {
+	if s.Wire.Instance == "" || table == (splice.WireTable{}) {
+		return false
+	}
+	mine, err := splice.WireTableOf(s.Wire)
+	return err == nil && mine == table // else nobody would find what is left
 }
 
 // pause accepts nobody while the other process begins to: a connection for which
@@ -89,19 +98,23 @@ func (s *Server) unpause() {
 	}
 }
 
-// offer says all, and returns when the other is ready.
-func (s *Server) offer(conn *net.UnixConn, b Baggage, program string) error {
+// offer says all, and returns when the other is ready, with the table of the instance that it
+// would adopt.
+func (s *Server) offer(conn *net.UnixConn, b Baggage, program string) (table splice.WireTable, err error) {
 	if err := s.running(); err != nil {
-		return err
+		return table, err
 	}
-	err := s.describe(conn, b, program)
+	err = s.describe(conn, b, program)
 	if errors.Is(err, syscall.EPIPE) {
 		err = nil // it has answered, or ended
 	}
 	if err != nil {
-		return err
+		return table, err
 	}
-	return expectAnswer(conn, "ready", func(m *message) bool { return m.Ready })
+	return table, expectAnswer(conn, "ready", func(m *message) bool {
+		table = m.Table
+		return m.Ready
+	})
 }
 
 // describe says what there is.
@@ -258,7 +271,7 @@ const maxDebts = 4 << 20
 // state is what the next server is to know.
 func (s *Server) state() serverState {
 	s.mu.Lock()
-	var st serverState
+	st := serverState{Instance: instanceRecord{Name: s.Wire.Instance, Root: s.Wire.Root}}
 	upstreams, listeners := s.sortedUpstreams(), s.sortedListeners()
 	s.mu.Unlock()
 	room := maxDebts
@@ -301,6 +314,7 @@ func (m *member) record(r *memberRecord) {
 type Succession struct {
 	server *Server
 	conn   *net.UnixConn
+	departure
 }
 
 const (
@@ -317,12 +331,26 @@ const (
 // Move hands the connections over, one that is still being joined as soon as it is.
 // It returns when only those are left that can't be: TLS sessions that end
 // here. They go on, until Close at the latest. After an error, and when ctx
-// ends, so do all that were not handed over.
+// ends, so do all that were not handed over; those that are spliced under the name of an
+// instance wait for whoever adopts them, if the other process lives, and are this one's again
+// if it has died.
 func (m *Succession) Move(ctx context.Context) (moved int, err error) {
-	s := m.server
 	defer m.conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = m.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if m.adopts {
+		err = m.leave()
+	}
+	moved, err = m.move(ctx, err)
+	moved += m.Flows()
+	return moved, m.depart(ctx, err)
+}
+
+// move hands over those that have sockets, or are to have some again, unless there was an
+// error before.
+func (m *Succession) move(ctx context.Context, before error) (moved int, err error) {
+	err = before
+	s := m.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for more := movedAtOnce; err == nil; {

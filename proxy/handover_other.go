@@ -21,6 +21,9 @@ func (s *Server) HandOver(context.Context, *net.UnixConn, Baggage, string) (*Suc
 // Move does nothing here.
 func (m *Succession) Move(context.Context) (int, error) { return 0, errors.ErrUnsupported }
 
+// Flows are none here.
+func (m *Succession) Flows() int { return 0 }
+
 // Inherit needs Linux.
 func Inherit(context.Context, *net.UnixConn) (*Inheritance, error) {
 	return nil, fmt.Errorf("take over: it needs Linux: %w", errors.ErrUnsupported)

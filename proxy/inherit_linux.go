@@ -177,7 +177,7 @@ func (s *Server) succeed(ctx context.Context) error {
 	defer stop()
 	s.recall(i.state)
 	release := func() {}
-	err := say(i.conn, message{Ready: true}, nil)
+	err := say(i.conn, message{Ready: true, Table: i.table}, nil)
 	var m *message
 	if err == nil {
 		var p *parcel.Parcel
@@ -213,9 +213,10 @@ func (s *Server) succeed(ctx context.Context) error {
 	s.mu.Lock()
 	s.arriving = true
 	s.mu.Unlock()
+	instance := i.hasInstance(&s.Wire)
 	arrive := func(ctx context.Context) {
 		defer release()
-		s.arrivals(ctx, conn)
+		s.arrivals(ctx, conn, instance)
 	}
 	if !s.start(arrive) {
 		release()
@@ -294,35 +295,36 @@ func (m *member) recall(r *memberRecord) {
 }
 
 // arrivals takes connections over until the predecessor has no more, or ctx ends:
-// then they are its own again.
-func (s *Server) arrivals(ctx context.Context, conn *net.UnixConn) {
+// then they are its own again. instance says that the predecessor has the one that this
+// server is to have.
+func (s *Server) arrivals(ctx context.Context, conn *net.UnixConn, instance bool) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	defer conn.Close()
-	a := &arrival{server: s, listeners: make(map[string]*listener), upstreams: make(map[string]*upstream), members: make(map[[2]string]*member)}
-	var told Inherited
-	for told.Err == nil {
-		if told.Err = s.awaitVacancy(ctx); told.Err != nil {
+	a := &arrival{
+		server: s, listeners: make(map[string]*listener), upstreams: make(map[string]*upstream), members: make(map[[2]string]*member),
+		flows: make(map[splice.Flow]*connRecord),
+	}
+	for {
+		if a.told.Err = s.awaitVacancy(ctx); a.told.Err != nil {
 			break
 		}
 		m, p, err := hear(conn)
+		if err == nil {
+			err = a.hear(conn, m, p)
+			p.Close()
+		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if told.Err = err; err != nil {
+		if a.told.Err = err; err != nil {
 			break
 		}
-		if told.Err = say(conn, message{Got: true}, nil); told.Err == nil {
-			for n := range m.Conns {
-				if err := a.welcome(&m.Conns[n], p, n); err != nil {
-					told.Lost++
-				} else {
-					told.Connections++
-				}
-			}
-		}
-		p.Close()
 	}
+	_ = conn.Close() // the predecessor has let go of the instance, or does
+	if instance {
+		a.told.Instance = a.adoptRest(ctx)
+	}
+	told := a.told
 	a.retire()
 	if s.Hooks.Inherited != nil {
 		s.Hooks.Inherited(told)
@@ -360,6 +362,58 @@ type arrival struct {
 	upstreams map[string]*upstream
 	members   map[[2]string]*member
 	homeless  []*member // of upstreams that are here
+	flows     map[splice.Flow]*connRecord
+	told      Inherited
+}
+
+// hear does what a message says, and answers it.
+func (a *arrival) hear(conn *net.UnixConn, m *message, p *parcel.Parcel) error {
+	if m.Free != nil {
+		n, err := a.server.adoptFlows(adoption{lives: true, except: m.Free.Except, known: a.known})
+		a.told.Flows += n
+		a.told.Connections += n
+		if err != nil {
+			return say(conn, message{Refused: err.Error()}, nil)
+		}
+		return say(conn, message{Got: true}, nil)
+	}
+	for n := range m.Flows {
+		a.flows[m.Flows[n].Flow] = &m.Flows[n]
+	}
+	if err := say(conn, message{Got: true}, nil); err != nil {
+		return err
+	}
+	for n := range m.Conns {
+		if err := a.welcome(&m.Conns[n], p, n); err != nil {
+			a.told.Lost++
+		} else {
+			a.told.Connections++
+		}
+	}
+	return nil
+}
+
+// known makes the connection of a flow that the predecessor has told of.
+func (a *arrival) known(f splice.Flow) (*conn, *splice.Past) {
+	r := a.flows[f]
+	if r == nil {
+		return nil, nil
+	}
+	delete(a.flows, f)
+	c, _ := a.place(r)
+	return c, &r.Past
+}
+
+// adoptRest has the server adopt what the predecessor has left since, or had no time to hand
+// over. It is gone, or has no part in the instance any more.
+func (a *arrival) adoptRest(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return nil // they are the next one's
+	}
+	n, err := a.server.adoptSoon(ctx, adoption{known: a.known})
+	a.told.Flows += n
+	a.told.Connections += n
+	return err
 }
 
 // welcome makes a connection of ours of record n of a parcel.
@@ -377,6 +431,30 @@ func (a *arrival) welcome(r *connRecord, p *parcel.Parcel, n int) error {
 	first := [2][]byte{raw[:r.First[0]:r.First[0]], raw[r.First[0]:][:r.First[1]:r.First[1]]}
 	p.Raw = raw[r.First[0]+r.First[1]:]
 	s := a.server
+	c, plan := a.place(r)
+	c.member.active.Add(1)
+	s.mu.Lock()
+	s.comes(c)
+	s.mu.Unlock()
+	err := c.resume(client, server, plan, r.Past, first)
+	if err == nil {
+		return nil
+	}
+	resetFile(client)
+	resetFile(server)
+	s.mu.Lock()
+	s.open--
+	c.listener.release(c)
+	s.change()
+	s.mu.Unlock()
+	c.member.leave()
+	return err
+}
+
+// place makes the connection of a record, which is not counted yet, and says how it is to be
+// carried.
+func (a *arrival) place(r *connRecord) (*conn, *splice.Plan) {
+	s := a.server
 	m := a.member(r)
 	s.mu.Lock()
 	l := s.listeners[r.Listener]
@@ -389,31 +467,9 @@ func (a *arrival) welcome(r *connRecord, p *parcel.Parcel, n int) error {
 	}
 	c := &conn{
 		listener: l, route: &route{name: r.Route, upstream: m.upstream}, member: m, id: r.ID, began: time.Now().Add(-r.Age),
-		sni: r.SNI, client: r.Client, target: r.Target, local: r.Local,
+		sni: r.SNI, client: r.Client, target: r.Target, local: r.Local, counted: r.Counted,
 	}
-	plan := c.planNow()
-	m.active.Add(1)
-	s.mu.Lock()
-	s.lastID = max(s.lastID, r.ID)
-	s.open++
-	l.open++
-	if r.Counted {
-		l.count(c)
-	}
-	s.mu.Unlock()
-	err := c.resume(client, server, plan, r.Past, first)
-	if err == nil {
-		return nil
-	}
-	resetFile(client)
-	resetFile(server)
-	s.mu.Lock()
-	s.open--
-	l.release(c)
-	s.change()
-	s.mu.Unlock()
-	m.leave()
-	return err
+	return c, c.planNow()
 }
 
 // planNow is how the configuration wants such a connection carried; nil: it does

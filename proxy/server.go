@@ -66,6 +66,8 @@ type Server struct {
 	accepted uint64
 	failed   uint64
 	adopted  uint64
+	left     bool                   // sessions of the instance go on without the server
+	holds    bool                   // the instance
 	open     int                    // accepted, and the end not yet reported
 	leaving  int                    // of these, those that have ended
 	hurrying bool                   // clients that say nothing have to make room
@@ -78,7 +80,9 @@ type Server struct {
 	unsaid   []unsaid // what the hooks have still to be told
 	saying   bool     // somebody tells them
 
-	pausing  bool     // another process is about to accept
+	pausing    bool       // another process is about to accept
+	foundlings foundlings // for who adopts, one at a time
+
 	parting  bool     // connections are handed over to another process
 	parted   []parted // of these, those whose session has ended
 	arriving bool     // connections of another process are taken over
@@ -176,6 +180,7 @@ func (s *Server) Close() error {
 	}
 	s.mu.Unlock()
 	s.background.Wait()
+	s.leaveInstance()
 	return nil
 }
 

@@ -22,6 +22,30 @@ const (
 // usable; options that were set on the sockets are not restored.
 func Wire(p WirePolicy) Option { return func(o *options) { o.wire = p } }
 
+// A Flow names a session that [EngineWire] carries by the addresses of its two connections.
+type Flow = engine.Flow
+
+// ErrInstanceInUse means that another process has an instance.
+var ErrInstanceInUse = engine.ErrInstanceInUse
+
+// A WireTable tells the table of an instance from all others of this machine. The zero value is
+// that of none.
+type WireTable = engine.TableID
+
+// An Adoption says what is to become of the flows of an instance: see [AdoptWire].
+type Adoption struct {
+	// Lives says that the process which has had the instance lives: it has let go of it, with
+	// [LeaveWire], and Except are the flows that are its own yet. They, and what it may
+	// have begun, are left alone: another AdoptWire, once it has ended, adopts or removes
+	// what is left of them.
+	Lives  bool
+	Except []Flow
+	// Accepted is told of each flow and returns who hears of its end; Connected and Failed of
+	// that are not called. The [Past] is what [Session.Flow] has said of it, nil if nobody
+	// knows. The session must not be used before AdoptWire has returned.
+	Accepted func(s *Session, f Flow) (Handler, *Past)
+}
+
 // WireCapabilities are what a process needs for [EngineWire] (capabilities(7)).
 func WireCapabilities() []string {
 	return []string{"CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON", "CAP_NET_RAW"}

@@ -10,24 +10,60 @@ import (
 	"github.com/spliced-io/spliced/internal/engine"
 )
 
-// AdoptWire makes sessions of the flows that an earlier process has left under
-// the instance of p: they go on to count, keep their limits, and end. accepted is
-// told of each, with the addresses of both peers, and returns who hears of its end;
-// its Connected and Failed are not called. The error says what is missing, or
-// that another process has the instance.
-func AdoptWire(p WirePolicy, accepted func(s *Session, a, b netip.AddrPort) Handler) (int, error) {
-	n, err := reactor.AdoptWire(p, func(s *engine.Session, a, b netip.AddrPort) engine.Handler {
-		return accepted(&Session{carrier: loopSession{s}, own: true}, a, b)
+// AdoptWire takes the instance of p, and makes sessions of the flows that an earlier process has
+// left under its name and that are not this one's already: they go on to count, keep their limits,
+// and end. It returns how many there were. The error says what is missing, or that another process
+// has the instance.
+func AdoptWire(p WirePolicy, a Adoption) (int, error) {
+	n, err := reactor.AdoptWire(p, engine.Adoption{
+		Lives: a.Lives, Except: a.Except,
+		Accepted: func(s *engine.Session, f Flow) (engine.Handler, *Past) {
+			return a.Accepted(&Session{carrier: loopSession{s}, own: true}, f)
+		},
 	})
-	if err != nil {
-		return n, &Error{Op: "adopt", Err: fmt.Errorf("instance %s: %w", p.Instance, err)}
+	return n, instanceError("adopt", p, err)
+}
+
+// PrepareWire gets everything ready to adopt the flows of an instance which another process has
+// for now: [AdoptWire] takes the instance then within milliseconds. Sessions of this process wait
+// with their hand-overs until that was called.
+func PrepareWire(p WirePolicy) (WireTable, error) {
+	t, err := reactor.PrepareWire(p)
+	return t, instanceError("prepare to adopt", p, err)
+}
+
+// WireTableOf is the table of the instance of p, if this process has it.
+func WireTableOf(p WirePolicy) (WireTable, error) {
+	t, err := reactor.WireTable(p)
+	return t, instanceError("look at", p, err)
+}
+
+// LeaveWire lets another process have the instance of p: it is told which flows it must not adopt,
+// since they are this process's yet, and end here. Those of sessions that were told to
+// [Session.Leave] before go on by themselves until that process adopts them. Sessions that are not
+// handed over yet wait until [AdoptWire] is called again.
+func LeaveWire(p WirePolicy) []Flow { return reactor.LeaveWire(p) }
+
+func instanceError(op string, p WirePolicy, err error) error {
+	if err == nil {
+		return nil
 	}
-	return n, nil
+	return &Error{Op: op, Err: fmt.Errorf("instance %s: %w", p.Instance, err)}
+}
+
+// Flow names the session's flow, if its packets are spliced under the name of an instance and
+// nothing else is needed for that: [Session.Leave] has it go on without this process, and the
+// [Past] is for who adopts it.
+func (s *Session) Flow() (Flow, Past, bool) {
+	if l, ok := s.carrier.(loopSession); ok {
+		return l.Session.Flow()
+	}
+	return Flow{}, Past{}, false
 }
 
 // Leave ends the session if its packets are spliced under the name of an
-// instance: the flow goes on without this process, until the next of that name
-// adopts it. Other sessions are not touched. It does not wait.
+// instance, or as soon as they are: the flow goes on without this process, until the next of
+// that name adopts it. Until then nothing changes. It does not wait.
 func (s *Session) Leave() {
 	if l, ok := s.carrier.(loopSession); ok {
 		l.Session.Leave()

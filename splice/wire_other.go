@@ -9,9 +9,23 @@ import (
 )
 
 // AdoptWire needs Linux.
-func AdoptWire(WirePolicy, func(s *Session, a, b netip.AddrPort) Handler) (int, error) {
+func AdoptWire(WirePolicy, Adoption) (int, error) {
 	return 0, &Error{Op: "adopt", Err: errors.ErrUnsupported}
 }
+
+// PrepareWire needs Linux.
+func PrepareWire(WirePolicy) (WireTable, error) {
+	return WireTable{}, &Error{Op: "prepare to adopt", Err: errors.ErrUnsupported}
+}
+
+// WireTableOf finds none here.
+func WireTableOf(WirePolicy) (WireTable, error) { return WireTable{}, nil }
+
+// LeaveWire does nothing here: there are no instances.
+func LeaveWire(WirePolicy) []Flow { return nil }
+
+// Flow finds none here: no session goes on without its process.
+func (s *Session) Flow() (Flow, Past, bool) { return Flow{}, Past{}, false }
 
 // Leave does nothing here: no session goes on without its process.
 func (s *Session) Leave() {}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"sync"
@@ -229,13 +230,14 @@ func (e *events) onChanged(c proxy.Change) {
 
 // onInherited tells how the taking over of connections has gone.
 func (e *events) onInherited(i proxy.Inherited) {
-	args := []any{"connections", i.Connections, "lost", i.Lost}
+	args := []any{"connections", i.Connections, "lost", i.Lost, "flows", i.Flows}
 	level := slog.LevelInfo
-	if i.Err != nil || i.Lost > 0 {
+	err := errors.Join(i.Err, i.Instance)
+	if err != nil || i.Lost > 0 {
 		level = slog.LevelError
 	}
-	if i.Err != nil {
-		args = append(args, "error", oneLine{i.Err})
+	if err != nil {
+		args = append(args, "error", oneLine{err})
 	}
 	e.log.Log(context.Background(), level, "connections taken over", args...)
 }

@@ -196,8 +196,8 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 		d.admin.serve(d.log)
 	}
 	luggage.abandon()
-	if file.Instance != "" {
-		d.log.Info("flows adopted", "instance", file.Instance, "flows", d.server.Stats().Adopted)
+	if n := d.server.Stats().Adopted; n > 0 || file.Instance != "" && before == nil { // else it is told when they have come
+		d.log.Info("flows adopted", "instance", file.Instance, "flows", n)
 	}
 	if d.eyes != nil {
 		d.eyes.serve()
@@ -242,7 +242,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	}
 	d.noteReload(file, token, err)
 	if err == nil && file.WirePolicy() != d.server.Wire {
-		d.log.Warn("instance stays as it was until a restart", "instance", d.server.Wire.Instance)
+		d.log.Warn("instance stays as it was until an upgrade or a restart", "instance", d.server.Wire.Instance)
 	}
 	if err == nil && wanted == 0 && len(file.Wants()) > 0 {
 		defer d.sayAuto(file) // it may have given up what is wanted now

@@ -92,9 +92,6 @@ func TestRunInstance(t *testing.T) {
 			t.Errorf("%s lacks %s", line, want)
 		}
 	}
-	// An upgrade would need the instance twice.
-	d.signal(syscall.SIGUSR2)
-	d.stderr.await(t, "instance daemon is one process's at a time")
 	for _, c := range all {
 		echo1(t, c, "adopted?")
 		_ = c.(*net.TCPConn).CloseWrite()

@@ -170,19 +170,14 @@ func program() string {
 
 // upgrade starts the program again and has it take this process's place. After an
 // error this process goes on as if nothing was.
-func (d *daemon) upgrade(ctx context.Context) (pid int, err error) {
+func (d *daemon) upgrade(ctx context.Context) (int, error) {
 	if !d.upgrading.TryLock() {
 		return 0, errors.New("an upgrade is under way")
 	}
 	defer d.upgrading.Unlock()
 	begun := time.Now()
 	d.log.Info("upgrading", "program", d.self)
-	var next *proxy.Succession
-	if name := d.server.Wire.Instance; name != "" {
-		err = fmt.Errorf("instance %s is one process's at a time: want a restart, which its connections outlive", name)
-	} else {
-		pid, next, err = d.succeed(ctx)
-	}
+	pid, next, err := d.succeed(ctx)
 	if err != nil {
 		d.log.Error("upgrade refused: this process goes on", "program", d.self, "error", oneLine{err})
 		return 0, err
@@ -263,18 +258,28 @@ func (d *daemon) retire(next *proxy.Succession, signals <-chan os.Signal) {
 	begun := time.Now()
 	d.quiet()
 	moved, err := next.Move(ctx)
-	args := []any{"connections", moved, "staying", d.server.Stats().Open, "duration_ms", float64(time.Since(begun).Microseconds()) / 1e3}
+	args := []any{"connections", moved, "staying", d.server.Stats().Open, "flows", next.Flows(), "duration_ms", float64(time.Since(begun).Microseconds()) / 1e3}
 	if err != nil {
 		d.log.Warn("connections handed over", append(args, "error", oneLine{err})...)
 	} else {
 		d.log.Info("connections handed over", args...)
 	}
-	cutting(d.server, d.log, <-drained)
+	cutting(d.server, d.log, d.endDrain(ctx, <-drained))
 	cancel()
 	d.background.Wait()
+	d.server.Leave() // what is spliced, and could not be handed over
 	_ = d.server.Close()
 	d.events.close()
 	d.log.Info("ended", "pid", os.Getpid())
+}
+
+// endDrain is the end of a drain that has ended with err: connections may have come back since, of
+// a successor that has died.
+func (d *daemon) endDrain(ctx context.Context, err error) error {
+	if err == nil && d.server.Stats().Open > 0 {
+		return d.server.Drain(ctx)
+	}
+	return err
 }
 
 // leaveAdmin has the successor answer whoever asks, and brings to its end what was

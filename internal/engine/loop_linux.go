@@ -293,8 +293,10 @@ func (l *loop) obey() {
 		case c.what == handOver:
 			c.s.handOver(l)
 		case c.what == leaveNow:
-			if c.s.wire.carried() {
+			if c.s.wire != nil {
 				c.s.wire.back.leave = true
+			}
+			if c.s.wire.carried() {
 				c.s.run(l)
 			}
 		}

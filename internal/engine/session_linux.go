@@ -193,9 +193,9 @@ func (s *Session) Stop(ctx context.Context) Result {
 // from it afterwards.
 func (s *Session) Abort() { s.loop.post(command{what: abortNow, s: s}) }
 
-// Leave ends the session if its packets are spliced under the name of an instance:
+// Leave ends the session once its packets are spliced under the name of an instance:
 // the flow goes on without this process, until the next of that name adopts it.
-// Other sessions go on.
+// Until then it goes on.
 func (s *Session) Leave() { s.loop.post(command{what: leaveNow, s: s}) }
 
 // Take gives up the descriptors of an owned session that was stopped. ok is

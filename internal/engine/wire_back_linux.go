@@ -112,6 +112,7 @@ func (w *wiring) takeBack(l *loop, s *Session) {
 		return
 	}
 	w.holds(s, true)
+	s.wired.Load().alone.Store(false)
 	w.phase, w.at = wireReturning, l.now+wireSettle
 	w.back.pause, w.back.askAt = wireBackFirst, w.at
 }

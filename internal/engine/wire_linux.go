@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -513,6 +514,7 @@ func (w *wiring) leave(l *loop, s *Session) {
 	l.reactor.release(s)
 	s.ends[0].cookie = 0
 	w.phase, w.at = wireOn, 0
+	s.wired.Load().alone.Store(true)
 	w.holds(s, false)
 	w.refresh(l, s) // what was reported so far
 }
@@ -620,6 +622,7 @@ func (w *wiring) cut(l *loop, s *Session) {
 // wired is what others than the loop need of a spliced session.
 type wired struct {
 	pair  *wire.Pair
+	alone atomic.Bool // the pair has no sockets, and needs none
 	base  [2]int64
 	epoch time.Time // the same moment by two clocks
 	mono  int64

@@ -22,6 +22,7 @@ type wirePlane struct {
 
 	mu      sync.Mutex // held while one is being opened
 	opening bool
+	left    bool // to another process: none is opened until this one takes it again
 	err     error
 	failed  time.Time
 }
@@ -64,15 +65,32 @@ func (w *wirePlanes) each(f func(*wire.Plane)) {
 }
 
 // OpenWire makes sure that the program is loaded. The error says what is
-// missing.
+// missing. Of an instance that was left to another process there is no plane, and no error.
 func (r *Reactor) OpenWire(config wire.Config) (*wire.Plane, error) {
 	w := r.wire.of(config)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.left {
+		return w.alive(), nil
+	}
+	return w.open(config, wire.Open)
+}
+
+// takeWire is OpenWire also if the instance was left.
+func (r *Reactor) takeWire(config wire.Config, open func(wire.Config) (*wire.Plane, error)) (*wire.Plane, error) {
+	w := r.wire.of(config)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.left = false
+	return w.open(config, open)
+}
+
+// open returns the plane, opened if it has to be. w.mu is held.
+func (w *wirePlane) open(config wire.Config, open func(wire.Config) (*wire.Plane, error)) (*wire.Plane, error) {
 	if plane := w.alive(); plane != nil {
 		return plane, nil
 	}
-	plane, err := wire.Open(config)
+	plane, err := open(config)
 	w.plane.Store(plane)
 	w.err, w.failed = err, time.Now()
 	return plane, err
@@ -93,6 +111,8 @@ func (w *wirePlanes) get(r *Reactor, config wire.Config) (*wire.Plane, error) {
 		return plane, nil // since then
 	}
 	switch {
+	case p.left:
+		return nil, nil
 	case p.err != nil && time.Since(p.failed) < wireRetry:
 		return nil, p.err
 	case !p.opening:

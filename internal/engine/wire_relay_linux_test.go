@@ -172,11 +172,11 @@ func runRelay(spec relaySpec, planned func()) error {
 	out := &relayOut{enc: json.NewEncoder(os.Stdout), live: make(map[*relayHandler]struct{})}
 	reactor := new(engine.Reactor)
 	if spec.Policy.Instance != "" {
-		n, err := reactor.AdoptWire(spec.Policy, func(s *engine.Session, a, _ netip.AddrPort) engine.Handler {
-			h := &relayHandler{a.String(), s, out}
+		n, err := reactor.AdoptWire(spec.Policy, engine.Adoption{Accepted: func(s *engine.Session, f engine.Flow) (engine.Handler, *engine.Past) {
+			h := &relayHandler{f.A.String(), s, out}
 			h.Connected(0, netip.AddrPort{}, nil)
-			return h
-		})
+			return h, nil
+		}})
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"github.com/spliced-io/spliced/internal/engine/wire"
+)
 
 // A WirePolicy says when auto hands sessions over to the engine wire, which
 // takes privileges. The zero value says never.
@@ -19,6 +23,16 @@ const (
 	WireAfterBytes = 1 << 20
 	WireAfterAge   = time.Second
 )
+
+// A Flow names a spliced pair by the addresses of its two connections.
+type Flow = wire.Flow
+
+// ErrInstanceInUse means that another process has an instance.
+var ErrInstanceInUse = wire.ErrInUse
+
+// A TableID tells the table of an instance from all others of this machine. The zero value is
+// that of none.
+type TableID = wire.TableID
 
 // WireStats is a session's way to the engine wire, and what the program has
 // seen of it. Pairs are a's and b's packets.

@@ -24,7 +24,7 @@ func fieldDocs() map[string]string {
 		"Ejection.Time":                    "time is how long a server is out: for the first time, then twice as long each time, up to max_time.",
 		"File.Admin":                       "admin is where operators ask: spliced ctl, top, reload and upgrade, and programs.",
 		"File.Include":                     "include are further files to read, relative to this one; * and ? stand for any characters of a file's name.",
-		"File.Instance":                    "instance is a name under which connections that the engine wire carries outlive the process: the next one of that name adopts them, with their counters and limits. It needs root, or the capabilities of wire without a change of user. A change takes a restart. Default: they end with the process.",
+		"File.Instance":                    "instance is a name under which connections that the engine wire carries outlive the process: the next one of that name adopts them, with their counters and limits. It needs root, or the capabilities of wire without a change of user. A change takes an upgrade or a restart. Default: they end with the process.",
 		"File.InstanceRoot":                "instance_root is the directory of instances, in a BPF file system. Default: /sys/fs/bpf/spliced.",
 		"File.Log":                         "log is what is told of it.",
 		"File.Metrics":                     "metrics is where /metrics and /healthz are served to whoever can reach it, host:port or :port. Default: nowhere.",

@@ -32,7 +32,7 @@ type File struct {
 	// Instance is a name under which connections that the engine wire carries outlive
 	// the process: the next one of that name adopts them, with their counters and
 	// limits. It needs root, or the capabilities of wire without a change of user. A
-	// change takes a restart. Default: they end with the process.
+	// change takes an upgrade or a restart. Default: they end with the process.
 	Instance string `yaml:"instance"`
 	// InstanceRoot is the directory of instances, in a BPF file system. Default:
 	// /sys/fs/bpf/spliced.

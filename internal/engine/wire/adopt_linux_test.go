@@ -47,7 +47,7 @@ func TestAdoptLinkLocal(t *testing.T) {
 	p.Close()
 
 	p = openPlane(t, c, config)
-	left, err := p.Adopt(func(*wire.Pair) func() { return func() {} })
+	left, err := p.Adopt(func(*wire.Pair) func() { return func() {} }, false, nil)
 	if err != nil || len(left) != 1 {
 		t.Fatalf("adopted %d, %v", len(left), err)
 	}

@@ -77,10 +77,12 @@ func (p *Plane) attached(ifindex int) (Refusal, error) {
 	switch {
 	case p.closed:
 		return Broken, ErrClosed
+	case !p.held:
+		return 0, ErrPending
 	case a == nil:
 		a = &attachment{}
 		p.attaching[ifindex] = a
-		p.gone.Go(func() { p.attachTo(ifindex, missing, a) })
+		p.reading.Go(func() { p.attachTo(ifindex, missing, a) })
 	case a.why != 0:
 		why, err := a.why, a.err
 		if time.Since(a.failed) > attachRetry {

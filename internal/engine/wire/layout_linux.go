@@ -69,12 +69,19 @@ type older struct {
 	ports []bpf.WireKey
 }
 
-// openOlder finds the other layouts of the instance. One that a process still has is
-// left to it.
-func (p *Plane) openOlder() error {
+// openOlder finds the other layouts of the instance.
+func (p *Plane) openOlder() (all []*older, err error) {
+	defer func() {
+		if err != nil {
+			for _, o := range all {
+				o.close()
+			}
+			all = nil
+		}
+	}()
 	entries, err := os.ReadDir(filepath.Dir(p.dir))
 	if err != nil {
-		return fmt.Errorf("read instance: %w", err)
+		return nil, fmt.Errorf("read instance: %w", err)
 	}
 	for _, e := range entries {
 		dir := filepath.Join(filepath.Dir(p.dir), e.Name())
@@ -83,28 +90,34 @@ func (p *Plane) openOlder() error {
 		}
 		o := &older{dir: dir}
 		if o.lock, err = os.Open(dir); err != nil {
-			return fmt.Errorf("open layout: %w", err)
+			return all, fmt.Errorf("open layout: %w", err)
 		}
 		if err := syscall.Flock(int(o.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 			_ = o.lock.Close()
-			return fmt.Errorf("lock %s: %w", dir, ErrInUse)
+			return all, fmt.Errorf("lock %s: %w", dir, ErrInUse)
 		}
-		p.older = append(p.older, o)
+		all = append(all, o)
 		if o.flows, err = ebpf.LoadPinnedMap(filepath.Join(dir, bpf.WireMapFlows), nil); errors.Is(err, os.ErrNotExist) {
 			continue // begun and never used
 		} else if err != nil {
-			return fmt.Errorf("open flows of %s: %w", dir, err)
+			return all, fmt.Errorf("open flows of %s: %w", dir, err)
 		}
 		if o.flows.KeySize() != uint32(unsafe.Sizeof(bpf.WireKey{})) {
 			continue
 		}
-		// New connections must not get the ports of these flows.
-		_ = o.each(func(k bpf.WireKey, _ *prefix) {
-			p.ports.take(k.From(), k.To().Port())
-			o.ports = append(o.ports, k)
-		})
+		_ = o.each(func(k bpf.WireKey, _ *prefix) { o.ports = append(o.ports, k) })
 	}
-	return nil
+	return all, nil
+}
+
+// haveOlder keeps new connections off the ports of these flows. The plane is locked.
+func (p *Plane) haveOlder(all []*older) {
+	for _, o := range all {
+		for _, k := range o.ports {
+			p.ports.take(k.From(), k.To().Port())
+		}
+	}
+	p.older = all
 }
 
 // A prefix is what the entries of all layouts begin with.
@@ -143,6 +156,21 @@ func (o *older) live(now time.Duration) (n int, err error) {
 	return n, err
 }
 
+// leaveOlder undoes haveOlder. The plane is locked.
+func (p *Plane) leaveOlder() {
+	for _, o := range p.older {
+		p.forgetOlder(o)
+	}
+	p.older = nil
+}
+
+func (p *Plane) forgetOlder(o *older) {
+	for _, k := range o.ports {
+		p.ports.leave(k.From(), k.To().Port())
+	}
+	o.close()
+}
+
 // drainOlder takes the layouts away whose flows are over.
 func (p *Plane) drainOlder(now time.Duration) {
 	p.mu.Lock()
@@ -155,10 +183,7 @@ func (p *Plane) drainOlder(now time.Duration) {
 			continue
 		}
 		_ = os.RemoveAll(o.dir) // unpins links and maps: the programs go with them
-		for _, k := range o.ports {
-			p.ports.leave(k.From(), k.To().Port())
-		}
-		o.close()
+		p.forgetOlder(o)
 	}
 	p.older = kept
 }

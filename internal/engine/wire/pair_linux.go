@@ -35,8 +35,8 @@ type Pair struct {
 // ErrClosed means that the plane has ended: another one has to be opened.
 var ErrClosed = errors.New("the plane has ended")
 
-// ErrPending means that the program is being attached to an interface: ask again
-// in a few milliseconds.
+// ErrPending means that the program is being attached to an interface, or that another process
+// is about to let go of the table: ask again in a few milliseconds.
 var ErrPending = errors.New("being attached")
 
 // Consider enters a pair of connected sockets into the table, to be watched.
@@ -52,6 +52,9 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 			p.unclaim()
 		}
 	}()
+	if why, err := p.ready(); why != 0 || err != nil {
+		return nil, why, err
+	}
 	pair := &Pair{plane: p, news: news, Room: [2]int64{-1, -1}}
 	for i, fd := range [...]int{a, b} {
 		l := &pair.legs[i]
@@ -76,7 +79,7 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 			return nil, why, err
 		}
 	}
-	if why, err = pair.insert(); why != 0 {
+	if why, err = pair.insert(); why != 0 || err != nil {
 		return nil, why, err
 	}
 	pair.Probe()
@@ -101,6 +104,9 @@ func (pair *Pair) insert() (Refusal, error) {
 	p := pair.plane
 	p.mu.Lock() // an entry and its owner change together
 	defer p.mu.Unlock()
+	if !p.held {
+		return 0, ErrPending // since Consider has begun
+	}
 	if p.ring(pair) {
 		return Conflict, nil
 	}
@@ -316,5 +322,14 @@ func (pair *Pair) takeOut() {
 }
 
 // Finish lets go of a pair that has ended by itself. Its entries stay for a
-// while: a last acknowledgement may be lost.
-func (pair *Pair) Finish() { pair.plane.retire(pair) }
+// while: a last acknowledgement may be lost. Nobody adopts it any more: its end is told by
+// this process.
+func (pair *Pair) Finish() {
+	p := pair.plane
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.meta != nil && p.pairs[pair.keys[0]] == pair { // see takeOut
+		_ = p.meta.Delete(&pair.keys[0])
+	}
+	p.retired = append(p.retired, retiree{pair, time.Now()})
+}

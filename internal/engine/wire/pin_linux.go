@@ -26,9 +26,6 @@ const (
 	metaName   = "meta"
 )
 
-// ErrInUse means that another process has an instance of that name.
-var ErrInUse = errors.New("the instance is in use by another process")
-
 // Meta is what a process leaves about a spliced pair for its successor.
 type Meta struct {
 	B         bpf.WireKey // of b's packets; the entry's own key is a's
@@ -92,8 +89,9 @@ func onBPF(dir string) bool {
 	return sys.IsBPF(dir)
 }
 
-// openPinned makes or finds the instance's directory and maps, and locks them.
-func (p *Plane) openPinned(spec *ebpf.CollectionSpec) (_ map[string]*ebpf.Map, err error) {
+// openPinned makes or finds the instance's directory and maps, and locks them unless
+// another process may have them.
+func (p *Plane) openPinned(spec *ebpf.CollectionSpec, lock bool) (_ map[string]*ebpf.Map, err error) {
 	if p.dir, err = p.config.dir(); err != nil {
 		return nil, err
 	}
@@ -111,8 +109,10 @@ func (p *Plane) openPinned(spec *ebpf.CollectionSpec) (_ map[string]*ebpf.Map, e
 	if p.lock, err = os.Open(p.dir); err != nil {
 		return nil, fmt.Errorf("open instance: %w", err)
 	}
-	if err := syscall.Flock(int(p.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", p.dir, ErrInUse)
+	if lock {
+		if err := p.take(); err != nil {
+			return nil, err
+		}
 	}
 	maps := make(map[string]*ebpf.Map)
 	defer func() {
@@ -131,7 +131,15 @@ func (p *Plane) openPinned(spec *ebpf.CollectionSpec) (_ map[string]*ebpf.Map, e
 	if p.meta, err = p.pinnedMap(metaSpec(flows.MaxEntries / 2)); err != nil {
 		return nil, err
 	}
-	return maps, p.openOlder()
+	return maps, nil
+}
+
+// take locks the instance for this process.
+func (p *Plane) take() error {
+	if err := syscall.Flock(int(p.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("lock %s: %w", p.dir, ErrInUse)
+	}
+	return nil
 }
 
 // pinnedMap opens a map, or makes it.
@@ -160,13 +168,16 @@ func (p *Plane) pinnedMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 
 // takeLinks puts this process's program in the place of its predecessor's.
 // Packets meet the one or the other.
-func (p *Plane) takeLinks() error {
-	if !p.kept {
-		return nil
-	}
+func (p *Plane) takeLinks() (_ map[hook]link.Link, err error) {
+	links := make(map[hook]link.Link)
+	defer func() {
+		if err != nil {
+			closeLinks(links)
+		}
+	}()
 	entries, err := os.ReadDir(p.dir)
 	if err != nil {
-		return fmt.Errorf("read instance: %w", err)
+		return nil, fmt.Errorf("read instance: %w", err)
 	}
 	for _, e := range entries {
 		h, ok := hookOf(e.Name())
@@ -176,7 +187,7 @@ func (p *Plane) takeLinks() error {
 		path := filepath.Join(p.dir, e.Name())
 		l, err := link.LoadPinnedLink(path, nil)
 		if err != nil {
-			return fmt.Errorf("open link %s: %w", path, err)
+			return nil, fmt.Errorf("open link %s: %w", path, err)
 		}
 		if err := l.Update(p.program(h)); err != nil {
 			// ENOLINK: the interface is gone.
@@ -184,9 +195,17 @@ func (p *Plane) takeLinks() error {
 			_ = os.Remove(path)
 			continue
 		}
-		p.links[h] = l
+		links[h] = l
 	}
-	return nil
+	return links, nil
+}
+
+// closeLinks closes them, and forgets them.
+func closeLinks(links map[hook]link.Link) {
+	for h, l := range links {
+		_ = l.Close()
+		delete(links, h)
+	}
 }
 
 // Record leaves a spliced pair for a successor of this process.
@@ -204,27 +223,37 @@ func (pair *Pair) Record(m Meta) error {
 	return nil
 }
 
-// An Adopted pair was spliced by a process that is gone.
+// An Adopted pair was spliced by another process.
 type Adopted struct {
 	*Pair
 	Meta Meta
 }
 
-// Adopt returns the pairs that an earlier process of this instance has left,
-// once: as if Consider had been asked for them. What it had begun, and not
-// spliced, is taken out.
-func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
+// Adopt returns the pairs that an earlier process of this instance has left and that are not
+// this plane's already: as if Consider had been asked for them. What that process had begun, and
+// not spliced, is taken out, unless it lives: then except has the pairs that are its own
+// yet, and nothing is taken out. The plane is to be held.
+func (p *Plane) Adopt(news func(*Pair) func(), lives bool, except []Flow) ([]Adopted, error) {
 	if !p.kept {
 		return nil, nil
+	}
+	not := make(map[Flow]bool, len(except))
+	for _, f := range except {
+		not[f] = true
 	}
 	var all []Adopted
 	var stale []bpf.WireKey
 	known := make(map[bpf.WireKey]bool)
-	var key bpf.WireKey
-	var m Meta
-	metas := p.meta.Iterate()
-	for metas.Next(&key, &m) {
-		pair := &Pair{plane: p, keys: [2]bpf.WireKey{key, m.B}}
+	metas, err := p.metas()
+	if err != nil {
+		return nil, fmt.Errorf("read the flows left: %w", err)
+	}
+	for key, m := range metas {
+		pair := &Pair{plane: p, keys: [2]bpf.WireKey{key, m.B}, Room: [2]int64{-1, -1}}
+		if not[pair.Flow()] || p.has(&key) {
+			known[key], known[m.B] = true, true
+			continue
+		}
 		pair.restore(&m)
 		v, err := pair.Look()
 		if err != nil || !pair.Spliced() {
@@ -235,30 +264,13 @@ func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
 		known[key], known[m.B] = true, true
 		all = append(all, Adopted{pair, m})
 	}
-	if err := metas.Err(); err != nil {
-		return nil, fmt.Errorf("read the flows left: %w", err)
-	}
-	for _, k := range stale {
-		_ = p.meta.Delete(&k)
-	}
-	stale = stale[:0]
-	var f bpf.WireFlow
-	flows := p.objects.Flows.Iterate()
-	for flows.Next(&key, &f) {
-		if !known[key] {
-			stale = append(stale, key)
+	if !lives {
+		if err := p.takeOutStale(stale, known); err != nil {
+			return nil, err
 		}
-	}
-	if err := flows.Err(); err != nil {
-		return nil, fmt.Errorf("read the flows left: %w", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range stale {
-		if p.pairs[stale[i]] == nil { // else this process has begun it meanwhile
-			p.objects.Delete(&stale[i])
-		}
-	}
 	for _, a := range all {
 		a.news = news(a.Pair)
 		p.users++
@@ -266,6 +278,60 @@ func (p *Plane) Adopt(news func(*Pair) func()) ([]Adopted, error) {
 	}
 	p.adopted.Store(true)
 	return all, nil
+}
+
+// metas reads what was left about pairs. Where the key that it was at goes meanwhile the kernel
+// begins again: some are seen twice, and too many for an iteration.
+func (p *Plane) metas() (all map[bpf.WireKey]Meta, err error) {
+	const attempts = 10
+	for range attempts {
+		all = make(map[bpf.WireKey]Meta)
+		var key bpf.WireKey
+		var m Meta
+		i := p.meta.Iterate()
+		for i.Next(&key, &m) {
+			all[key] = m
+		}
+		if err = i.Err(); !errors.Is(err, ebpf.ErrIterationAborted) {
+			break
+		}
+	}
+	return all, err
+}
+
+// has says whether an entry is that of a pair of this plane.
+func (p *Plane) has(k *bpf.WireKey) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pairs[*k] != nil
+}
+
+// takeOutStale takes out what a process has left that is of no use: what it has noted of
+// these, and all entries but the known ones and this plane's own.
+func (p *Plane) takeOutStale(stale []bpf.WireKey, known map[bpf.WireKey]bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range stale {
+		if p.pairs[stale[i]] == nil {
+			_ = p.meta.Delete(&stale[i])
+		}
+	}
+	stale = nil
+	var key bpf.WireKey
+	var f bpf.WireFlow
+	flows := p.objects.Flows.Iterate()
+	for flows.Next(&key, &f) {
+		if !known[key] && p.pairs[key] == nil {
+			stale = append(stale, key)
+		}
+	}
+	if err := flows.Err(); err != nil {
+		return fmt.Errorf("read the flows left: %w", err)
+	}
+	for i := range stale {
+		p.objects.Delete(&stale[i])
+	}
+	return nil
 }
 
 func (pair *Pair) restore(m *Meta) {
@@ -359,19 +425,17 @@ func OpenTable(config Config) (*Table, error) {
 // Flows returns the spliced pairs.
 func (t *Table) Flows() ([]Adopted, error) {
 	var all []Adopted
-	var key bpf.WireKey
-	var m Meta
-	metas := t.plane.meta.Iterate()
-	for metas.Next(&key, &m) {
+	metas, err := t.plane.metas()
+	if err != nil {
+		return nil, fmt.Errorf("read flows: %w", err)
+	}
+	for key, m := range metas {
 		pair := &Pair{plane: t.plane, keys: [2]bpf.WireKey{key, m.B}}
 		pair.restore(&m)
 		if v, err := pair.Look(); err == nil { // else it has just ended
 			pair.place(&v)
 		}
 		all = append(all, Adopted{pair, m})
-	}
-	if err := metas.Err(); err != nil {
-		return nil, fmt.Errorf("read flows: %w", err)
 	}
 	return all, nil
 }

@@ -49,13 +49,19 @@ type Plane struct {
 	loopback int // index of lo
 	routes   int // a socket that hears of changes
 	raw      [2]int
-	reader   *ringbuf.Reader
-	kept     bool // pinned: does not end by itself
+	kept     bool // pinned
 	dir      string
-	lock     *os.File
+	lock     *os.File  // nil unless kept
 	meta     *ebpf.Map // nil unless kept
 
+	holding sync.Mutex // held while what only one process may do is done; comes before mu
+	reader  *ringbuf.Reader
+	reading sync.WaitGroup
+
 	mu        sync.Mutex
+	held      bool  // this process has the table: no other one
+	lasting   bool  // does not end by itself
+	lost      error // why it does not, though it was to
 	links     map[hook]link.Link
 	attaching map[int]*attachment
 	pairs     map[bpf.WireKey]*Pair
@@ -82,8 +88,12 @@ type retiree struct {
 }
 
 // Open loads the program. The error says what is missing: a privilege
-// (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW), BPF, or a kernel of 6.6.
-func Open(config Config) (_ *Plane, err error) {
+// (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW), BPF, or a kernel of 6.6; or it is
+// [ErrInUse].
+func Open(config Config) (*Plane, error) { return open(config, false) }
+
+// open has the table unless another process is to have it for now.
+func open(config Config, another bool) (_ *Plane, err error) {
 	p := &Plane{
 		config: config, raw: [2]int{-1, -1}, routes: -1,
 		links: make(map[hook]link.Link), attaching: make(map[int]*attachment), pairs: make(map[bpf.WireKey]*Pair),
@@ -101,7 +111,7 @@ func Open(config Config) (_ *Plane, err error) {
 		return nil, err
 	}
 	_ = rlimit.RemoveMemlock() // before Linux 5.11 maps count against it
-	if err := p.load(); err != nil {
+	if err := p.load(!another); err != nil {
 		return nil, because(err)
 	}
 	if p.netlink, err = openNetlink(); err != nil {
@@ -116,13 +126,11 @@ func Open(config Config) (_ *Plane, err error) {
 	if err := p.openRaw(); err != nil {
 		return nil, because(err)
 	}
-	if p.reader, err = ringbuf.NewReader(p.objects.Ended); err != nil {
-		return nil, fmt.Errorf("read ring buffer: %w", err)
+	if !another {
+		if err := p.Hold(); err != nil {
+			return nil, err
+		}
 	}
-	if err := p.takeLinks(); err != nil {
-		return nil, err
-	}
-	p.gone.Go(p.read)
 	p.gone.Go(p.sweep)
 	return p, nil
 }
@@ -132,7 +140,7 @@ func because(err error) error {
 	return sys.Because(err, sys.CapBPF, sys.CapPerfmon, sys.CapNetAdmin, sys.CapNetRaw)
 }
 
-func (p *Plane) load() error {
+func (p *Plane) load(lock bool) error {
 	spec, err := bpf.LoadWire()
 	if err != nil {
 		return fmt.Errorf("read program: %w", err)
@@ -142,8 +150,8 @@ func (p *Plane) load() error {
 	}
 	var options ebpf.CollectionOptions
 	if p.config.Instance != "" {
-		p.kept = true
-		if options.MapReplacements, err = p.openPinned(spec); err != nil {
+		p.kept, p.lasting = true, true
+		if options.MapReplacements, err = p.openPinned(spec, lock); err != nil {
 			return err
 		}
 		defer func() {
@@ -165,11 +173,11 @@ func (p *Plane) load() error {
 // read passes on what the program reports. What finds no room is lost: there are so many
 // reports then that more than half of the room is taken behind the next one, and when all
 // are read every pair is looked at.
-func (p *Plane) read() {
+func (p *Plane) read(reader *ringbuf.Reader) {
 	var record ringbuf.Record
 	lost := false
 	for {
-		err := p.reader.ReadInto(&record)
+		err := reader.ReadInto(&record)
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
@@ -190,7 +198,7 @@ func (p *Plane) read() {
 				pair.news()
 			}
 		}
-		if record.Remaining > p.reader.BufferSize()/2 {
+		if record.Remaining > reader.BufferSize()/2 {
 			lost = true
 		} else if lost && record.Remaining == 0 {
 			lost = false
@@ -243,14 +251,16 @@ func (p *Plane) sweep() {
 			return
 		case now := <-ticker.C:
 			p.collect(now)
-			p.watchRoutes()
-			if p.kept && now.Sub(looked) >= olderLook {
-				looked = now
-				p.drainOlder(time.Duration(sys.Monotonic()))
-			}
+			p.asHolder(func() {
+				p.watchRoutes()
+				if p.kept && now.Sub(looked) >= olderLook {
+					looked = now
+					p.drainOlder(time.Duration(sys.Monotonic()))
+				}
+			})
 		}
 		p.mu.Lock()
-		if idle++; p.users > 0 || p.kept {
+		if idle++; p.users > 0 || p.lasting {
 			idle = 0
 		}
 		over := idle > 1 && !p.closed
@@ -260,7 +270,6 @@ func (p *Plane) sweep() {
 		p.mu.Unlock()
 		if over {
 			// This goroutine is the last: it releases what the plane has.
-			_ = p.reader.Close()
 			go p.finish()
 			return
 		}
@@ -279,13 +288,6 @@ func (p *Plane) collect(now time.Time) {
 		p.mu.Unlock()
 		pair.remove()
 	}
-}
-
-// retire keeps a pair's entries for a while.
-func (p *Plane) retire(pair *Pair) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.retired = append(p.retired, retiree{pair, time.Now()})
 }
 
 func (p *Plane) forget(pair *Pair) {
@@ -329,13 +331,13 @@ func (p *Plane) Close() {
 	p.mu.Unlock()
 	if first {
 		close(p.stop)
-		_ = p.reader.Close()
 	}
 	p.finish()
 }
 
 // finish waits for the goroutines and lets everything go.
 func (p *Plane) finish() {
+	p.deafen()
 	p.gone.Wait()
 	p.release()
 }
@@ -346,16 +348,7 @@ func (p *Plane) release() {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.released = true
-	if p.reader != nil {
-		_ = p.reader.Close()
-	}
-	for i, l := range p.links {
-		_ = l.Close()
-		delete(p.links, i)
-	}
-	for _, o := range p.older {
-		o.close()
-	}
+	p.drop()
 	_ = p.objects.Close()
 	p.netns.close()
 	if p.netlink != nil {
