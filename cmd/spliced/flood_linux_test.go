@@ -44,6 +44,10 @@ func TestFloods(t *testing.T) {
 			d := startDaemon(t, commandWithin(t, time.Hour, "run"), floodConfig(server), (*exec.Cmd).Start)
 			f.open, f.limited, f.pid = d.addr(t, "open"), d.addr(t, "limited"), d.cmd.Process.Pid
 		}
+		f.target, f.slowTarget = f.limited, f.open
+		if name == "aside" {
+			f.target, f.slowTarget = startHolder(t, hordeHeld), startHolder(t, floodHeld)
+		}
 		flooded = append(flooded, f)
 	}
 	for range rounds {
@@ -82,9 +86,11 @@ type floodedProxy struct {
 	t             *testing.T
 	name          string
 	open, limited string // addresses
-	pid           int
-	states        []*floodState
-	quiet         float64 // the p99 of this round
+	// Where the floods go: to the same, or past the proxy.
+	target, slowTarget string
+	pid                int
+	states             []*floodState
+	quiet              float64 // the p99 of this round
 }
 
 // A floodState has a value of each round.
@@ -129,7 +135,7 @@ func (f *floodedProxy) overLimit(rate int) {
 	const during = 1500 * time.Millisecond
 	f.measure("quiet", f.limited, during)
 	begun := time.Now()
-	storm := startHorde(f.t, hordeSpec{Kind: "over", Target: netip.MustParseAddrPort(f.limited), Source: netip.MustParseAddr("127.0.99.1"), Rate: rate})
+	storm := startHorde(f.t, hordeSpec{Kind: "over", Target: netip.MustParseAddrPort(f.target), Source: netip.MustParseAddr("127.0.99.1"), Rate: rate})
 	storm.stdout.await(f.t, "there")
 	s := f.measure("over a limit", f.limited, during)
 	s.outcome = append(s.outcome, float64(storm.disperse(f.t))/time.Since(begun).Seconds())
@@ -142,7 +148,7 @@ func (f *floodedProxy) slowClients(slow, rate int) {
 	var hordes []*horde
 	for i := range processes {
 		hordes = append(hordes, startHorde(f.t, hordeSpec{
-			Kind: "slow", Target: netip.MustParseAddrPort(f.open), Source: netip.AddrFrom4([4]byte{127, 0, 100, byte(i + 1)}),
+			Kind: "slow", Target: netip.MustParseAddrPort(f.slowTarget), Source: netip.AddrFrom4([4]byte{127, 0, 100, byte(i + 1)}),
 			Count: slow / processes, Rate: rate / processes,
 		}))
 	}
@@ -182,6 +188,18 @@ func spread(values []float64, digits int) string {
 	return fmt.Sprintf("%.*f [%.*f–%.*f]", digits, median, digits, v[0], digits, v[len(v)-1])
 }
 
+// floodHeld is how many connections the proxies of these tests may have, and hold.
+const floodHeld = 9464
+
+// startHolder returns the address of a server that holds so many connections.
+func startHolder(t *testing.T, n int) string {
+	t.Helper()
+	h := startHorde(t, hordeSpec{Kind: "holder", Target: netip.MustParseAddrPort("127.0.0.1:0"), Count: n})
+	t.Cleanup(func() { h.disperse(t) })
+	const prefix = "holds at "
+	return strings.TrimPrefix(h.stdout.await(t, prefix), prefix)
+}
+
 func floodConfig(server string) string {
 	return fmt.Sprintf(`
 listeners:
@@ -197,7 +215,7 @@ func startHAProxyFlooded(t *testing.T, server string) (open, limited string, pid
 	open, limited = vacantAddr(t), vacantAddr(t)
 	path := filepath.Join(t.TempDir(), "haproxy.cfg")
 	text := fmt.Sprintf(`global
-  maxconn 9464
+  maxconn %d
 defaults
   mode tcp
   timeout connect 5s
@@ -218,7 +236,7 @@ frontend limited
   use_backend u if { req.ssl_sni -i honest.test slow.test }
 backend u
   server s %s
-`, open, limited, hordeHeld, server)
+`, floodHeld, open, limited, hordeHeld, server)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

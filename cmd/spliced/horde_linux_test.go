@@ -27,10 +27,10 @@ const beHorde = "SPLICED_TEST_HORDE"
 
 // A hordeSpec says what the clients of a process do.
 type hordeSpec struct {
-	Kind   string         // "honest", "slow" or "over"
-	Target netip.AddrPort // of the proxy
+	Kind   string         // "honest", "slow", "over" or "holder"
+	Target netip.AddrPort // of the proxy; of a holder its own
 	Source netip.Addr     // of the clients
-	Count  int            // of slow ones
+	Count  int            // of slow ones; of those that a holder holds
 	Rate   int            // of those that come, a second
 	For    time.Duration  // honest ones come; the others until the input ends
 }
@@ -55,8 +55,11 @@ func runHorde(args []string) error {
 		close(over)
 	}()
 	run := spec.over
-	if spec.Kind == "slow" {
+	switch spec.Kind {
+	case "slow":
 		run = spec.slow
+	case "holder":
+		run = spec.holder
 	}
 	n, err := run(over)
 	fmt.Println("done", n)
@@ -196,6 +199,48 @@ func (s *hordeSpec) over(over <-chan struct{}) (refused int, err error) {
 		return nil
 	})
 	return refused, err
+}
+
+// holder is the least that can be done about a flood: it accepts whoever comes and
+// holds so many, of whom the oldest is sent a RST for the next. What honest clients of
+// another process meet meanwhile is the flood's own doing. It returns how many came.
+func (s *hordeSpec) holder(over <-chan struct{}) (came int, err error) {
+	ln, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = syscall.Bind(ln, &syscall.SockaddrInet4{Addr: s.Target.Addr().As4()})
+	}
+	if err == nil {
+		err = syscall.Listen(ln, 4096)
+	}
+	if err != nil {
+		return 0, err
+	}
+	self, err := syscall.Getsockname(ln)
+	if err != nil {
+		return 0, err
+	}
+	fmt.Printf("holds at 127.0.0.1:%d\n", self.(*syscall.SockaddrInet4).Port)
+	go func() {
+		<-over
+		_ = syscall.Shutdown(ln, syscall.SHUT_RD) // ends the accept
+	}()
+	held := make([]int, max(1, s.Count))
+	for {
+		fd, _, err := syscall.Accept4(ln, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		switch {
+		case errors.Is(err, syscall.EINVAL):
+			return came, nil
+		case err != nil:
+			return came, os.NewSyscallError("accept4", err)
+		}
+		oldest := &held[came%len(held)]
+		if came >= len(held) {
+			_ = syscall.SetsockoptLinger(*oldest, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+			_ = syscall.Close(*oldest)
+		}
+		*oldest = fd
+		came++
+	}
 }
 
 // A poll is what honest clients have met.
@@ -338,7 +383,7 @@ func startHorde(t *testing.T, spec hordeSpec) *horde {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, string(text))
-	if spec.Kind != "honest" {
+	if spec.Kind == "slow" || spec.Kind == "over" {
 		// A flood is made elsewhere: here it takes the time that others leave.
 		cmd = exec.Command("chrt", "--idle", "0", exe, string(text))
 	}
