@@ -156,7 +156,7 @@ func (c *conn) conclude(r splice.Result) {
 	c.listener.ended.add(r.Stats)
 	c.listener.account.ended(c, &r)
 	c.member.carried(r)
-	s.tell(unsaid{conn: c, result: r})
+	s.tell(unsaid{conn: c, result: &r})
 	s.mu.Unlock()
 	c.member.ended(r)
 }

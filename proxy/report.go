@@ -10,8 +10,8 @@ import (
 // unsaid is something that a hook has not been told yet: the end of conn, its
 // failure, why a listener is held, or what has become of a server. Event loops can't wait for a hook.
 type unsaid struct {
-	conn   *conn         // nil for held
-	result splice.Result // of an end
+	conn   *conn          // nil for held
+	result *splice.Result // of an end
 	failed *Failed
 	came   *Accepted
 	joined *conn
@@ -37,6 +37,9 @@ func (s *Server) tell(u unsaid) {
 // second, waking it for each would cost more than telling.
 const gather = 2 * time.Millisecond
 
+// keepUnsaid is the longest array that is kept for the next things to tell.
+const keepUnsaid = 1 << 10
+
 // report tells the hooks, and is gone when there is nothing left to tell. A
 // connection counts as open until its end was told: a slow hook holds back new
 // connections at MaxConns instead of filling the memory.
@@ -45,7 +48,7 @@ func (s *Server) report() {
 	defer s.mu.Unlock()
 	for len(s.unsaid) > 0 {
 		batch := s.unsaid
-		s.unsaid = nil
+		s.unsaid, s.said = s.said, nil
 		s.mu.Unlock()
 		gone := 0
 		for _, u := range batch {
@@ -65,6 +68,10 @@ func (s *Server) report() {
 				}
 				u.conn.listener.release(u.conn)
 			}
+		}
+		if cap(batch) <= keepUnsaid {
+			clear(batch)
+			s.said = batch[:0]
 		}
 		s.change()
 		if len(s.unsaid) == 0 && !s.closing {
@@ -97,6 +104,6 @@ func (s *Server) say(u unsaid) {
 			s.Hooks.Failed(*u.failed)
 		}
 	case s.Hooks.Ended != nil:
-		s.Hooks.Ended(Ended{Conn: u.conn.view(u.result.Stats), Result: u.result})
+		s.Hooks.Ended(Ended{Conn: u.conn.view(u.result.Stats), Result: *u.result})
 	}
 }

@@ -78,6 +78,7 @@ type Server struct {
 	outward  map[netip.AddrPort]int // from which original destinations are dialled, or are connected to
 	ended    totals
 	unsaid   []unsaid // what the hooks have still to be told
+	said     []unsaid // empty: its other array
 	saying   bool     // somebody tells them
 
 	pausing    bool       // another process is about to accept
