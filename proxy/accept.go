@@ -27,7 +27,7 @@ func (k *socket) acceptAll() {
 			pause = 0
 			l := k.listener.Load()
 			p := l.policy.Load()
-			c, err := s.take(l, p, nil, addrPort(client.RemoteAddr()))
+			c, err := s.take(l, p, addrPort(client.RemoteAddr()))
 			if err != nil {
 				reset(client)
 				c.fail(err)

@@ -29,16 +29,37 @@ func (s *Server) admit(k *socket) bool {
 
 // makeRoom has clients that say nothing leave earlier, of all if the server is about
 // to be full, of the listener if only that is: else they would keep everybody out
-// until their handshake timeout. s.mu is held.
+// until their handshake timeout. s.mu is held, and let go while some leave.
 func (s *Server) makeRoom(l *listener) {
-	if n := missing(s.open-s.leaving, s.limit()); n > 0 {
+	s.dismiss(nil, s.missing())
+	s.dismiss(l, l.missing())
+	if n := s.missing(); n > 0 {
 		s.hurrying = true
 		s.guests.Hurry(nil, n)
 	}
-	if n := missing(l.open-l.leaving, l.maxConns); n > 0 && l.maxConns > 0 {
+	if n := l.missing(); n > 0 {
 		l.hurrying = true
 		s.guests.Hurry(l, n)
 	}
+}
+
+// dismiss has those leave at once who may.
+func (s *Server) dismiss(of any, n int) {
+	if n == 0 {
+		return
+	}
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	s.guests.Dismiss(of, min(n, atOnce))
+}
+
+func (s *Server) missing() int { return missing(s.open-s.leaving, s.limit()) }
+
+func (l *listener) missing() int {
+	if l.maxConns == 0 {
+		return 0
+	}
+	return missing(l.open-l.leaving, l.maxConns)
 }
 
 // relax ends that once there is room without it. s.mu is held.
@@ -58,21 +79,25 @@ func (s *Server) relax(l *listener) {
 func (k *socket) accepted(session *splice.Session, client netip.AddrPort) splice.Way {
 	l := k.listener.Load()
 	p := l.policy.Load()
-	c, err := l.server.take(l, p, session, client)
+	c, err := l.server.take(l, p, client)
 	if err != nil {
 		return c.refuse(err)
 	}
 	if c.looks(p) {
-		return c.hold(func(client *splice.Held) { l.server.lookAt(c, client, session, p) })
+		return splice.Way{Hold: func(client *splice.Held) { l.server.lookAt(c, client, p) }}
 	}
 	way, err := c.way(p, facts{source: client.Addr()}, nil)
 	switch err {
 	case nil:
+		if err = c.begin(session); err != nil {
+			c.leaveTries(0, 1)
+			return c.refuse(err)
+		}
 		return way
 	case errAsk:
-		return c.hold(func(client *splice.Held) { c.goOn(client, session, facts{source: c.client.Addr()}) })
+		return splice.Way{Hold: func(client *splice.Held) { c.goOn(client, facts{source: c.client.Addr()}) }}
 	case errSlow:
-		return c.hold(func(client *splice.Held) { c.serveSlowly(client, facts{source: c.client.Addr()}) })
+		return splice.Way{Hold: func(client *splice.Held) { c.serveSlowly(client, facts{source: c.client.Addr()}) }}
 	default:
 		return c.refuse(err)
 	}
@@ -152,7 +177,7 @@ func (c *conn) serveSlowly(held *splice.Held, f facts) {
 
 // take notes a new connection, and returns it also with an error, which says
 // why it can't stay.
-func (s *Server) take(l *listener, p *policy, session *splice.Session, client netip.AddrPort) (*conn, error) {
+func (s *Server) take(l *listener, p *policy, client netip.AddrPort) (*conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.accepted++
@@ -160,11 +185,11 @@ func (s *Server) take(l *listener, p *policy, session *splice.Session, client ne
 	l.accepted++
 	l.open++
 	s.lastID++
-	c := &conn{listener: l, session: session, id: s.lastID, client: client, began: time.Now()}
+	c := &conn{listener: l, id: s.lastID, client: client, began: time.Now()}
 	if s.Hooks.Accepted != nil {
 		s.tell(unsaid{came: &Accepted{ID: c.id, Client: c.clientName(), Listener: l.name}})
 	}
-	if s.aborting { // it was admitted just before: nobody would end its dial
+	if s.aborting { // it was admitted just before
 		return c, ErrServerClosed
 	}
 	if p.fromProxy(client.Addr()) {
@@ -172,10 +197,26 @@ func (s *Server) take(l *listener, p *policy, session *splice.Session, client ne
 	} else if err := l.enter(c, p); err != nil {
 		return c, err
 	}
-	if session != nil {
-		s.dialing.push(c)
-	}
 	return c, nil
+}
+
+// begin has the event loops dial for c. The session of one that is held, or refused, is
+// not to be known to anybody.
+func (c *conn) begin(session *splice.Session) error {
+	s := c.listener.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.aborting { // nobody would end its dial
+		return ErrServerClosed
+	}
+	c.dials(session)
+	return nil
+}
+
+// dials notes that the event loops dial for c. The server's lock is held.
+func (c *conn) dials(session *splice.Session) {
+	c.session = session
+	c.listener.server.dialing.push(c)
 }
 
 // refuse has the client reset: by the zero Way, for which no session is begun. In
@@ -185,19 +226,9 @@ func (c *conn) refuse(err error) splice.Way {
 	return splice.Way{}
 }
 
-// hold takes the connection from the event loops, and has f go on with it.
-func (c *conn) hold(f func(*splice.Held)) splice.Way {
-	s := c.listener.server
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dialing.remove(c)
-	c.session = nil
-	return splice.Way{Hold: f}
-}
-
 // goOn has a client that was held go the way that the facts lead to: inside the
 // event loops if it can.
-func (c *conn) goOn(held *splice.Held, session *splice.Session, f facts) {
+func (c *conn) goOn(held *splice.Held, f facts) {
 	p := c.listener.policy.Load()
 	way, err := c.way(p, f, held)
 	switch err {
@@ -205,7 +236,7 @@ func (c *conn) goOn(held *splice.Held, session *splice.Session, f facts) {
 		if way.Lifetime > 0 { // it counts from accepting
 			way.Lifetime = max(1, way.Lifetime-time.Since(c.began))
 		}
-		if err := c.proceed(held, session, way); err != nil {
+		if err := c.proceed(held, way); err != nil {
 			c.leaveTries(0, 1)
 			c.fail(err)
 		}
@@ -217,9 +248,8 @@ func (c *conn) goOn(held *splice.Held, session *splice.Session, f facts) {
 	}
 }
 
-// proceed gives the connection back to the event loops, which go the way with
-// session.
-func (c *conn) proceed(held *splice.Held, session *splice.Session, way splice.Way) error {
+// proceed gives the connection back to the event loops, which go the way.
+func (c *conn) proceed(held *splice.Held, way splice.Way) error {
 	s := c.listener.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,13 +257,12 @@ func (c *conn) proceed(held *splice.Held, session *splice.Session, way splice.Wa
 		held.Reset()
 		return ErrServerClosed
 	}
-	c.session = session
-	s.dialing.push(c)
-	if err := held.Go(way); err != nil {
-		s.dialing.remove(c)
-		c.session = nil
+	session, err := held.Go(way)
+	if err != nil {
 		return err
 	}
+	// Whatever becomes of it is told to c, which waits for the lock.
+	c.dials(session)
 	return nil
 }
 

@@ -29,23 +29,21 @@ const (
 	// until some have left. Without them accepting would stop each time.
 	spareShare = 32
 	maxSpare   = 256
-	// batchShare is the share of these that leave at a time.
-	batchShare = 4
+	// easyShare is the share of these that has to be free beside them before nobody is
+	// hurried any more.
+	easyShare = 4
+	// atOnce is how many have to leave at most before the next is accepted. The rest
+	// need not be waited for.
+	atOnce = 4
 )
 
 func spare(places int) int { return min(maxSpare, places/spareShare) }
 
 // missing is how many have to leave when another comes and so many places are taken.
-func missing(taken, places int) int {
-	n := taken + spare(places) - places
-	if n < 0 {
-		return 0
-	}
-	return n + 1 + spare(places)/batchShare
-}
+func missing(taken, places int) int { return max(0, taken+1+spare(places)-places) }
 
 // roomy says that nobody has to, although some had to before.
-func roomy(taken, places int) bool { return taken+spare(places)+spare(places)/batchShare < places }
+func roomy(taken, places int) bool { return taken+spare(places)+spare(places)/easyShare < places }
 
 // handshakeRecord is the first byte of TLS.
 const handshakeRecord = 22
@@ -58,8 +56,8 @@ func (s *Server) look(c *conn, client net.Conn, p *policy) {
 }
 
 // lookAt is look for a client that the event loops have accepted, and go on with.
-func (s *Server) lookAt(c *conn, held *splice.Held, session *splice.Session, p *policy) {
-	w := &watcher{server: s, conn: c, held: held, session: session, policy: p, header: c.behind}
+func (s *Server) lookAt(c *conn, held *splice.Held, p *policy) {
+	w := &watcher{server: s, conn: c, held: held, policy: p, header: c.behind}
 	w.wait(peek.Guest{Raw: held, Look: w.look, Done: w.done})
 }
 
@@ -70,11 +68,10 @@ type watcher struct {
 	client net.Conn
 	policy *policy
 	// Of a client that the event loops have accepted, instead of the connection.
-	held    *splice.Held
-	session *splice.Session
-	facts   facts
-	header  bool  // a PROXY header is to come
-	err     error // what is wrong with it
+	held   *splice.Held
+	facts  facts
+	header bool  // a PROXY header is to come
+	err    error // what is wrong with it
 }
 
 func (w *watcher) wait(g peek.Guest) {
@@ -160,7 +157,7 @@ func (w *watcher) done(o peek.Outcome) {
 	w.facts.source = w.conn.client.Addr()
 	if w.held != nil {
 		w.conn.sni = w.facts.sni
-		w.conn.goOn(w.held, w.session, w.facts)
+		w.conn.goOn(w.held, w.facts)
 		return
 	}
 	go w.server.serve(w.conn, w.client, w.facts, o.Read)

@@ -19,8 +19,13 @@ import (
 func TestTakeAfterClose(t *testing.T) {
 	var s Server
 	s.close(true)
-	if _, err := s.take(&listener{server: &s}, &policy{}, &splice.Session{}, netip.AddrPort{}); err != ErrServerClosed {
+	l := &listener{server: &s}
+	if _, err := s.take(l, &policy{}, netip.AddrPort{}); err != ErrServerClosed {
 		t.Errorf("taken with %v, want %v", err, ErrServerClosed)
+	}
+	c := &conn{listener: l}
+	if err := c.begin(&splice.Session{}); err != ErrServerClosed || s.dialing.len != 0 {
+		t.Errorf("begun with %v, want %v", err, ErrServerClosed)
 	}
 }
 

@@ -21,7 +21,7 @@ type Forwarding struct {
 	Admit func() bool
 	// Accepted is told of each connection and says what becomes of it. client
 	// is invalid for a unix socket. The session may be kept, and used once
-	// Accepted has returned.
+	// Accepted has returned a way with a plan; else it is nobody's.
 	Accepted func(s *Session, client netip.AddrPort) Way
 	// Held is told when accepting has to pause, for lack of descriptors, say.
 	// It goes on by itself.
@@ -59,7 +59,7 @@ type Held struct{ held }
 
 type held interface {
 	SyscallConn() (syscall.RawConn, error)
-	proceed(Way) error
+	proceed(Way) (*Session, error)
 	conn() (net.Conn, error)
 	reset()
 }
@@ -67,13 +67,14 @@ type held interface {
 // SyscallConn gives the descriptor, as that of [net.TCPConn] does.
 func (h *Held) SyscallConn() (syscall.RawConn, error) { return h.held.SyscallConn() }
 
-// Go has the connection take its way inside the event loops, with the session that
-// [Forwarding.Accepted] was told. The Hold of w is ignored, and without a plan the
-// client is sent a RST, also after an error, which is for want of descriptors.
-func (h *Held) Go(w Way) error {
+// Go has the connection take its way inside the event loops, and returns its session,
+// whose Handler may have been told of its end by then. The Hold of w is ignored. Without
+// a plan the client is sent a RST and there is no session; it is sent one after an error
+// too, which is for want of descriptors.
+func (h *Held) Go(w Way) (*Session, error) {
 	if w.Plan == nil {
 		h.reset()
-		return nil
+		return nil, nil
 	}
 	if w.Handler == nil {
 		w.Handler = nobody{}

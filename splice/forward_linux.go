@@ -80,18 +80,23 @@ func (a acceptor) file() (*os.File, error) {
 }
 
 func (f *Forwarding) accepted(s *engine.Session, client netip.AddrPort) engine.Way {
-	w := f.Accepted(&Session{carrier: loopSession{s}, own: true}, client)
-	if w.Hold != nil {
-		return engine.Way{Hold: func(h engine.Held) { w.Hold(&Held{heldFD{h}}) }}
+	session := &Session{carrier: loopSession{s}, own: true}
+	w := f.Accepted(session, client)
+	if hold := w.Hold; hold != nil {
+		session.carrier = nil // s is for the next one
+		return engine.Way{Hold: func(h engine.Held) { hold(&Held{heldFD{h}}) }}
 	}
 	if w.Plan == nil {
-		return engine.Way{Hold: func(h engine.Held) { heldFD{h}.reset() }}
+		session.carrier = nil
+		return engine.Way{Hold: resetHeld}
 	}
 	if w.Handler == nil {
 		w.Handler = nobody{}
 	}
 	return w.engine()
 }
+
+func resetHeld(h engine.Held) { heldFD{h}.reset() }
 
 func (w *Way) engine() engine.Way {
 	return engine.Way{Plan: w.Plan.plan, Lifetime: w.Lifetime, Targets: w.Targets, Handler: w.Handler, Dialing: w.Dialing, Trying: w.Trying}
@@ -118,13 +123,13 @@ func (h heldFD) once(f func(fd uintptr) bool) error {
 	return nil
 }
 
-func (h heldFD) proceed(w Way) error {
-	err := h.Go(w.engine())
+func (h heldFD) proceed(w Way) (*Session, error) {
+	s, err := h.Go(w.engine())
 	if err != nil {
 		h.reset()
-		return &Error{Op: "forward", Err: err}
+		return nil, &Error{Op: "forward", Err: err}
 	}
-	return nil
+	return &Session{carrier: loopSession{s}, own: true}, nil
 }
 
 func (h heldFD) reset() {

@@ -21,7 +21,8 @@ type AcceptSpec struct {
 	// [Acceptor.Resume].
 	Admit func() bool
 	// Accepted is told of each connection and says what becomes of it. The
-	// session may be kept, and used once Accepted has returned.
+	// session may be kept, and used once Accepted has returned, but not if the
+	// connection is held: then it is another's.
 	Accepted func(s *Session, client netip.AddrPort) Way
 	// Held is told when accept(2) fails for a reason that passes; the acceptor
 	// tries again, ever more slowly, up to once a second.
@@ -307,12 +308,17 @@ func (e *ear) take(l *loop, fd int, client netip.AddrPort) {
 	if !e.a.inline {
 		_ = sys.LeaveOOBInline(fd)
 	}
-	s := &Session{own: true, loop: l}
+	s := l.fresh
+	if s == nil {
+		s = &Session{own: true, loop: l}
+	}
 	way := e.a.spec.Accepted(s, client)
 	if way.Hold != nil {
-		way.Hold(Held{FD: fd, Client: client, acceptor: e.a, session: s})
+		l.fresh = s
+		way.Hold(Held{FD: fd, Client: client, acceptor: e.a, loop: l})
 		return
 	}
+	l.fresh = nil
 	e.a.lead(s, fd, client, way)
 	s.started, s.startedAt = time.Now(), l.now
 	l.join(s)

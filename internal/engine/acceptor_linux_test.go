@@ -342,9 +342,15 @@ func TestAcceptTurnsGrowWithTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked, accepted := 0, 0
+	var session *Session
 	a := &Acceptor{spec: AcceptSpec{
 		Admit: func() bool { asked++; return true },
-		Accepted: func(*Session, netip.AddrPort) Way {
+		Accepted: func(s *Session, _ netip.AddrPort) Way {
+			if session == nil {
+				session = s
+			} else if s != session {
+				t.Error("a session is made for each client, and none has used the first")
+			}
 			return Way{Hold: func(h Held) { accepted++; _ = sys.Close(h.FD) }}
 		},
 		Held: func(err error) { t.Errorf("held: %v", err) },

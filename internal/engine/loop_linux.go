@@ -33,6 +33,7 @@ type loop struct {
 	waits    uint64     // so far
 	spare    []*Session // ready's other array
 	commands []command  // posted's other array
+	fresh    *Session   // that nobody has used: most clients of a flood need none
 	timers   timers
 	trimAt   time.Duration // when idle pipes are closed; 0 is never
 	buffers  copy.Buffers

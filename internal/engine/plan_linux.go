@@ -44,7 +44,7 @@ type Way struct {
 	Trying   func(target int) bool      // see package splice; nil is every one
 
 	// Hold takes the connection's descriptor over, instead of everything else:
-	// until its way is known, or for good. The session is nobody's then.
+	// until its way is known, or for good. The session is another's then.
 	Hold func(Held)
 }
 
@@ -54,22 +54,23 @@ type Held struct {
 	FD       int
 	Client   netip.AddrPort
 	acceptor *Acceptor
-	session  *Session
+	loop     *loop
 }
 
-// Go has the session take the way, on the event loop that has accepted it if that
-// still runs. After an error the descriptor is still the holder's.
-func (h Held) Go(way Way) error {
-	s, r := h.session, h.session.loop.reactor
+// Go begins a session that takes the way, on the event loop that has accepted the
+// connection if that still runs. It may have ended before Go returns. After an error
+// the descriptor is still the holder's.
+func (h Held) Go(way Way) (*Session, error) {
+	s, r := &Session{own: true, loop: h.loop}, h.loop.reactor
 	h.acceptor.lead(s, h.FD, h.Client, way)
 	for {
 		s.started, s.startedAt = time.Now(), r.clock()
 		if s.loop.post(command{what: join, s: s}) {
-			return nil
+			return s, nil
 		}
 		l, err := r.loop()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		s.loop = l
 	}

@@ -81,6 +81,20 @@ func (c *clocks) first() (g *guest, at time.Time) {
 	return g, at
 }
 
+// soonest returns who would be the first to be late in a hurry, of those whose it is
+// or, for nil, of all, and when; nil if nobody would.
+func (c *clocks) soonest(of any) (g *guest, at time.Time) {
+	for whose, own := range c.of {
+		if of != nil && of != whose {
+			continue
+		}
+		if next := own.next(true); g == nil || next.Before(at) {
+			g, at = (*own)[0], next
+		}
+	}
+	return g, at
+}
+
 // left notes that a guest of the same has left for others.
 func (c *clocks) left(of any) {
 	for _, of := range []any{nil, of} {

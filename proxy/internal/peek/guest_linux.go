@@ -2,6 +2,7 @@ package peek
 
 import (
 	"io"
+	"os"
 	"sync"
 	"syscall"
 
@@ -12,21 +13,12 @@ import (
 // need and low.
 type guest struct {
 	Guest
-	raw   syscall.RawConn
+	fd    int // stays open as long as it is waited for
 	slot  int32
 	turn  int32 // counts who had the slots: an event from before is not for this one
 	place int   // in the clock; -1 is none
 	need  int   // bytes for the next look
 	low   int   // what SO_RCVLOWAT was set to; 0 is that it was not
-}
-
-// control calls f with the descriptor. It fails if the connection was closed,
-// against the rule.
-func (g *guest) control(f func(fd int) error) (err error) {
-	if closed := g.raw.Control(func(fd uintptr) { err = f(int(fd)) }); closed != nil {
-		return closed
-	}
-	return err
 }
 
 // hangup are the events of a client that says nothing more.
@@ -62,7 +54,7 @@ func (g *guest) show(b []byte) (seen []byte, enough bool, err error) {
 		}
 		if a.Take > 0 {
 			// They are there: a peek has seen them, and nobody else reads.
-			if err := g.control(func(fd int) error { return take(fd, b[:a.Take]) }); err != nil {
+			if err := take(g.fd, b[:a.Take]); err != nil {
 				return nil, false, err
 			}
 		}
@@ -73,17 +65,14 @@ func (g *guest) show(b []byte) (seen []byte, enough bool, err error) {
 	}
 }
 
-// glances has the buffers of glance.
-var glances = sync.Pool{New: func() any { return new([glanced]byte) }}
-
-// glanced is what most messages that are looked at are smaller than.
-const glanced = 4 << 10
+// glances has the buffers of who looks outside the room's goroutine.
+var glances = sync.Pool{New: func() any { return new([Max]byte) }}
 
 // glance has the waiting end before it has begun for a guest that has said all by
 // now, which spares the room two system calls and a change of threads. What it
 // is in doubt about is left to the room.
 func (g *guest) glance() bool {
-	b := glances.Get().(*[glanced]byte)
+	b := glances.Get().(*[Max]byte)
 	defer glances.Put(b)
 	seen, enough, err := g.show(b[:])
 	if err != nil || !enough {
@@ -95,10 +84,7 @@ func (g *guest) glance() bool {
 
 // peek fills b with what the connection has.
 func (g *guest) peek(b []byte) (n int, err error) {
-	err = g.control(func(fd int) (err error) {
-		n, err = sys.Peek(fd, b)
-		return err
-	})
+	n, err = sys.Peek(g.fd, b)
 	if err == syscall.EAGAIN {
 		return 0, nil
 	}
@@ -130,29 +116,40 @@ func (g *guest) await(n int) error {
 		return nil
 	}
 	g.low = low
-	return g.control(func(fd int) error { return sys.SetReceiveLow(fd, low) })
+	return sys.SetReceiveLow(g.fd, low)
 }
 
 // gone is why nothing comes any more.
 func (g *guest) gone() error {
-	err := g.control(sys.SocketError)
+	err := sys.SocketError(g.fd)
 	if err == nil {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// leave gives a guest's connection back, with nothing changed but what it took.
+// leave ends the waiting of a guest that the room's goroutine has.
 func (r *Room) leave(g *guest, err error) {
-	_ = g.control(func(fd int) error {
-		if g.low > 1 {
-			_ = sys.SetReceiveLow(fd, 1) // worked before
-		}
-		return sys.EpollDel(r.ep, fd)
-	})
 	r.mu.Lock()
 	r.remove(g)
 	r.mu.Unlock()
-	n, _ := g.peek(r.buf[:]) // one that is broken has nothing to show
-	g.Done(Outcome{Bytes: r.buf[:n], Err: err})
+	r.part(g, r.buf[:], err)
+}
+
+// dismiss ends the waiting of one that was taken out, on any goroutine.
+func (r *Room) dismiss(g *guest) {
+	b := glances.Get().(*[Max]byte)
+	defer glances.Put(b)
+	defer r.parting.Done()
+	r.part(g, b[:], os.ErrDeadlineExceeded)
+}
+
+// part gives a guest's connection back, with nothing changed but what it took.
+func (r *Room) part(g *guest, b []byte, err error) {
+	_ = sys.EpollDel(r.ep, g.fd)
+	if g.low > 1 {
+		_ = sys.SetReceiveLow(g.fd, 1) // worked before
+	}
+	n, _ := g.peek(b) // one that is broken has nothing to show
+	g.Done(Outcome{Bytes: b[:n], Err: err})
 }

@@ -25,6 +25,9 @@ type Room struct {
 	free   []int32
 	turn   int32
 	clocks clocks
+	with   *guest // that the goroutine is with: nobody else may dismiss it
+
+	parting sync.WaitGroup // those who are being dismissed
 
 	// For the goroutine alone.
 	buf [Max]byte
@@ -48,7 +51,10 @@ func (r *Room) Wait(g Guest) error {
 	if err != nil {
 		return err
 	}
-	in := &guest{Guest: g, raw: rc, place: -1, need: 1}
+	in := &guest{Guest: g, place: -1, need: 1}
+	if err := rc.Control(func(fd uintptr) { in.fd = int(fd) }); err != nil {
+		return err
+	}
 	if in.glance() {
 		return nil
 	}
@@ -59,8 +65,7 @@ func (r *Room) Wait(g Guest) error {
 	}
 	r.enter(in)
 	// Its first event says what is there already.
-	err = in.control(func(fd int) error { return sys.EpollAddEdge(r.ep, fd, in.slot, in.turn) })
-	if err != nil {
+	if err := sys.EpollAddEdge(r.ep, in.fd, in.slot, in.turn); err != nil {
 		r.remove(in)
 		return fmt.Errorf("peek: epoll_ctl: %w", err)
 	}
@@ -82,6 +87,33 @@ func (r *Room) Hurry(of any, n int) {
 	if r.clocks.set(of, n) && r.ep != 0 && !r.closed {
 		_ = sys.EventfdAdd(r.wake) // EAGAIN: as above
 	}
+}
+
+// Dismiss has up to n guests leave as Hurry would, but only those that are late already
+// then, and at once: they have been told when it returns. Whoever needs their places does
+// the work that way, one client at a time, and a flood comes no faster than it is sent
+// away. It must not be called by a guest's function.
+func (r *Room) Dismiss(of any, n int) {
+	for ; n > 0; n-- {
+		g := r.hurried(of)
+		if g == nil {
+			return
+		}
+		r.dismiss(g)
+	}
+}
+
+// hurried takes out the guest that is the first to leave in a hurry, if it is late.
+func (r *Room) hurried(of any) *guest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g, at := r.clocks.soonest(of)
+	if g == nil || g == r.with || r.closed || time.Now().Before(at) {
+		return nil
+	}
+	r.parting.Add(1)
+	r.remove(g)
+	return g
 }
 
 // Len is how many are waited for.
@@ -183,29 +215,34 @@ func (r *Room) run() {
 func (r *Room) patience() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.with = nil
 	return r.clocks.wait(time.Now())
 }
 
-// guest returns who has the slot, unless the event was another's who had it
-// before.
+// guest returns who has the slot, for the goroutine to be with, unless the event was
+// another's who had it before.
 func (r *Room) guest(slot, turn int32) *guest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.with = nil
 	if g := r.guests[slot]; g != nil && g.turn == turn {
-		return g
+		r.with = g
 	}
-	return nil
+	return r.with
 }
 
-// late returns a guest whose time is over, nil if there is none.
+// late returns a guest whose time is over, for the goroutine to be with; nil if there
+// is none.
 func (r *Room) late() *guest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.with = nil
 	g, at := r.clocks.first()
 	if g == nil || time.Now().Before(at) {
 		return nil
 	}
 	r.clocks.left(g.Of)
+	r.with = g
 	return g
 }
 
@@ -222,6 +259,7 @@ func (r *Room) over() bool {
 			r.leave(g, net.ErrClosed)
 		}
 	}
+	r.parting.Wait()
 	_ = sys.Close(r.ep)
 	_ = sys.Close(r.wake)
 	return true

@@ -12,6 +12,9 @@ func (r *Room) Wait(g Guest) error { return r.reader.wait(g) }
 // Hurry does nothing here.
 func (r *Room) Hurry(any, int) {}
 
+// Dismiss does nothing here.
+func (r *Room) Dismiss(any, int) {}
+
 // Len is how many are waited for.
 func (r *Room) Len() int { return r.reader.len() }
 

@@ -349,6 +349,67 @@ func TestMany(t *testing.T) {
 	}
 }
 
+// Who is dismissed has been told when Dismiss returns: the first to be late, of those who
+// may leave in a hurry by now.
+func TestDismiss(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("nobody hurries here")
+	}
+	r := new(Room)
+	defer r.Close()
+	var left []string // by Dismiss, on this goroutine
+	enter := func(name, of string, deadline, hurried time.Duration) {
+		t.Helper()
+		near, far := pair(t, "tcp", "127.0.0.1:0")
+		write(t, far, "half of a line of "+name)
+		begun := time.Now()
+		looked := make(chan struct{})
+		err := r.Wait(Guest{
+			Conn: near, Of: of, Deadline: begun.Add(deadline), Hurried: begun.Add(hurried),
+			Look: func(b []byte) Action {
+				close(looked)
+				return lines(b)
+			},
+			Done: func(o Outcome) {
+				if errors.Is(o.Err, os.ErrDeadlineExceeded) {
+					left = append(left, string(o.Bytes))
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-looked // and is the room's no more, soon
+	}
+	enter("b first", "b", patience, 0)
+	enter("a later", "a", 3*patience, 0)
+	enter("a first", "a", 2*patience, 0)
+	enter("c not yet", "c", 4*patience, 4*patience)
+	dismissed := func(of any, n int, want ...string) {
+		t.Helper()
+		left = nil
+		for end := time.Now().Add(patience); len(left) < len(want) && time.Now().Before(end); {
+			r.Dismiss(of, n-len(left)) // the room may be with the first still
+		}
+		for i, name := range want {
+			if i >= len(left) || left[i] != "half of a line of "+name {
+				t.Fatalf("%q have left, want %q", left, want)
+			}
+		}
+		if len(left) > len(want) {
+			t.Fatalf("%q have left, want %q", left, want)
+		}
+	}
+	dismissed("a", 1, "a first")
+	dismissed("c", 2)
+	dismissed("d", 1)
+	dismissed(nil, 5, "b first", "a later")
+	if n := r.Len(); n != 1 {
+		t.Errorf("%d wait, want the one that may not leave yet", n)
+	}
+}
+
 // Who hurries is asked for by whose guest it is, or of all: those go first that would
 // be late next, and no more than were asked for.
 func TestHurry(t *testing.T) {
