@@ -259,6 +259,30 @@ func TestJitter(t *testing.T) {
 	}
 }
 
+func TestDoubled(t *testing.T) {
+	t.Parallel()
+	const s, h = time.Second, 100 * 365 * 24 * time.Hour
+	for _, tt := range []struct {
+		d     time.Duration
+		times int
+		most  time.Duration
+		want  time.Duration
+	}{
+		{s, 0, 5 * s, s},
+		{s, 2, 5 * s, 4 * s},
+		{s, 2, 4 * s, 4 * s},
+		{s, 3, 5 * s, 5 * s},
+		{s, 1000, 5 * s, 5 * s},
+		{h, 0, h, h},
+		{h, 10, h, h}, // more than a duration can be
+		{h / 2, 62, h, h},
+	} {
+		if got := doubled(tt.d, tt.times, tt.most); got != tt.want {
+			t.Errorf("%v doubled %d times, %v at most, is %v; want %v", tt.d, tt.times, tt.most, got, tt.want)
+		}
+	}
+}
+
 // An ejection puts an end to the forgiving of those before it.
 func TestEjectedIsNotForgiven(t *testing.T) {
 	t.Parallel()

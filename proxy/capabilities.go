@@ -85,18 +85,37 @@ func (c *Config) Wants() []Need {
 // wires says whether the engine wire could carry any connection of l, as far as the
 // configuration tells: docs/wire.md, What is refused.
 func (c *Config) wires(l *Listener) bool {
-	limits := &l.Limits
-	if l.TLS != nil || l.Socket.Transparent || l.Bandwidth != (Bandwidth{}) || limits.Bandwidth != (Bandwidth{}) {
-		return false
-	}
-	notTCP := func(a Addr, err error) bool { return err != nil || a.Network == "unix" }
-	if !slices.ContainsFunc(l.Address, func(text string) bool { return !notTCP(parseListenAddr(text)) }) {
-		return false
-	}
+	return l.TLS == nil && !l.Socket.Transparent && !l.braked() && l.overTCP() &&
+		l.reaches(c, func(u *Upstream) bool { return u.TLS == nil && !u.othersAddress(l) && u.overTCP() })
+}
+
+// braked says whether the listener's connections have a limit of bandwidth.
+func (l *Listener) braked() bool {
+	return l.Bandwidth != (Bandwidth{}) || l.Limits.Bandwidth != (Bandwidth{})
+}
+
+// overTCP says whether clients may come by something else than a unix socket.
+func (l *Listener) overTCP() bool {
+	return slices.ContainsFunc(l.Address, func(text string) bool { return !isUnix(parseListenAddr(text)) })
+}
+
+// overTCP is the same of the servers.
+func (u *Upstream) overTCP() bool {
+	return slices.ContainsFunc(u.Servers, func(t Target) bool { return !isUnix(parseTarget(t.Address)) })
+}
+
+func isUnix(a Addr, err error) bool { return err != nil || a.Network == "unix" }
+
+// leads says whether the listener leads to an upstream that there is.
+func (l *Listener) leads(c *Config) bool {
+	return l.reaches(c, func(*Upstream) bool { return true })
+}
+
+// reaches says whether one of the upstreams that the listener leads to is such.
+func (l *Listener) reaches(c *Config, such func(*Upstream) bool) bool {
 	return slices.ContainsFunc(l.ways(), func(name string) bool {
 		u, ok := c.Upstreams[name]
-		return ok && u.TLS == nil && !u.othersAddress(l) &&
-			slices.ContainsFunc(u.Servers, func(t Target) bool { return !notTCP(parseTarget(t.Address)) })
+		return ok && such(&u)
 	})
 }
 

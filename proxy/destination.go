@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"syscall"
 
+	"github.com/spliced-io/spliced/proxy/internal/setting"
 	"github.com/spliced-io/spliced/splice"
 )
 
@@ -46,16 +47,36 @@ func (k *checker) original(u *Upstream, path []string) {
 		return
 	}
 	wrong := func(what string, more ...any) {
-		k.wrong(OriginalDestination+" is whatever each client has dialled: "+what, at(path, more...)...)
+		k.wrong(fmt.Sprintf("%s is whatever each client has dialled: %s: want no %v", OriginalDestination, what, more[len(more)-1]), at(path, more...)...)
 	}
 	if len(u.Servers) > 1 {
-		wrong("want no other server beside it", "servers", where)
+		k.wrong(OriginalDestination+" is whatever each client has dialled: want no other server beside it", at(path, "servers", where)...)
 	}
 	if u.Balance != "" && u.Balance != RoundRobin {
 		wrong(fmt.Sprintf("%s has nothing to choose from", u.Balance), "balance")
 	}
 	if u.Health != nil {
 		wrong("there is no server to check", "health")
+	}
+	if u.Hash != "" && u.Hash != BySource {
+		wrong(fmt.Sprintf("hash %s has nothing to choose from", u.Hash), "hash")
+	}
+	// The configuration may be complete with defaults.
+	said, usual := *u, Upstream{Servers: make([]Target, 1)}
+	setting.Fill(&said)
+	setting.Fill(&usual)
+	if said.Attempts != usual.Attempts {
+		wrong("there is no other server to try", "attempts")
+	}
+	if said.Servers[where].Weight != usual.Servers[0].Weight {
+		wrong("there is no other server to share with", "servers", where, "weight")
+	}
+	if !sameResolve(said.Resolve, usual.Resolve) {
+		wrong("there is no name to resolve", "resolve")
+	}
+	said.Ejection.Off = false
+	if said.Ejection != usual.Ejection {
+		wrong("it is never ejected", "ejection")
 	}
 	if u.SlowStart > 0 {
 		wrong("there is no server that could come up slowly", "slow_start")
@@ -73,13 +94,13 @@ func (k *checker) transparent(l *Listener, c *Config, path []string) {
 			switch addr, err := parseListenAddr(text); {
 			case err != nil:
 			case addr.Network == "unix":
-				k.wrong(fmt.Sprintf("address %q is a unix socket, which tproxy sends nothing to", text), where...)
+				k.wrong(fmt.Sprintf("address %q is a unix socket, which tproxy sends nothing to: want host:port or :port", text), where...)
 			case addr.Network == "systemd":
 				k.wrong("the service manager makes the socket: want Transparent=yes in its unit, and nothing here", where...)
 			}
 		}
 		if l.Socket.MPTCP {
-			k.wrong("tproxy and Multipath TCP exclude each other", where...)
+			k.wrong("tproxy and Multipath TCP exclude each other: want one of them", where...)
 		}
 	}
 	wire := l.Engine == splice.EngineWire
@@ -94,7 +115,7 @@ func (k *checker) transparent(l *Listener, c *Config, path []string) {
 			wire = false
 		}
 		if u.original() && l.Socket.MPTCP {
-			k.wrong(fmt.Sprintf("where clients of upstream %s wanted to go is not known of Multipath TCP", name), at(path, "socket", "mptcp")...)
+			k.wrong(fmt.Sprintf("where clients of upstream %s wanted to go is not known of Multipath TCP: want no mptcp", name), at(path, "socket", "mptcp")...)
 		}
 		if u.original() && len(l.ProxyFrom) == 0 {
 			for i, text := range l.Address {

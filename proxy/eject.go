@@ -61,13 +61,18 @@ func (m *member) eject(why error) {
 		return
 	}
 	m.connFailed, m.resets = 0, 0
-	out := time.Duration(c.MaxTime)
-	if m.ejections < 20 {
-		out = min(out, time.Duration(c.Time)<<m.ejections)
-	}
+	out := doubled(time.Duration(c.Time), m.ejections, time.Duration(c.MaxTime))
 	m.ejections++
 	m.putOut(why, out)
 	u.changed(m, Ejected, why, out.String())
+}
+
+// doubled is d, doubled so many times, up to most.
+func doubled(d time.Duration, times int, most time.Duration) time.Duration {
+	if times > 62 || d > most>>times { // it would be more, or overflow
+		return most
+	}
+	return d << times
 }
 
 // putOut takes it out until so much time has passed. u.mu is held.

@@ -3,6 +3,8 @@ package proxy_test
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -123,6 +125,38 @@ func TestRoutesByFirstBytes(t *testing.T) {
 		split := hello[:3] + string([]byte{0, 40}) + body[:40] + hello[:3] + string([]byte{byte((len(body) - 40) >> 8), byte(len(body) - 40)}) + body[40:]
 		n.get(t, "a", split[:20], split[20:60], split[60:])
 		n.get(t, "plain", hello[:5]+"\x02"+hello[6:]) // a ServerHello
+	})
+}
+
+// Names are looked for where the balance hashes them, also if no route asks: clients of
+// one address go to both servers, and each name to one.
+func TestNamesAreHashed(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		one, two := newNamed(t, "127.0.0.1:0", "1"), newNamed(t, "127.0.0.1:0", "2")
+		r := startRelay(t, w, oneUpstream(proxy.Upstream{Servers: proxy.Targets(one.addr, two.addr), Balance: proxy.Maglev, Hash: proxy.BySNI}), proxy.Hooks{})
+		ask := func(sni string) string {
+			t.Helper()
+			c := r.dial(t)
+			defer c.Close()
+			send(t, c, clientHello(t, sni))
+			var b [1]byte
+			if _, err := io.ReadFull(c, b[:]); err != nil {
+				t.Fatal(err)
+			}
+			return string(b[:])
+		}
+		met := make(map[string]bool)
+		for n := 0; len(met) < 2; n++ {
+			sni := fmt.Sprintf("name-%d.example", n)
+			first := ask(sni)
+			if again := ask(sni); again != first {
+				t.Errorf("%s goes to %s and to %s", sni, first, again)
+			}
+			if met[first] = true; n == 100 {
+				t.Fatalf("%d names go to %v", n, met)
+			}
+		}
 	})
 }
 
@@ -342,7 +376,7 @@ func TestCheckOfAccess(t *testing.T) {
 	for _, p := range c.Check() {
 		places = append(places, strings.Join(p.Path, "."))
 	}
-	for _, want := range []string{"listeners.web.deny", "listeners.web.proxy_from", "listeners.web"} {
+	for _, want := range []string{"listeners.web.deny", "listeners.web.proxy_from", "listeners.web.accept_rate_per_client"} {
 		if !slices.Contains(places, want) {
 			t.Errorf("no problem at %s: %v", want, places)
 		}

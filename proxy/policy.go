@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -119,7 +118,8 @@ func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstrea
 				return nil, err
 			}
 		}
-		p.looks = p.looks || routes[i].looks()
+		u := configs[routes[i].Upstream]
+		p.looks = p.looks || routes[i].looks() || u.Balance == Maglev && u.Hash == BySNI
 		p.routes = append(p.routes, r)
 	}
 	return p, nil
@@ -186,15 +186,12 @@ func (p *policy) fromProxy(peer netip.Addr) bool {
 }
 
 func newRoute(c *Route, i int) route {
-	r := route{name: c.Name, alpn: c.ALPN, protocols: c.Protocol}
-	if r.name == "" {
-		r.name = strconv.Itoa(i + 1)
-	}
+	r := route{name: c.name(i), alpn: c.ALPN, protocols: c.Protocol}
 	for _, n := range c.Source {
 		r.source = append(r.source, unmapPrefix(n).Masked())
 	}
 	for _, name := range c.SNI {
-		name = strings.ToLower(strings.TrimSuffix(name, "."))
+		name = foldName(name)
 		if suffix, ok := strings.CutPrefix(name, "*"); ok {
 			r.suffixes = append(r.suffixes, suffix)
 			continue

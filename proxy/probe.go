@@ -183,7 +183,7 @@ func unescape(s string) ([]byte, error) {
 		case i+2 < len(s) && s[i] == 'x':
 			v, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
 			if err != nil {
-				return nil, fmt.Errorf("%q: \\x wants two digits of 0-9, a-f", s)
+				return nil, fmt.Errorf("%q: want two digits of 0-9, a-f behind \\x", s)
 			}
 			b = append(b, byte(v))
 			i += 2

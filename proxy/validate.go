@@ -43,13 +43,13 @@ func (c *Config) Check() Problems {
 	if len(c.Listeners) == 0 {
 		k.wrong("there is no listener: want at least one", "listeners")
 	}
-	if c.Wire.AfterBytes < 0 || c.Wire.AfterAge < 0 {
-		k.wrong("a limit is negative", "wire")
-	}
-	addresses := make(map[string]string)
+	k.positive(int64(c.MaxConnections), "max_connections")
+	k.positive(int64(c.Wire.AfterBytes), "wire", "after_bytes")
+	k.positive(int64(c.Wire.AfterAge), "wire", "after_age")
+	var addresses []taken
 	for _, name := range slices.Sorted(maps.Keys(c.Listeners)) {
 		l := c.Listeners[name]
-		k.listener(&l, c, name, addresses)
+		addresses = k.listener(&l, c, name, addresses)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		u := c.Upstreams[name]
@@ -64,6 +64,18 @@ func (k *checker) wrong(message string, path ...string) {
 	k.problems = append(k.problems, Problem{Path: path, Message: message})
 }
 
+// positive complains about a negative number, which only a program can say.
+func (k *checker) positive(n int64, path ...string) {
+	if n < 0 {
+		k.wrong(fmt.Sprintf("%d: want 0 or more", n), path...)
+	}
+}
+
+func (k *checker) bandwidth(b Bandwidth, path []string) {
+	k.positive(int64(b.ToServer), at(path, "to_server")...)
+	k.positive(int64(b.ToClient), at(path, "to_client")...)
+}
+
 func at(path []string, more ...any) []string {
 	path = slices.Clone(path)
 	for _, m := range more {
@@ -72,7 +84,15 @@ func at(path []string, more ...any) []string {
 	return path
 }
 
-func (k *checker) listener(l *Listener, c *Config, name string, addresses map[string]string) {
+// taken is an address that a listener is at.
+type taken struct {
+	Addr
+	text, by string
+	shared   bool // with whoever says so too
+}
+
+// listener checks one, and adds its addresses to those that are taken.
+func (k *checker) listener(l *Listener, c *Config, name string, addresses []taken) []taken {
 	path := []string{"listeners", name}
 	if len(l.Address) == 0 {
 		k.wrong("there is no address: want one like :443", at(path, "address")...)
@@ -84,10 +104,20 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 			k.wrong(err.Error(), where...)
 			continue
 		}
-		if other, taken := addresses[text]; taken && !strings.HasSuffix(addr.Address, ":0") {
-			k.wrong(fmt.Sprintf("address %q is taken by listener %s", text, other), where...)
+		if err := addr.oneMachine(); err != nil {
+			k.wrong(err.Error(), where...)
 		}
-		addresses[text] = name
+		for _, t := range addresses {
+			if how := addr.overlaps(t.Addr); how != apart && (how == same || !l.Socket.ReusePort || !t.shared) {
+				message := fmt.Sprintf("address %q is %s %q, which listener %s takes", text, how, t.text, t.by)
+				if text == t.text {
+					message = fmt.Sprintf("address %q is taken by listener %s", text, t.by)
+				}
+				k.wrong(message+": want one that is free", where...)
+				break
+			}
+		}
+		addresses = append(addresses, taken{addr, text, name, l.Socket.ReusePort})
 	}
 	if l.Upstream == "" && len(l.Routes) == 0 {
 		k.wrong("there is no way to go: want an upstream, or routes", path...)
@@ -98,9 +128,10 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 	for i := range l.Routes {
 		k.route(&l.Routes[i], c, at(path, "routes", i))
 	}
+	k.routes(l, path)
 	for i := range l.Routes {
 		if l.Routes[i].matchesAll() && (i < len(l.Routes)-1 || l.Upstream != "") {
-			k.wrong("this route matches every connection: none can get to what comes after it", at(path, "routes", i)...)
+			k.wrong("this route matches every connection: none can get to what comes after it: want it last, or with a condition", at(path, "routes", i)...)
 			break
 		}
 	}
@@ -116,9 +147,15 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 		k.wrong(err.Error(), at(path, "proxy_from")...)
 	}
 	k.percent(l.Limits.LifetimeJitter, at(path, "limits", "lifetime_jitter"))
-	if l.MaxConnections < 0 || l.MaxConnectionsPerClient < 0 || l.AcceptRatePerClient < 0 || l.Socket.Backlog < 0 || l.Limits.BytesToServer < 0 || l.Limits.BytesToClient < 0 {
-		k.wrong("a limit is negative", path...)
-	}
+	k.positive(int64(l.MaxConnections), at(path, "max_connections")...)
+	k.positive(int64(l.MaxConnectionsPerClient), at(path, "max_connections_per_client")...)
+	k.positive(int64(l.AcceptRatePerClient), at(path, "accept_rate_per_client")...)
+	k.positive(int64(l.Socket.Backlog), at(path, "socket", "backlog")...)
+	k.positive(int64(l.Limits.BytesToServer), at(path, "limits", "bytes_to_server")...)
+	k.positive(int64(l.Limits.BytesToClient), at(path, "limits", "bytes_to_client")...)
+	k.bandwidth(l.Bandwidth, at(path, "bandwidth"))
+	k.bandwidth(l.Limits.Bandwidth, at(path, "limits", "bandwidth"))
+	return addresses
 }
 
 // socket complains about options that none of the listener's sockets can have.
@@ -142,7 +179,7 @@ func (k *checker) socket(l *Listener, path []string) {
 		k.wrong("only TCP sockets that are opened here can share an address: want one like :443", at(path, "reuse_port")...)
 	}
 	if o.Backlog > 0 && !slices.Contains(networks, "unix") {
-		k.wrong("the service manager has said how many may wait (Backlog= of the .socket unit)", at(path, "backlog")...)
+		k.wrong("the service manager has said how many may wait: want Backlog= in the .socket unit, and none here", at(path, "backlog")...)
 	}
 }
 
@@ -156,7 +193,7 @@ func (k *checker) loops(l *Listener, c *Config, name string) {
 				at, err := parseListenAddr(text)
 				return err == nil && at.takes(to)
 			}) {
-				k.wrong(fmt.Sprintf("server %s is listener %s itself: its connections would come back for ever", server.Address, name),
+				k.wrong(fmt.Sprintf("server %s is listener %s itself: its connections would come back for ever: want another server", server.Address, name),
 					"upstreams", upstream, "servers", fmt.Sprint(i))
 			}
 		}
@@ -186,6 +223,10 @@ func (k *checker) tls(l *Listener, c *Config, path []string) {
 		if len(t.Certificates) == 0 {
 			k.wrong("there is no certificate: want at least one", at(where, "certificates")...)
 		}
+		k.protocols(t.ALPN, at(where, "alpn"))
+		if t.ClientCA != "" && t.ClientCertificate == "" { // who says none has thought of it
+			k.wrong("no certificate is asked of clients: want client_certificate: optional, required or none", at(where, "client_ca")...)
+		}
 		if t.ClientCA == "" && t.ClientCertificate != "" && t.ClientCertificate != "none" {
 			k.wrong("want the certificates that those of clients must lead to", at(where, "client_ca")...)
 		}
@@ -200,6 +241,15 @@ func (k *checker) tls(l *Listener, c *Config, path []string) {
 	}
 	if ends {
 		k.wrong(fmt.Sprintf("a TLS session that ends here can only be copied: want auto or copy, not %s", l.Engine), at(path, "engine")...)
+	}
+	if l.Engine != splice.EngineWire {
+		return
+	}
+	if l.braked() {
+		k.wrong("a bandwidth is kept by sockets alone: want another engine than wire, or no bandwidth", at(path, "engine")...)
+	}
+	if !l.overTCP() || l.leads(c) && !l.reaches(c, (*Upstream).overTCP) {
+		k.wrong("connections of unix sockets can't be handed over: want another engine than wire", at(path, "engine")...)
 	}
 }
 
@@ -218,6 +268,7 @@ func (k *checker) route(r *Route, c *Config, path []string) {
 			k.wrong(err.Error(), at(path, "sni", i)...)
 		}
 	}
+	k.protocols(r.ALPN, at(path, "alpn"))
 	for i, p := range r.Source {
 		if !p.IsValid() {
 			k.wrong("want a network like 10.0.0.0/8", at(path, "source", i)...)
@@ -228,7 +279,7 @@ func (k *checker) route(r *Route, c *Config, path []string) {
 	}
 	switch {
 	case r.Reject && r.Upstream != "":
-		k.wrong("reject and upstream exclude each other", at(path, "reject")...)
+		k.wrong("reject and upstream exclude each other: want one of them", at(path, "reject")...)
 	case !r.Reject && r.Upstream == "":
 		k.wrong("the route leads nowhere: want an upstream, or reject: true", path...)
 	case r.Upstream != "":
@@ -243,7 +294,7 @@ func (k *checker) known(name string, c *Config, path []string) {
 	}
 	names := slices.Sorted(maps.Keys(c.Upstreams))
 	if len(names) == 0 {
-		k.wrong(fmt.Sprintf("there is no upstream %q: there is none at all", name), path...)
+		k.wrong(fmt.Sprintf("there is no upstream %q: there is none at all: want it below upstreams", name), path...)
 		return
 	}
 	k.wrong(fmt.Sprintf("there is no upstream %q: want one of %s", name, strings.Join(names, ", ")), path...)
@@ -257,93 +308,9 @@ func checkServerName(name string) error {
 		return fmt.Errorf("%q is no name of a server: want one like www.example.org or *.example.org", name)
 	}
 	if _, err := netip.ParseAddr(rest); err == nil {
-		return fmt.Errorf("%q is an address: clients send names only (RFC 6066)", name)
+		return fmt.Errorf("%q is an address: clients send names only (RFC 6066): want one like www.example.org", name)
 	}
 	return nil
-}
-
-func (k *checker) upstream(u *Upstream, name string) {
-	path := []string{"upstreams", name}
-	if len(u.Servers) == 0 {
-		k.wrong("there are no servers: want at least one", at(path, "servers")...)
-	}
-	seen := make(map[string]int)
-	primary := false
-	for i := range u.Servers {
-		t := &u.Servers[i]
-		where := at(path, "servers", i)
-		addr, err := parseTarget(t.Address)
-		if err != nil {
-			k.wrong(err.Error(), where...)
-		}
-		if first, twice := seen[t.Address]; twice {
-			k.wrong(fmt.Sprintf("server %q is there twice: see number %d; a weight gives it more", t.Address, first+1), where...)
-		}
-		seen[t.Address] = i
-		primary = primary || !t.Backup
-		if t.Weight < 0 || t.Weight > maxWeight {
-			k.wrong(fmt.Sprintf("weight %d: want 1 to %d", t.Weight, maxWeight), at(where, "weight")...)
-		}
-		if source := u.SourceAddress.Addr; source.IsValid() && addr.Network == "tcp" {
-			if ap, err := netip.ParseAddrPort(addr.Address); err == nil && ap.Addr().Unmap().Is4() != source.Unmap().Is4() {
-				k.wrong(fmt.Sprintf("server %q can't be reached from %s: the families differ", t.Address, source), at(path, "source_address")...)
-			}
-		}
-		if u.SourceAddress.Client && addr.Network == "unix" {
-			k.wrong(fmt.Sprintf("server %q is a unix socket, which clients' addresses mean nothing to", t.Address), at(path, "source_address")...)
-		}
-	}
-	k.original(u, path)
-	if !primary && len(u.Servers) > 0 {
-		k.wrong("every server is a backup: want one that is not", at(path, "servers")...)
-	}
-	if u.Hash == BySNI && u.Balance != Maglev {
-		k.wrong("only balance: maglev hashes anything", at(path, "hash")...)
-	}
-	for i, s := range u.Resolve.Servers {
-		if _, err := netip.ParseAddrPort(s); err != nil {
-			k.wrong(fmt.Sprintf("%q: want address:port of a name server", s), at(path, "resolve", "servers", i)...)
-		}
-	}
-	if u.Attempts < 0 || u.MaxConnections < 0 || u.Queue.Limit < 0 {
-		k.wrong("a limit is negative", path...)
-	}
-	k.tcp(&u.TCP, at(path, "tcp"))
-	k.percent(u.PanicThreshold, at(path, "panic_threshold"))
-	k.percent(u.Ejection.MaxShare, at(path, "ejection", "max_share"))
-	if u.Health != nil {
-		k.health(u.Health, at(path, "health"))
-	}
-}
-
-func (k *checker) health(h *Health, path []string) {
-	if _, err := unescape(h.Send); err != nil {
-		k.wrong(err.Error(), at(path, "send")...)
-	}
-	if _, err := unescape(h.Expect); err != nil {
-		k.wrong(err.Error(), at(path, "expect")...)
-	}
-	if h.Port < 0 || h.Port > 65535 {
-		k.wrong(fmt.Sprintf("port %d: want 1 to 65535", h.Port), at(path, "port")...)
-	}
-	k.percent(h.Jitter, at(path, "jitter"))
-	if h.HTTP == nil {
-		return
-	}
-	if h.Send != "" {
-		k.wrong("http sends a request of its own: want send or http", at(path, "send")...)
-	}
-	for i, s := range h.HTTP.Status {
-		if _, err := parseStatus(s); err != nil {
-			k.wrong(err.Error(), at(path, "http", "status", i)...)
-		}
-	}
-	if h.HTTP.Path != "" && !strings.HasPrefix(h.HTTP.Path, "/") || strings.ContainsAny(h.HTTP.Path, " \r\n") {
-		k.wrong(fmt.Sprintf("path %q: want one that begins with /, without blanks", h.HTTP.Path), at(path, "http", "path")...)
-	}
-	if strings.ContainsAny(h.HTTP.Method, " \r\n") {
-		k.wrong(fmt.Sprintf("method %q: want a word", h.HTTP.Method), at(path, "http", "method")...)
-	}
 }
 
 func (k *checker) percent(p Percent, path []string) {
@@ -371,8 +338,11 @@ func parseListenAddr(s string) (Addr, error) {
 // parseTarget is [ParseAddr] with srv:NAME and original-destination too, for what
 // can be connected to.
 func parseTarget(s string) (Addr, error) {
-	if s == OriginalDestination {
+	switch name, _, more := strings.Cut(s, ":"); {
+	case s == OriginalDestination:
 		return Addr{Network: original}, nil
+	case more && name == OriginalDestination:
+		return Addr{}, fmt.Errorf("address %q: the port is the one that the client has dialled: want %s", s, OriginalDestination)
 	}
 	if name, ok := strings.CutPrefix(s, "srv:"); ok {
 		if name == "" || !validHost(name) {

@@ -35,6 +35,9 @@ func (t *Timeout) UnmarshalText(text []byte) error {
 	if err != nil || d < 0 {
 		return fmt.Errorf("%q is no duration: want one like 250ms, 30s or 1h30m, or never", text)
 	}
+	if d > longest {
+		return fmt.Errorf("%q is more than %gh: want never for no limit", text, longest.Hours())
+	}
 	if *t = Timeout(d); d == 0 {
 		*t = Never
 	}
@@ -43,6 +46,9 @@ func (t *Timeout) UnmarshalText(text []byte) error {
 
 // within returns the limit as package splice has it, 0 for none.
 func (t Timeout) within() time.Duration { return max(0, time.Duration(t)) }
+
+// longest is so much that no sum or double of it overflows.
+const longest = 100 * 365 * 24 * time.Hour
 
 // A Duration is one that must be positive. 0 stands for a default.
 type Duration time.Duration
@@ -55,6 +61,9 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil || v <= 0 {
 		return fmt.Errorf("%q is no time to wait: want one like 250ms, 30s or 1h30m", text)
+	}
+	if v > longest {
+		return fmt.Errorf("%q is more than %gh: want a shorter one", text, longest.Hours())
 	}
 	*d = Duration(v)
 	return nil

@@ -44,16 +44,16 @@ func (d *decoder) note(path []string, n ast.Node) {
 // value decodes n into v.
 func (d *decoder) value(n ast.Node, v reflect.Value, path []string, depth int) {
 	if depth > maxDepth {
-		d.wrongAt(n, "nested too deeply")
+		d.wrongAt(n, "nested too deeply: want at most %d levels", maxDepth)
 		return
 	}
 	d.note(path, n)
 	switch n := n.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
-		d.wrongAt(n, "anchors and aliases are not supported: write it out, or include a file")
+		d.wrongAt(n, "anchors and aliases are not supported: want it written out, or a file to include")
 		return
 	case *ast.TagNode:
-		d.wrongAt(n, "tags are not supported: write the value alone")
+		d.wrongAt(n, "tags are not supported: want the value alone")
 		return
 	}
 	t := v.Type()
@@ -137,8 +137,10 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth in
 	values, ok := pairs(n)
 	if !ok {
 		for _, f := range fields {
-			if _, scalar := scalarText(n); f.Short && scalar {
-				d.value(n, v.FieldByIndex(f.Index), path, depth+1)
+			_, scalar := scalarText(n)
+			_, list := n.(*ast.SequenceNode)
+			if f.Short && (scalar || list && f.Type.Kind() == reflect.Slice) {
+				d.value(n, v.FieldByIndex(f.Index), append(slices.Clone(path), f.Key), depth+1)
 				return
 			}
 		}
@@ -162,7 +164,7 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth in
 		fv := v.FieldByIndex(f.Index)
 		// Maps of the top level are merged from several files, and nothing else.
 		if said, twice := d.places[strings.Join(sub, "\x00")]; twice && f.Type.Kind() != reflect.Map && key != "include" {
-			d.wrongAt(kv.Key, "%q was said before, at %s:%d", key, said.file, said.line)
+			d.wrongAt(kv.Key, "%q was said before, at %s:%d: want it once", key, said.file, said.line)
 			continue
 		}
 		before := len(d.problems)
@@ -175,7 +177,7 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth in
 	}
 	for _, f := range fields {
 		if f.Required && !seen[f.Key] {
-			d.wrongAt(n, "%q is missing", f.Key)
+			d.wrongAt(n, "%q is missing: want it here", f.Key)
 		}
 	}
 }
@@ -187,7 +189,7 @@ func counts(t reflect.Type) bool {
 
 func (d *decoder) key(kv *ast.MappingValueNode) (string, bool) {
 	if _, merge := kv.Key.(*ast.MergeKeyNode); merge {
-		d.wrongAt(kv.Key, "merging (<<) is not supported: write it out, or include a file")
+		d.wrongAt(kv.Key, "merging (<<) is not supported: want it written out, or a file to include")
 		return "", false
 	}
 	key, ok := scalarText(kv.Key)
@@ -226,7 +228,7 @@ func (d *decoder) mapping(n ast.Node, v reflect.Value, path []string, depth int)
 		}
 		sub := append(slices.Clone(path), key)
 		if said, twice := d.places[strings.Join(sub, "\x00")]; twice {
-			d.wrongAt(kv.Key, "%q was said before, at %s:%d", key, said.file, said.line)
+			d.wrongAt(kv.Key, "%q was said before, at %s:%d: want it once", key, said.file, said.line)
 			continue
 		}
 		e := reflect.New(v.Type().Elem()).Elem()

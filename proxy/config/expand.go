@@ -27,11 +27,11 @@ func (d *decoder) expand(text string) (string, error) {
 		}
 		inner, after, closed := strings.Cut(rest[1:], "}")
 		if !closed {
-			return "", fmt.Errorf("%q: there is no } to the ${", text)
+			return "", fmt.Errorf("%q: there is no } to the ${: want ${NAME}", text)
 		}
 		name, fallback, has := strings.Cut(inner, ":-")
 		if !isVariable(name) {
-			return "", fmt.Errorf("${%s}: %q is no name of an environment variable", inner, name)
+			return "", fmt.Errorf("${%s}: %q is no name of an environment variable: want letters, digits and _", inner, name)
 		}
 		value, set := d.reader.LookupEnv(name)
 		switch {
@@ -39,7 +39,7 @@ func (d *decoder) expand(text string) (string, error) {
 		case has:
 			value = fallback
 		default:
-			return "", fmt.Errorf("environment variable %s is not set: set it, or write ${%s:-default}", name, name)
+			return "", fmt.Errorf("environment variable %s is not set: want it set, or ${%s:-default}", name, name)
 		}
 		b.WriteString(value)
 		text = after

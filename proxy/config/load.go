@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -89,6 +90,10 @@ func (r Reader) Load(name string) (*File, error) {
 func (l *loader) check() {
 	l.checkAdmin(&l.file.Admin)
 	l.checkInstance()
+	l.checkPlaces()
+	if d := time.Duration(l.file.Log.Interval); d > 0 && d < time.Millisecond {
+		l.wrong(l.nearest([]string{"log", "interval"}), fmt.Sprintf("interval %v: want 1ms or more", d))
+	}
 	if m := l.file.Metrics; m != "" {
 		at := l.nearest([]string{"metrics"})
 		addr, err := proxy.ParseAddr(m)
@@ -105,11 +110,48 @@ func (l *loader) checkInstance() {
 	f := &l.file
 	switch at := l.nearest([]string{"instance"}); {
 	case f.Instance == "" && f.InstanceRoot != "":
-		l.wrong(l.nearest([]string{"instance_root"}), "instance_root: there is no instance to pin there")
+		l.wrong(l.nearest([]string{"instance_root"}), "instance_root: there is no instance to pin there: want instance too, or no instance_root")
 	case f.Instance == "." || f.Instance == ".." || strings.ContainsAny(f.Instance, "/\x00"):
 		l.wrong(at, fmt.Sprintf("instance %q: want the name of a directory", f.Instance))
+	case len(f.Instance) > maxName:
+		l.wrong(at, fmt.Sprintf("instance %.20q...: want a name of %d characters at most", f.Instance, maxName))
 	case f.Instance != "" && f.User != "" && f.User != "root" && f.User != "0":
 		l.wrong(at, fmt.Sprintf("instance %s: what is pinned belongs to who starts the process: want no user", f.Instance))
+	}
+}
+
+// checkPlaces finds the addresses of metrics and operators that something else has.
+func (l *loader) checkPlaces() {
+	type taken struct {
+		addr     proxy.Addr
+		text, by string
+	}
+	var all []taken
+	for _, name := range slices.Sorted(maps.Keys(l.file.Listeners)) {
+		for _, text := range l.file.Listeners[name].Address {
+			if addr, err := proxy.ParseAddr(text); err == nil {
+				all = append(all, taken{addr, text, "which listener " + name + " takes"})
+			}
+		}
+	}
+	check := func(text, by string, path ...string) {
+		addr, err := proxy.ParseAddr(text)
+		if err != nil || text == "" {
+			return
+		}
+		for _, t := range all {
+			if how := addr.Conflicts(t.addr); how != "" {
+				l.wrong(l.nearest(path), fmt.Sprintf("address %q is %s %q, %s: want one that is free", text, how, t.text, t.by))
+				break
+			}
+		}
+		all = append(all, taken{addr, text, by})
+	}
+	check(l.file.Metrics, "where the metrics are", "metrics")
+	for i, text := range l.file.Admin.Address {
+		if !slices.Contains(l.file.Admin.Address[:i], text) { // which is told already
+			check(text, "which is there too", "admin", "address", strconv.Itoa(i))
+		}
 	}
 }
 
@@ -121,13 +163,13 @@ func (l *loader) checkAdmin(a *Admin) {
 		case err != nil:
 			l.wrong(at, err.Error())
 		case slices.Contains(a.Address[:i], text):
-			l.wrong(at, fmt.Sprintf("address %q is there twice", text))
+			l.wrong(at, fmt.Sprintf("address %q is there twice: want it once", text))
 		case a.TokenFile == "" && addr.Network == "tcp" && !isLoopback(addr.Address):
 			l.wrong(at, fmt.Sprintf("address %q: whoever can reach it could do anything: want admin.token_file, or unix:/path or 127.0.0.1:port", text))
 		}
 	}
 	if a.TokenFile != "" && len(a.Address) == 0 {
-		l.wrong(l.nearest([]string{"admin", "token_file"}), "token_file: there is no admin address to need it at")
+		l.wrong(l.nearest([]string{"admin", "token_file"}), "token_file: there is no admin address to need it at: want admin.address too, or no token_file")
 	}
 }
 
@@ -153,7 +195,7 @@ func readFile(name string) ([]byte, error) {
 	_ = f.SetReadDeadline(time.Now().Add(patience))       // files need none
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1)) // a device has no size that says so
 	if len(text) > maxFile {
-		return nil, errors.New("the file is too large for a configuration")
+		return nil, fmt.Errorf("the file is too large for a configuration: want at most %d MiB", maxFile>>20)
 	}
 	return text, err
 }
@@ -205,11 +247,11 @@ func (l *loader) nearest(path []string) place {
 // load reads one file into the whole. by is the place that includes it.
 func (l *loader) load(name string, by place) {
 	if l.seen[name] {
-		l.wrong(by, "file "+name+" is included twice")
+		l.wrong(by, "file "+name+" is included twice: want it once")
 		return
 	}
 	if len(l.seen) == maxFiles {
-		l.wrong(by, "too many files are included")
+		l.wrong(by, fmt.Sprintf("more than %d files are included: want fewer", maxFiles))
 		return
 	}
 	l.seen[name] = true

@@ -3,9 +3,11 @@ package config
 import (
 	"encoding/json"
 	"log/slog"
+	"math"
 	"reflect"
 	"strconv"
 
+	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/internal/setting"
 	"github.com/spliced-io/spliced/splice"
 )
@@ -22,6 +24,8 @@ type schema struct {
 	Type        any               `json:"type,omitempty"`
 	Enum        []any             `json:"enum,omitempty"`
 	Pattern     string            `json:"pattern,omitempty"`
+	Minimum     *int              `json:"minimum,omitempty"`
+	Maximum     *int              `json:"maximum,omitempty"`
 	AnyOf       []schema          `json:"anyOf,omitempty"`
 	Items       *schema           `json:"items,omitempty"`
 	MinItems    int               `json:"minItems,omitempty"`
@@ -57,7 +61,7 @@ func (g *generator) of(t reflect.Type) schema {
 	case t.Kind() == reflect.Pointer:
 		return schema{AnyOf: []schema{g.of(t.Elem()), {Type: "null"}}}
 	case setting.IsScalar(t):
-		return scalarSchema(t)
+		return scalarSchema(t, 0)
 	case t.Kind() == reflect.Struct:
 		name := t.Name()
 		if _, ok := g.defs[name]; !ok {
@@ -80,7 +84,19 @@ func (g *generator) of(t reflect.Type) schema {
 	panic("config: no schema for a " + t.String())
 }
 
-func scalarSchema(t reflect.Type) schema {
+// durationPattern is what time.ParseDuration reads, without a sign.
+const durationPattern = `^(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$`
+
+// written is a value that is written so, or comes from the environment.
+func written(pattern string) schema {
+	return schema{AnyOf: []schema{{Type: "string", Pattern: pattern}, {Ref: "#/$defs/variable"}}}
+}
+
+// number is a whole one.
+func number(least int) schema { return schema{Type: "integer", Minimum: &least} }
+
+// scalarSchema is that of one value; a number is at least so much.
+func scalarSchema(t reflect.Type, least int) schema {
 	variable := schema{Ref: "#/$defs/variable"}
 	one := func(values ...string) schema { return schema{AnyOf: []schema{{Enum: spellings(values)}, variable}} }
 	switch t {
@@ -88,6 +104,14 @@ func scalarSchema(t reflect.Type) schema {
 		return one("auto", "copy", "splice", "sockmap", "wire")
 	case reflect.TypeFor[slog.Level]():
 		return one("debug", "info", "warn", "error")
+	case reflect.TypeFor[proxy.Duration]():
+		return written(durationPattern)
+	case reflect.TypeFor[proxy.Timeout]():
+		return schema{AnyOf: append([]schema{{Enum: spellings([]string{"never", "0"})}}, written(durationPattern).AnyOf...)}
+	case reflect.TypeFor[proxy.Percent]():
+		return written(`^[0-9]+(\.[0-9]*)?%$`)
+	case reflect.TypeFor[proxy.Size]():
+		return schema{AnyOf: append([]schema{number(least)}, written(`^[0-9]+([KMGT]iB|[kKMGT]B|B)?$`).AnyOf...)}
 	}
 	if vs, ok := reflect.Zero(t).Interface().(setting.Values); ok {
 		return one(vs.Values()...)
@@ -96,7 +120,10 @@ func scalarSchema(t reflect.Type) schema {
 	case reflect.Bool:
 		return schema{AnyOf: []schema{{Type: "boolean"}, variable}}
 	case reflect.Int:
-		return schema{AnyOf: []schema{{Type: "integer"}, variable}}
+		n := number(least)
+		n.Maximum = new(int)
+		*n.Maximum = math.MaxInt32
+		return schema{AnyOf: []schema{n, variable}}
 	}
 	return schema{Type: []string{"string", "integer", "number"}}
 }
@@ -116,6 +143,9 @@ func (g *generator) structure(t reflect.Type) schema {
 	s := schema{Type: "object", Properties: make(map[string]schema), Additional: false}
 	for _, f := range setting.Fields(t) {
 		p := g.of(f.Type)
+		if counts(f.Type) && f.Default != "" { // see [decoder.structure]
+			p = scalarSchema(f.Type, 1)
+		}
 		p.Description, p.Default = g.docs[f.Owner.Name()+"."+f.Name], f.Default
 		s.Properties[f.Key] = p
 		if f.Required {

@@ -48,7 +48,11 @@ func (s *schema) fits(root *schema, v any, where string) error {
 			return fmt.Errorf("%s: %v is none of %v", where, v, types)
 		}
 	}
-	if s.Enum != nil && !slices.Contains(s.Enum, v) {
+	if n := reflect.ValueOf(v); s.Minimum != nil && n.CanInt() && n.Int() < int64(*s.Minimum) || s.Minimum != nil && n.CanUint() && n.Uint() < uint64(*s.Minimum) ||
+		s.Maximum != nil && n.CanUint() && n.Uint() > uint64(*s.Maximum) {
+		return fmt.Errorf("%s: %v is not from %d to %v", where, v, *s.Minimum, s.Maximum)
+	}
+	if n, ok := v.(uint64); s.Enum != nil && !slices.Contains(s.Enum, v) && !(ok && slices.Contains(s.Enum, any(float64(n)))) { // JSON has one kind of number
 		return fmt.Errorf("%s: %v is none of %v", where, v, s.Enum)
 	}
 	if text, ok := v.(string); s.Pattern != "" && (!ok || !regexp.MustCompile(s.Pattern).MatchString(text)) {
@@ -127,6 +131,24 @@ func TestSchema(t *testing.T) {
 		"number":        {strings.Replace(minimal, "upstream: web}", "upstream: web, max_connections: many}", 1), false},
 		"list":          {strings.Replace(minimal, "upstream: web}", "upstream: [web]}", 1), false},
 		"no keys":       {"listeners: [web]\n", false},
+		// What the loader refuses, and what it takes.
+		"no weight":     {strings.Replace(minimal, `["10.0.0.1:443"]`, `{address: "10.0.0.1:443", weight: 0}`, 1), false},
+		"weight":        {strings.Replace(minimal, `["10.0.0.1:443"]`, `{address: "10.0.0.1:443", weight: 1}`, 1), true},
+		"no attempt":    {strings.Replace(minimal, "]}", "], attempts: 0}", 1), false},
+		"no limit":      {strings.Replace(minimal, "]}", "], max_connections: 0}", 1), true},
+		"negative":      {strings.Replace(minimal, "]}", "], max_connections: -1}", 1), false},
+		"too many":      {strings.Replace(minimal, "]}", "], max_connections: 3000000000}", 1), false},
+		"after no byte": {minimal + "wire: {after_bytes: 0}\n", false},
+		"after bytes":   {minimal + "wire: {after_bytes: 64KiB, after_age: 1.5s}\n", true},
+		"after a word":  {minimal + "wire: {after_bytes: 64 KiB}\n", false},
+		"bytes":         {strings.Replace(minimal, "upstream: web}", "upstream: web, limits: {bytes_to_client: 0}}", 1), true},
+		"no unit":       {strings.Replace(minimal, "upstream: web}", "upstream: web, limits: {idle: 5}}", 1), false},
+		"never":         {strings.Replace(minimal, "upstream: web}", "upstream: web, limits: {idle: never, half_close: 0, lifetime: 1h30m}}", 1), true},
+		"never, a time": {strings.Replace(minimal, "]}", "], connect_timeout: never}", 1), false},
+		"no part":       {strings.Replace(minimal, "]}", "], panic_threshold: 50}", 1), false},
+		"part":          {strings.Replace(minimal, "]}", "], panic_threshold: 12.5%}", 1), true},
+		"of a variable": {strings.Replace(minimal, "]}", "], connect_timeout: '${T}', panic_threshold: '${P:-5%}'}", 1), true},
+		"several doors": {minimal + "admin: ['unix:/a', '127.0.0.1:9']\n", true},
 	} {
 		var v any
 		if err := yaml.Unmarshal([]byte(tt.text), &v); err != nil {
@@ -134,6 +156,9 @@ func TestSchema(t *testing.T) {
 		}
 		if err := s.fits(&s, v, "file"); (err == nil) != tt.good {
 			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := load(tt.text); (err == nil) != tt.good && name != "a variable" && name != "of a variable" {
+			t.Errorf("%s: the loader says %v", name, err)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func NewTable[V any](entries []Entry[V]) (Table[V], error) {
 	b := builder[V]{spans: []span[V]{{first: netip.IPv4Unspecified()}}}
 	for i, e := range sorted {
 		if i > 0 && e.Prefix == sorted[i-1].Prefix {
-			return Table[V]{}, fmt.Errorf("prefix %s is there twice", e.Prefix)
+			return Table[V]{}, fmt.Errorf("prefix %s is there twice: want it once", e.Prefix)
 		}
 		if e.Prefix.Addr().Is6() {
 			b.six()

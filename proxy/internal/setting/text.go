@@ -38,12 +38,12 @@ func SetText(v reflect.Value, text string) error {
 	switch v.Kind() {
 	case reflect.String:
 		if vs, ok := v.Interface().(Values); ok && !slices.Contains(vs.Values(), text) {
-			return fmt.Errorf("%q is none of %s", text, Or(vs.Values()))
+			return fmt.Errorf("%q is unknown: want %s", text, Or(vs.Values()))
 		}
 		v.SetString(text)
 	case reflect.Bool:
 		if text != "true" && text != "false" {
-			return fmt.Errorf("%q is neither true nor false", text)
+			return fmt.Errorf("%q is neither: want true or false", text)
 		}
 		v.SetBool(text == "true")
 	case reflect.Int:
