@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -321,4 +322,74 @@ func TestFullServerIsNotAnothersLastResort(t *testing.T) {
 			t.Errorf("%+v\n%+v", s[0], s[1])
 		}
 	})
+}
+
+// Both ends of a connection that a program redirects go at once, with bytes on the way to
+// each: what waits to be sent to one that is gone keeps nobody, and is no defect of ours.
+func TestHostileRedirected(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	bytes := make([]byte, 128<<10)
+	resets := func(c net.Conn) {
+		_, _ = c.Write(bytes[:60<<10])
+		_ = c.(*net.TCPConn).SetLinger(0)
+	}
+	leaves := func(c net.Conn) { _, _ = c.Write(bytes[:60<<10]) } // with bytes unread: that is a reset, too
+	floods := func(c net.Conn) {
+		for range 8 {
+			if _, err := c.Write(bytes); err != nil {
+				return
+			}
+		}
+	}
+	for name, ends := range map[string][2]func(net.Conn){
+		"both reset":                       {resets, resets},
+		"both leave":                       {leaves, leaves},
+		"one resets, the other one leaves": {resets, leaves},
+		"one floods, the other one leaves": {floods, leaves},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testnet.Leaks(t)
+			b := newBackend(t, loopback(t, "tcp4"))
+			c := setup{targets: []proxy.Addr{b.addr}, engine: splice.EngineSockmap}
+			r := newRelay(t, loops, loopback(t, "tcp4"), c)
+			meet := func(c net.Conn, does func(net.Conn)) {
+				_ = c.SetDeadline(time.Now().Add(patience))
+				does(c)
+				_ = c.Close()
+			}
+			const each, rounds = 8, 12
+			var all sync.WaitGroup
+			for range each {
+				all.Go(func() {
+					for range rounds {
+						select {
+						case c := <-b.conns:
+							meet(c, ends[1])
+						case <-time.After(patience):
+							t.Error("the server was not dialled")
+							return
+						}
+					}
+				})
+				all.Go(func() {
+					for range rounds {
+						c, err := net.DialTimeout(r.addr.Network, r.addr.Address, patience)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						meet(c, ends[0])
+					}
+				})
+			}
+			all.Wait()
+			for range each * rounds {
+				e := receive(t, r.ended, "an end")
+				if e.Result.AToB.Reason == splice.Failed || e.Result.BToA.Reason == splice.Failed {
+					t.Errorf("%v: %v", e.Result, e.Result.Err())
+				}
+			}
+			r.expectNothingLeft(t, "in the end")
+		})
+	}
 }

@@ -43,6 +43,7 @@ func newAdmin(ctx context.Context, file *config.File, passed map[string]net.List
 	a.api.SetToken(token)
 	a.api.Pages = adminpage.Pages()
 	a.server = a.api.NewServer()
+	a.server.ConnState = tellHall
 	for _, address := range file.Admin.Address {
 		ln := passed[address]
 		delete(passed, address)
@@ -119,7 +120,7 @@ func (a *admin) serve(log *slog.Logger) {
 	a.served = true
 	for _, d := range a.doors {
 		removeWith(d.ln)
-		a.serving.Go(func() { _ = a.server.Serve(d.ln) }) // until stop or leave
+		a.serving.Go(func() { _ = a.server.Serve(newHall(d.ln)) }) // until stop or leave
 		log.Info("admin", "address", listenAddr(d.ln.Addr()))
 	}
 }

@@ -69,7 +69,7 @@ func newMetrics(ln net.Listener, relay *proxy.Server, counts ...prometheus.Colle
 	})
 	return &metrics{
 		addr: ln.Addr().String(), ln: ln, mux: mux,
-		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute},
+		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, ConnState: tellHall},
 	}
 }
 
@@ -77,7 +77,7 @@ func (m *metrics) serve() {
 	m.done = make(chan struct{})
 	go func() {
 		defer close(m.done)
-		_ = m.server.Serve(m.ln) // until stop
+		_ = m.server.Serve(newHall(m.ln)) // until stop
 	}()
 }
 

@@ -132,6 +132,24 @@ func (e *endpoint) gone() error {
 	return err
 }
 
+// dead returns why nothing can be sent any more, of a socket from which something is still to be
+// sent. Its error may be somebody else's already: the kernel's worker takes it too.
+func (e *endpoint) dead() error {
+	if e.err != nil {
+		return e.err
+	}
+	if !e.resettable {
+		return nil
+	}
+	if _, err := sys.PeerFamily(e.fd); err != syscall.ENOTCONN {
+		return nil
+	}
+	if err := sys.SocketError(e.fd); err != nil {
+		return err
+	}
+	return syscall.EPIPE
+}
+
 // part prepares the end of an owned socket that may have unread bytes: closing
 // it would then send a RST, which throws away what its peer has not got yet.
 func (e *endpoint) part() {

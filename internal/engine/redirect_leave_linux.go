@@ -190,7 +190,7 @@ func (r *redirection) delivered(l *loop, s *Session) bool {
 			continue // nothing enters any more
 		}
 		switch ok, err := d.lane.Entered(); {
-		case ok:
+		case ok, d.dst.dead() != nil:
 		case err == nil && l.now-r.since <= leavePatience:
 			r.wait(l)
 			return false

@@ -173,7 +173,8 @@ func (r *redirection) lost(l *loop, s *Session, err error) {
 }
 
 // entered says whether what was redirected in d is in the drain's send queue.
-// If not, the session comes back later.
+// If not, the session comes back later, unless the drain takes nothing any more: the worker
+// that sends to it has given up then.
 func (r *redirection) entered(l *loop, s *Session, d *direction) bool {
 	for begin := l.reactor.clock(); ; sys.Yield() {
 		ok, err := d.lane.Entered()
@@ -189,6 +190,10 @@ func (r *redirection) entered(l *loop, s *Session, d *direction) bool {
 			break
 		}
 	}
+	if err := d.dst.dead(); err != nil {
+		s.drainFailed(l, d, err)
+		return false
+	}
 	r.wait(l)
 	return false
 }
@@ -200,15 +205,20 @@ func (r *redirection) wait(l *loop) {
 
 // missed comes back to a direction whose source has ended, while n bytes that
 // were passed are still missing. It gives up after a while in which none has come
-// and nothing was in front of them.
+// and nothing was in front of them. Of a source that was reset they may have been behind
+// what the worker could not send to it: they are lost with it.
 func (r *redirection) missed(l *loop, s *Session, d *direction, n int) bool {
 	if d.missing == 0 || d.src.err == nil && s.opposite(d).onTheWay() {
 		d.missing = l.now
 	}
-	if l.now-d.missing > missedPatience {
-		r.lost(l, s, errPassed(n))
-	} else {
+	switch {
+	case l.now-d.missing <= missedPatience:
 		r.wait(l)
+	case d.src.err != nil && broken(d.src.err):
+		r.broken = true
+		s.sourceEnded(l, d)
+	default:
+		r.lost(l, s, errPassed(n))
 	}
 	return true
 }

@@ -162,3 +162,15 @@ func TestSchema(t *testing.T) {
 		}
 	}
 }
+
+// The schema that is published is that of the types.
+func TestSchemaFileIsCurrent(t *testing.T) {
+	t.Parallel()
+	have, err := os.ReadFile("../../docs/schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != string(Schema()) {
+		t.Error("docs/schema.json is out of date: go run ./cmd/spliced schema >docs/schema.json")
+	}
+}
