@@ -191,10 +191,23 @@ struct segment {
 	__u8 v6;
 	__u8 hops;     // TTL or hop limit
 	__u8 fragable; // a router may divide it
+	__u8 jumbo;    // bytes of the header that says how long a bundle is
 	__u8 fin, syn, rst, acks;
 };
 
 static __always_inline int before(__u32 a, __u32 b) { return (__s32)(a - b) < 0; }
+
+// The header by which Linux says how long a bundle (GRO, GSO) of more than 64 KiB is: a hop-by-hop
+// option of RFC 2675. No packet on a link has it.
+struct jumbo {
+	__u8 next;
+	__u8 more;  // eight bytes that follow
+	__u8 kind, len;
+	__be32 payload;
+};
+
+#define JUMBO 0xc2
+#define PADDING 1
 
 // parse fills in s for a TCP segment; anything else is not ours.
 static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
@@ -224,12 +237,21 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 		s->first = *(__be32 *)((void *)ip + V4_FIRST);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = data + ETH_HLEN;
+		struct jumbo *jumbo = (void *)(ip + 1);
 
-		// An extension header makes nexthdr something else.
-		if ((void *)(ip + 1) > end || ip->nexthdr != IPPROTO_TCP)
+		if ((void *)(ip + 1) > end)
 			return -1;
+		// Any other extension header makes nexthdr something else.
+		if (ip->nexthdr == IPPROTO_HOPOPTS) {
+			if ((void *)(jumbo + 1) > end || jumbo->next != IPPROTO_TCP || jumbo->more ||
+			    jumbo->kind != JUMBO || jumbo->len != 4 || ip->payload_len)
+				return -1;
+			s->jumbo = sizeof(*jumbo);
+		} else if (ip->nexthdr != IPPROTO_TCP) {
+			return -1;
+		}
 		s->v6 = 1;
-		s->l4 = ETH_HLEN + sizeof(*ip);
+		s->l4 = ETH_HLEN + sizeof(*ip) + s->jumbo;
 		s->hops = ip->hop_limit;
 		s->first = *(__be32 *)((void *)ip + V6_FIRST);
 		total = bpf_ntohs(ip->payload_len);
@@ -672,7 +694,7 @@ static __always_inline enum course drain(struct flow *f, const struct segment *s
 // it is to be dropped, and its sender told, at most once in WARN_PAUSE.
 static __always_inline int fits_link(struct __sk_buff *skb, struct flow *f, const struct segment *s, __u64 now)
 {
-	__u32 size = s->l4 - s->l3 + s->hdrlen + (skb->gso_size ? skb->gso_size : s->len);
+	__u32 size = s->l4 - s->l3 - s->jumbo + s->hdrlen + (skb->gso_size ? skb->gso_size : s->len);
 	__u32 mtu = size;
 	struct oversize *o;
 
@@ -873,7 +895,13 @@ static __noinline int recast(struct __sk_buff *skb, struct flow *f, const struct
 		ip[0] = s->first;
 		__builtin_memcpy(ip + 1, s->key.saddr, 32);
 		addresses = readdress6(ip, &r->to);
-		err = bpf_skb_store_bytes(skb, s->l3 + V6_FIRST, ip, 36 + n, BPF_F_INVALIDATE_HASH);
+		if (!s->jumbo) {
+			err = bpf_skb_store_bytes(skb, s->l3 + V6_FIRST, ip, 36 + n, BPF_F_INVALIDATE_HASH);
+		} else { // it is in between, and stays as it is
+			err = bpf_skb_store_bytes(skb, s->l3 + V6_FIRST, ip, 36, BPF_F_INVALIDATE_HASH);
+			if (!err)
+				err = bpf_skb_store_bytes(skb, s->l4, tcp, n, 0);
+		}
 	} else {
 		__be32 *ip = w.h + V4_AT;
 
@@ -978,8 +1006,12 @@ static __noinline int show(struct __sk_buff *skb, const struct flow *f, const st
 	if (bpf_skb_store_bytes(skb, s->l4, h, n, BPF_F_RECOMPUTE_CSUM))
 		return TCX_DROP;
 	if (s->v6) {
-		__be16 len = bpf_htons(n);
+		__be16 len = bpf_htons(s->jumbo + n);
+		__u8 padding[] = { PADDING, 4, 0, 0, 0, 0 };
 
+		// It is short now.
+		if (s->jumbo && bpf_skb_store_bytes(skb, s->l4 - sizeof(padding), padding, sizeof(padding), BPF_F_RECOMPUTE_CSUM))
+			return TCX_DROP;
 		if (bpf_skb_store_bytes(skb, s->l3 + offsetof(struct ipv6hdr, payload_len), &len, 2, BPF_F_RECOMPUTE_CSUM))
 			return TCX_DROP;
 	} else {

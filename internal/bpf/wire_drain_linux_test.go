@@ -100,6 +100,10 @@ func TestWireDrainingPackets(t *testing.T) {
 		}, nil},
 		{"behind what has gone across", func(c *crafted) { c.seq += 1000 }, func(c *crafted) { c.seq = sentByA }, nil},
 		{"a keep-alive", func(c *crafted) { c.seq-- }, same, nil},
+		// In IPv4 that is no different.
+		{"the acknowledgement of a bundle of more than 64 KiB", func(c *crafted) { c.extensions = jumbo }, func(c *crafted) {
+			c.extensions = []byte{0, 6, 0, 1, 4, 0, 0, 0, 0} // a short one has padding there
+		}, nil},
 
 		// The socket has it.
 		{"data from before the cut", func(c *crafted) { c.seq, c.data = sentByA-64, data }, same, nil},
@@ -141,7 +145,11 @@ func TestWireDrainingPackets(t *testing.T) {
 					tc.across(&is)
 				}
 				want := is.frame()
-				ret, out := runWire(t, o, was.frame())
+				in := was.frame()
+				if was.extensions != nil && w.a.Addr().Is6() {
+					in = noLength(in)
+				}
+				ret, out := runWire(t, o, in)
 				if ret != answer || !bytes.Equal(out[14:], want[14:]) {
 					t.Errorf("%s: %d, %x\nwant %d, %x", w.name, ret, out[14:], answer, want[14:])
 				}

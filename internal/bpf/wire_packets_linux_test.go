@@ -199,6 +199,15 @@ func be32(v ...uint32) (b []byte) {
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
+// jumbo is a hop-by-hop header before TCP that says how long a packet is, RFC 2675.
+var jumbo = []byte{0, 6, 0, 0xc2, 4, 0, 1, 2, 3}
+
+// noLength takes it from the header of IPv6.
+func noLength(b []byte) []byte {
+	b[14+4], b[14+5] = 0, 0
+	return b
+}
+
 // Each kind of packet of a spliced connection: it is passed on with what has to be
 // changed, and nothing else, or left to the stack as it is.
 func TestWirePackets(t *testing.T) {
@@ -275,6 +284,12 @@ func TestWirePackets(t *testing.T) {
 		{"a later fragment", v4, func(c *crafted) { c.fragment = 0x00b9 }, nil, nil},
 		{"a fragment", v6, func(c *crafted) { c.extensions = []byte{44, 6, 0, 0, 1, 0, 0, 0, 9} }, nil, nil},
 		{"hop-by-hop options", v6, func(c *crafted) { c.extensions = []byte{0, 6, 0, 1, 4, 0, 0, 0, 0} }, nil, nil},
+		// Of test runs the kernel makes no bundles: this one is short.
+		{"a bundle of more than 64 KiB", v6, func(c *crafted) { c.extensions = jumbo }, func(*crafted) {}, noLength},
+		{"that, with SACK", v6, func(c *crafted) { c.extensions, c.options = jumbo, join([]byte{1, 1, 5, 10}, be32(1, 2)) }, func(c *crafted) {
+			c.options = join([]byte{1, 1, 5, 10}, be32(1+addAck, 2+addAck))
+		}, noLength},
+		{"one with a length too", v6, func(c *crafted) { c.extensions = jumbo }, nil, nil},
 		{"destination options", v6, func(c *crafted) { c.extensions = []byte{60, 6, 0, 1, 4, 0, 0, 0, 0} }, nil, nil},
 		{"another protocol", "", func(c *crafted) { c.protocol = 17 }, nil, nil},
 		{"another port", "", func(c *crafted) { c.to = netip.AddrPortFrom(c.to.Addr(), 82) }, nil, nil},
@@ -311,8 +326,7 @@ func TestWirePackets(t *testing.T) {
 					want, answer = is.frame(), wireRedirect
 				}
 				if tc.raw != nil {
-					in = tc.raw(in)
-					want = in
+					in, want = tc.raw(in), tc.raw(want)
 				}
 				ret, out := runWire(t, o, bytes.Clone(in))
 				if ret != answer {

@@ -68,16 +68,22 @@ type stranger struct {
 
 func (s *stranger) attachTo(t *testing.T, ns *testnet.Namespace, name string) link.Link {
 	t.Helper()
-	const next = -1 // TCX_NEXT
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+	return attach(t, ns, name, s.attach, s.where,
 		asm.FnGetPrandomU32.Call(),
 		asm.Mod.Imm32(asm.R0, s.oneOf),
 		asm.JNE.Imm(asm.R0, 0, "next"),
 		asm.Mov.Imm(asm.R0, s.verdict),
 		asm.Return(),
-		asm.Mov.Imm(asm.R0, next).WithSymbol("next"),
+		asm.Mov.Imm(asm.R0, tcxNext).WithSymbol("next"),
 		asm.Return(),
-	}})
+	)
+}
+
+const tcxNext = -1
+
+func attach(t *testing.T, ns *testnet.Namespace, name string, at ebpf.AttachType, where link.Anchor, program ...asm.Instruction) link.Link {
+	t.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: program})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +92,7 @@ func (s *stranger) attachTo(t *testing.T, ns *testnet.Namespace, name string) li
 	err = ns.Do(func() error {
 		i, err := net.InterfaceByName(name)
 		if err == nil {
-			l, err = link.AttachTCX(link.TCXOptions{Interface: i.Index, Program: p, Attach: s.attach, Anchor: s.where})
+			l, err = link.AttachTCX(link.TCXOptions{Interface: i.Index, Program: p, Attach: at, Anchor: where})
 		}
 		return err
 	})
@@ -158,11 +164,26 @@ func TestWireSettingsChange(t *testing.T) {
 	n := pingUntilWire(t, r, conn)
 	at := make(map[int64]func())
 	steps := [][2]string{
-		{"tcp_timestamps", "0"}, {"tcp_timestamps", "2"}, {"tcp_sack", "0"}, {"tcp_dsack", "0"}, {"tcp_window_scaling", "0"},
-		{"tcp_rmem", "4096 8192 16384"}, {"tcp_wmem", "4096 8192 16384"}, {"tcp_mtu_probing", "2"}, {"tcp_tw_reuse", "1"},
-		{"ip_local_port_range", "50000 50100"}, {"ip_forward", "0"}, {"conf.all.rp_filter", "1"}, {"conf.all.rp_filter", "2"},
-		{"conf.all.accept_local", "1"}, {"tcp_ecn", "1"}, {"tcp_early_demux", "0"}, {"ip_early_demux", "0"}, {"ip_default_ttl", "3"},
-		{"ip_no_pmtu_disc", "3"}, {"tcp_timestamps", "0"},
+		{"tcp_timestamps", "0"},
+		{"tcp_timestamps", "2"},
+		{"tcp_sack", "0"},
+		{"tcp_dsack", "0"},
+		{"tcp_window_scaling", "0"},
+		{"tcp_rmem", "4096 8192 16384"},
+		{"tcp_wmem", "4096 8192 16384"},
+		{"tcp_mtu_probing", "2"},
+		{"tcp_tw_reuse", "1"},
+		{"ip_local_port_range", "50000 50100"},
+		{"ip_forward", "0"},
+		{"conf.all.rp_filter", "1"},
+		{"conf.all.rp_filter", "2"},
+		{"conf.all.accept_local", "1"},
+		{"tcp_ecn", "1"},
+		{"tcp_early_demux", "0"},
+		{"ip_early_demux", "0"},
+		{"ip_default_ttl", "3"},
+		{"ip_no_pmtu_disc", "3"},
+		{"tcp_timestamps", "0"},
 	}
 	for i, s := range steps {
 		at[int64(4+i)] = func() {
@@ -212,6 +233,54 @@ func TestWireLinksFlap(t *testing.T) {
 	wantEOF(t, res, n+size, n+size)
 	if res.Engine != "wire" {
 		t.Errorf("%+v", res)
+	}
+}
+
+// Bundles of more than 64 KiB (BIG TCP) go across: of IPv6 the kernel gives them a header that no packet on a link has.
+func TestWireLargeBundles(t *testing.T) {
+	const size, most = 96 << 20, 200_000
+	for _, tc := range []struct{ name, front, back string }{
+		{"v4", testnet.AddrBA, testnet.AddrC},
+		{"v6", testnet.Addr6BA, testnet.Addr6C},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := wireChain(t)
+			err := errors.Join(c.A.SetBundles(testnet.LinkAB, most), c.B.SetBundles(testnet.LinkBA, most),
+				c.B.SetBundles(testnet.LinkBC, most), c.C.SetBundles(testnet.LinkCB, most))
+			if err != nil {
+				t.Fatal(err)
+			}
+			large, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer large.Close()
+			attach(t, c.B, testnet.LinkBC, ebpf.AttachTCXEgress, link.Head(),
+				asm.LoadMem(asm.R2, asm.R1, 0, asm.Word), // __sk_buff.len
+				asm.JLE.Imm(asm.R2, 1<<16+100, "next"),
+				asm.LoadMapValue(asm.R1, large.FD(), 0),
+				asm.Mov.Imm(asm.R2, 1),
+				asm.StoreXAdd(asm.R1, asm.R2, asm.DWord),
+				asm.Mov.Imm(asm.R0, tcxNext).WithSymbol("next"),
+				asm.Return(),
+			)
+			server := serve(t, c.C, tc.back, echoStream)
+			r := startRelay(t, c.B, relaySpec{Listen: net.JoinHostPort(tc.front, "0"), Target: server, Kind: uint8(engine.Wire)})
+			conn := dialRelay(t, c.A, r)
+			n := pingUntilWire(t, r, conn)
+			thereAndBack(t, conn, 3, size, nil)
+			conn.Close()
+			res := r.result(t)
+			wantEOF(t, res, n+size, n+size)
+			if res.Engine != "wire" || res.Wire.Errors != [2]uint64{} {
+				t.Errorf("%+v", res)
+			}
+			var count uint64
+			if err := large.Lookup(uint32(0), &count); err != nil || count == 0 {
+				t.Errorf("%d bundles of more than 64 KiB, %v: this shows nothing", count, err)
+			}
+			t.Logf("%d bundles of more than 64 KiB", count)
+		})
 	}
 }
 

@@ -172,6 +172,15 @@ func (ns *Namespace) SetMTU(link string, mtu int) error {
 	})
 }
 
+// SetBundles sets how large the bundles of segments are that an interface sends and receives, in bytes (GSO, GRO): more
+// than 64 KiB is "BIG TCP".
+func (ns *Namespace) SetBundles(link string, size int) error {
+	return ns.set(link, fmt.Sprintf("to bundles of %d bytes", size), func(h *netlink.Handle, l netlink.Link) error {
+		return errors.Join(h.LinkSetGSOMaxSize(l, size), h.LinkSetGROMaxSize(l, size),
+			h.LinkSetGSOIPv4MaxSize(l, size), h.LinkSetGROIPv4MaxSize(l, size))
+	})
+}
+
 // Down sets an interface down: to its peer it is as if the cable had been pulled out.
 func (ns *Namespace) Down(link string) error {
 	return ns.set(link, "down", (*netlink.Handle).LinkSetDown)
