@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -74,7 +75,12 @@ func (c *Config) Wants() []Need {
 	if names == nil {
 		return nil
 	}
-	what := "for the engine auto of listener " + strings.Join(names, ", ")
+	const most = 3 // that are named
+	more := ""
+	if n := len(names) - most; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	what := "for the engine auto of listener " + strings.Join(names[:min(most, len(names))], ", ") + more
 	var wants []Need
 	for _, capability := range splice.WireCapabilities() {
 		wants = append(wants, Need{capability, what})

@@ -1,12 +1,24 @@
 package proxy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/spliced-io/spliced/splice"
 )
+
+// A thousand listeners are not a line of a thousand names.
+func TestWantsNamesFew(t *testing.T) {
+	c := Config{Listeners: make(map[string]Listener), Upstreams: map[string]Upstream{"u": {Servers: Targets("a:1")}}}
+	for i := range 1000 {
+		c.Listeners[fmt.Sprintf("l%03d", i)] = Listener{Address: []string{"127.0.0.1:0"}, Upstream: "u"}
+	}
+	if got := c.Wants()[0].For; got != "for the engine auto of listener l000, l001, l002 and 997 more" {
+		t.Errorf("%q", got)
+	}
+}
 
 // Privileges are wanted where a connection could be handed over, and nowhere else.
 func TestWants(t *testing.T) {

@@ -26,34 +26,12 @@ const (
 func (a Addr) Conflicts(b Addr) string { return string(a.overlaps(b)) }
 
 func (a Addr) overlaps(b Addr) overlap {
-	if a.Network != b.Network {
+	a, b = a.canonical(), b.canonical()
+	if a.realm() != b.realm() || strings.HasSuffix(a.Address, ":0") && a.Network == "tcp" {
 		return apart
 	}
-	switch a.Network {
-	case "unix":
-		return parts(false, false, filepath.Clean(a.Address) == filepath.Clean(b.Address))
-	case "systemd":
-		return parts(a.Address == "", b.Address == "", a.Address == b.Address)
-	case "tcp":
-		host, port, err := net.SplitHostPort(a.Address)
-		other, otherPort, errOther := net.SplitHostPort(b.Address)
-		if errors.Join(err, errOther) != nil || port != otherPort || port == "0" {
-			return apart
-		}
-		ip, otherIP := parseIP(host), parseIP(other)
-		equal := ip == otherIP
-		if !ip.IsValid() || !otherIP.IsValid() {
-			equal = strings.EqualFold(host, other)
-		}
-		return parts(everywhere(host, ip), everywhere(other, otherIP), equal)
-	}
-	return apart
-}
-
-// parts is the overlap of two, each of which may be all that there is.
-func parts(all, otherAll, equal bool) overlap {
-	switch {
-	case equal || all && otherAll:
+	switch all, otherAll := a.everywhere(), b.everywhere(); {
+	case a == b:
 		return same
 	case otherAll:
 		return within
@@ -63,14 +41,53 @@ func parts(all, otherAll, equal bool) overlap {
 	return apart
 }
 
+// canonical writes the address in one way. An unspecified address of either family stands for
+// all of both, as package net has it: it is left out.
+func (a Addr) canonical() Addr {
+	switch a.Network {
+	case "unix":
+		if !strings.HasPrefix(a.Address, "@") {
+			a.Address = filepath.Clean(a.Address)
+		}
+	case "tcp":
+		host, port, err := net.SplitHostPort(a.Address)
+		if err != nil {
+			return a
+		}
+		ip := parseIP(host)
+		switch {
+		case ip.IsUnspecified():
+			host = ""
+		case ip.IsValid():
+			host = ip.String()
+		default:
+			host = strings.ToLower(host)
+		}
+		a.Address = net.JoinHostPort(host, port)
+	}
+	return a
+}
+
+// realm is what addresses that overlap have in common: the port, or the file.
+func (a Addr) realm() string {
+	switch a.Network {
+	case "tcp":
+		return a.Address[max(0, strings.LastIndexByte(a.Address, ':')):]
+	case "unix":
+		return a.String()
+	}
+	return a.Network
+}
+
+// everywhere says whether a canonical address is all that there is of its realm.
+func (a Addr) everywhere() bool {
+	return a.Network == "tcp" && strings.HasPrefix(a.Address, ":") || a.Network == "systemd" && a.Address == ""
+}
+
 func parseIP(host string) netip.Addr {
 	ip, _ := netip.ParseAddr(host)
 	return ip.Unmap()
 }
-
-// everywhere: an unspecified address of either family stands for all of both, as package
-// net has it.
-func everywhere(host string, ip netip.Addr) bool { return host == "" || ip.IsUnspecified() }
 
 // oneMachine complains about an address that is none of a machine, by which nobody can be
 // connected with; port is what follows it in the text, for an example.

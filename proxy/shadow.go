@@ -13,6 +13,7 @@ import (
 // routes complains about those that nobody comes to, or that can't be told apart.
 func (k *checker) routes(l *Listener, path []string) {
 	names := make(map[string]int)
+	asking := make(map[string][]int) // routes, by each of their server names, "" for none
 	for i := range l.Routes {
 		r, where := &l.Routes[i], at(path, "routes", i)
 		name := r.name(i)
@@ -21,11 +22,17 @@ func (k *checker) routes(l *Listener, path []string) {
 		} else {
 			names[name] = i
 		}
-		for n := range i {
+		for _, n := range r.rivals(asking) {
 			if o := &l.Routes[n]; !o.matchesAll() && o.covers(r) { // which is told already
 				k.wrong(fmt.Sprintf("nobody comes to this route: number %d has all of its clients: want it before that one, or not at all", n+1), where...)
 				break
 			}
+		}
+		for _, name := range r.SNI {
+			asking[foldName(name)] = append(asking[foldName(name)], i)
+		}
+		if len(r.SNI) == 0 {
+			asking[""] = append(asking[""], i)
 		}
 		if l.HandshakeTimeout < 0 && slices.Contains(r.Protocol, Protocol(detect.Silent.String())) {
 			k.wrong("nobody is silent: handshake_timeout never comes: want one, or not this protocol", at(where, "protocol")...)
@@ -49,6 +56,24 @@ func (k *checker) routes(l *Listener, path []string) {
 			}
 			k.wrong(message, at(where, "alpn", n)...)
 		}
+	}
+}
+
+// rivals are those routes that may cover r: there can be thousands.
+func (r *Route) rivals(asking map[string][]int) []int {
+	list := slices.Clone(asking[""])
+	if len(r.SNI) == 0 {
+		return list
+	}
+	name := foldName(r.SNI[0])
+	list = append(list, asking[name]...)
+	for rest := strings.TrimPrefix(name, "*."); ; {
+		_, above, more := strings.Cut(rest, ".")
+		if !more {
+			return list
+		}
+		list = append(list, asking["*."+above]...)
+		rest = above
 	}
 }
 

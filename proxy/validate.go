@@ -46,10 +46,10 @@ func (c *Config) Check() Problems {
 	k.positive(int64(c.MaxConnections), "max_connections")
 	k.positive(int64(c.Wire.AfterBytes), "wire", "after_bytes")
 	k.positive(int64(c.Wire.AfterAge), "wire", "after_age")
-	var addresses []taken
+	addresses := make(map[string][]taken)
 	for _, name := range slices.Sorted(maps.Keys(c.Listeners)) {
 		l := c.Listeners[name]
-		addresses = k.listener(&l, c, name, addresses)
+		k.listener(&l, c, name, addresses)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		u := c.Upstreams[name]
@@ -91,8 +91,8 @@ type taken struct {
 	shared   bool // with whoever says so too
 }
 
-// listener checks one, and adds its addresses to those that are taken.
-func (k *checker) listener(l *Listener, c *Config, name string, addresses []taken) []taken {
+// listener checks one, and adds its addresses to those that are taken, by their realms.
+func (k *checker) listener(l *Listener, c *Config, name string, addresses map[string][]taken) {
 	path := []string{"listeners", name}
 	if len(l.Address) == 0 {
 		k.wrong("there is no address: want one like :443", at(path, "address")...)
@@ -107,7 +107,8 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses []take
 		if err := addr.oneMachine(); err != nil {
 			k.wrong(err.Error(), where...)
 		}
-		for _, t := range addresses {
+		realm := addr.canonical().realm()
+		for _, t := range addresses[realm] {
 			if how := addr.overlaps(t.Addr); how != apart && (how == same || !l.Socket.ReusePort || !t.shared) {
 				message := fmt.Sprintf("address %q is %s %q, which listener %s takes", text, how, t.text, t.by)
 				if text == t.text {
@@ -117,7 +118,7 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses []take
 				break
 			}
 		}
-		addresses = append(addresses, taken{addr, text, name, l.Socket.ReusePort})
+		addresses[realm] = append(addresses[realm], taken{addr, text, name, l.Socket.ReusePort})
 	}
 	if l.Upstream == "" && len(l.Routes) == 0 {
 		k.wrong("there is no way to go: want an upstream, or routes", path...)
@@ -155,7 +156,6 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses []take
 	k.positive(int64(l.Limits.BytesToClient), at(path, "limits", "bytes_to_client")...)
 	k.bandwidth(l.Bandwidth, at(path, "bandwidth"))
 	k.bandwidth(l.Limits.Bandwidth, at(path, "limits", "bandwidth"))
-	return addresses
 }
 
 // socket complains about options that none of the listener's sockets can have.

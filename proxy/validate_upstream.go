@@ -15,7 +15,7 @@ func (k *checker) upstream(u *Upstream, name string) {
 	if len(u.Servers) == 0 {
 		k.wrong("there are no servers: want at least one", at(path, "servers")...)
 	}
-	var before []Addr
+	seen := make(map[Addr]int)
 	primary := false
 	for i := range u.Servers {
 		t := &u.Servers[i]
@@ -27,13 +27,11 @@ func (k *checker) upstream(u *Upstream, name string) {
 		if err != nil {
 			k.wrong(err.Error(), where...)
 		}
-		for n, other := range before {
-			if addr.overlaps(other) == same && addr.Address != "" {
-				k.wrong(fmt.Sprintf("server %q is there twice: see number %d; want it once; a weight gives it more", t.Address, n+1), where...)
-				break
-			}
+		if first, twice := seen[addr.canonical()]; twice {
+			k.wrong(fmt.Sprintf("server %q is there twice: see number %d; want it once; a weight gives it more", t.Address, first+1), where...)
+		} else if err == nil {
+			seen[addr.canonical()] = i
 		}
-		before = append(before, addr)
 		primary = primary || !t.Backup
 		if t.Weight < 0 || t.Weight > maxWeight {
 			k.wrong(fmt.Sprintf("weight %d: want 1 to %d", t.Weight, maxWeight), at(where, "weight")...)

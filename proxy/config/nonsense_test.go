@@ -94,6 +94,7 @@ func nonsense() map[string]mistake {
 		"source, of any link":     {servers(`["[fe80::2%eth0]:443"], source_address: "fe80::1"`), `want its interface too, like fe80::1%eth0`},
 		"name server, a group":    {upstream(`resolve: {servers: "224.0.0.251:53"}`), `c.yaml:5:55: "224.0.0.251:53": a group has no connections`},
 		"name server at port 0":   {upstream(`resolve: {servers: "127.0.0.1:0"}`), `c.yaml:5:55: "127.0.0.1:0": want address:port of a name server`},
+		"a record twice":          {servers(`["srv:_a._tcp.b.org", "srv:_a._tcp.b.org"]`), `server "srv:_a._tcp.b.org" is there twice: see number 1`},
 		"a server twice":          {servers(`["127.0.0.1:443", "[::ffff:127.0.0.1]:443"]`), `server "[::ffff:127.0.0.1]:443" is there twice: see number 1`},
 
 		// Beside an original destination.
@@ -107,6 +108,7 @@ func nonsense() map[string]mistake {
 		// Routes that nobody takes.
 		"a route again":           {routes("{sni: a.org, upstream: web}, {sni: a.org, upstream: web}"), `c.yaml:3:79: nobody comes to this route: number 1 has all of its clients`},
 		"a route in another":      {routes("{sni: '*.a.org', upstream: web}, {sni: [b.a.org, '*.c.a.org'], alpn: h2, upstream: web}"), `nobody comes to this route: number 1 has all of its clients`},
+		"a name two above":        {routes("{sni: ['*.org', x.com], upstream: web}, {sni: c.b.a.org, upstream: web}"), `nobody comes to this route: number 1 has all of its clients`},
 		"a network in another":    {routes("{source: 10.0.0.0/8, upstream: web}, {source: 10.1.0.0/16, protocol: ssh, upstream: web}"), `nobody comes to this route`},
 		"TLS before its names":    {routes("{protocol: tls, upstream: web}, {sni: a.org, upstream: web}"), `nobody comes to this route`},
 		"a network around":        {routes("{source: 10.1.0.0/16, upstream: web}, {source: 10.0.0.0/8, upstream: web}"), ""},
