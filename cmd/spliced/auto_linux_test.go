@@ -166,6 +166,49 @@ func autoHandsOver(t *testing.T, binary string) {
 	}
 }
 
+// A process that has become another user, and its successor, have the privileges of wire for as
+// long as a listener has it by name, and not because they happen to be there.
+func wireByNameNoMore(t *testing.T, binary string) {
+	testnet.Need(t, "bpf")
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
+	write := func(engine string) {
+		t.Helper()
+		text := "user: \"65534\"\nlog: {format: json}\nlisteners:\n  web: {address: \"127.0.0.1:0\", engine: " + engine + ", upstream: web}\n" +
+			"upstreams:\n  web: {servers: [\"127.0.0.1:1\"]}\n"
+		if err := os.WriteFile(d.config, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("wire")
+	d.process = start(t, exec.Command(binary, "run", "-c", d.config))
+	d.stderr.await(t, `"msg":"started"`)
+	all := uint64(0)
+	for _, bit := range wirePrivileges {
+		all |= bit
+	}
+	if has := permitted(t, fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid)); has&all != all {
+		t.Errorf("by name it has %#x", has)
+	}
+	write("auto")
+	d.signal(syscall.SIGUSR2)
+	pid := int(parse(t, d.stderr.awaitNth(t, `"msg":"started"`, 2))["pid"].(float64))
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	d.stderr.await(t, `engine auto stays with splice and copy","error":"user 65534 `)
+	if has := permitted(t, fmt.Sprintf("/proc/%d/status", pid)); has&all != 0 {
+		t.Errorf("after the upgrade it has %#x", has)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	d.wait()
+}
+
 // When a connection is handed over is the file's, and the next one's after a reload.
 func TestWireThresholds(t *testing.T) {
 	testnet.Need(t, "root", "bpf")
