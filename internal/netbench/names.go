@@ -41,9 +41,14 @@ func Paths() []string {
 	}
 }
 
-// IsOwn tells whether path is one of this project's engines, which are compared
+// PathRun is what a caller's path is named that is this project's daemon.
+const PathRun = "run"
+
+// IsOwn tells whether path is this project's, an engine or the daemon: these are compared
 // with the best of the peers.
-func IsOwn(path string) bool {
+func IsOwn(path string) bool { return isEngine(path) || path == PathRun }
+
+func isEngine(path string) bool {
 	switch path {
 	case PathCopy, PathSplice, PathSockmap, PathWire, PathAuto:
 		return true

@@ -116,7 +116,7 @@ func TestBestPeer(t *testing.T) {
 		{WorkloadIdle, metricRSSPerPair, PathGoCopy},
 	} {
 		r := fakeRunner(test.workload, map[string][]sample{
-			PathDirect: one(test.m, 1e6), PathWire: one(test.m, 1), // neither is a peer
+			PathDirect: one(test.m, 1e6), PathWire: one(test.m, 1), PathRun: one(test.m, 1), // none is a peer
 			PathGoCopy: one(test.m, 100), PathNginx: one(test.m, 300), PathSocat: one(test.m, 200),
 			PathHAProxy: nil,
 		})

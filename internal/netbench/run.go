@@ -259,7 +259,7 @@ func (r *runner) one(ctx context.Context, p *peer, index int, c cell, round int,
 	}
 	var start *startError
 	switch {
-	case errors.As(err, &start) && round == 0 && start.refused && IsOwn(path) && len(s.samples) == 0:
+	case errors.As(err, &start) && round == 0 && start.refused && isEngine(path) && len(s.samples) == 0:
 		// An engine that this system or this build does not have.
 		r.absent[path] = start.Error()
 		r.described[index].Missing = start.Error()
