@@ -20,8 +20,8 @@ const (
 	same   overlap = "the same as"
 )
 
-// Conflicts says in words how the address overlaps another one, so that only one of the two
-// can be listened at: "part of", "more of" or "the same as" it; "" if it is not certain.
+// Conflicts says in words how the address overlaps another one, so that it can't be listened
+// at where the other is: "part of", "more of" or "the same as" it; "" if it is not certain.
 // Names are not resolved.
 func (a Addr) Conflicts(b Addr) string { return string(a.overlaps(b)) }
 
@@ -35,7 +35,7 @@ func (a Addr) overlaps(b Addr) overlap {
 		return same
 	case otherAll:
 		return within
-	case all:
+	case all && a.Network == "tcp": // of systemd: what others have left
 		return around
 	}
 	return apart

@@ -103,7 +103,7 @@ func newPolicy(l *Listener, before *policy, configs map[string]Upstream, upstrea
 	}
 	routes := l.Routes
 	if l.Upstream != "" {
-		routes = append(slices.Clone(routes), Route{Name: "default", Upstream: l.Upstream})
+		routes = append(slices.Clone(routes), Route{Name: lastRoute, Upstream: l.Upstream})
 	}
 	for i := range routes {
 		r := newRoute(&routes[i], i)

@@ -22,6 +22,9 @@ func (k *checker) routes(l *Listener, path []string) {
 		} else {
 			names[name] = i
 		}
+		if l.Upstream != "" && r.Name == lastRoute {
+			k.wrong(fmt.Sprintf("route %q is what leads to the listener's own upstream: want another name", lastRoute), where...)
+		}
 		for _, n := range r.rivals(asking) {
 			if o := &l.Routes[n]; !o.matchesAll() && o.covers(r) { // which is told already
 				k.wrong(fmt.Sprintf("nobody comes to this route: number %d has all of its clients: want it before that one, or not at all", n+1), where...)
@@ -76,6 +79,9 @@ func (r *Route) rivals(asking map[string][]int) []int {
 		rest = above
 	}
 }
+
+// lastRoute is the name of the way to a listener's own upstream.
+const lastRoute = "default"
 
 // name is that of a listener's route number i, from 0.
 func (r *Route) name(i int) string {
