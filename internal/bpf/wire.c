@@ -688,6 +688,7 @@ static __always_inline enum course drain(struct flow *f, const struct segment *s
 
 // Every link takes packets of so many bytes.
 #define SMALL 576
+#define LOOPBACK 1 // the index of lo, in every network namespace
 #define WARN_PAUSE (10 * 1000 * 1000ULL) // ns
 
 // fits_link says whether a packet is as small as the interface that it leaves by wants it. Else
@@ -698,7 +699,8 @@ static __always_inline int fits_link(struct __sk_buff *skb, struct flow *f, cons
 	__u32 mtu = size;
 	struct oversize *o;
 
-	if (size <= SMALL || s->fragable)
+	// lo looks at nothing that it delivers.
+	if (size <= SMALL || s->fragable || f->rewrite.ifindex == LOOPBACK)
 		return 1;
 	// An interface that is gone says nothing.
 	bpf_check_mtu(skb, f->rewrite.ifindex, &mtu, 0, 0);
@@ -1305,7 +1307,9 @@ int wire_egress(struct __sk_buff *skb)
 	__u64 now;
 	int round;
 
-	if (parse(skb, &s))
+	// What has come by an interface, and wire_ingress has sent here, is looked at once more when
+	// it comes in.
+	if (skb->ingress_ifindex || parse(skb, &s))
 		return TCX_NEXT;
 	f = bpf_map_lookup_elem(&flows, &s.key);
 	if (!f)
