@@ -28,6 +28,12 @@ func EpollAddEdge(ep, fd int, a, b int32) error {
 	return unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: edges | unix.EPOLLOUT, Fd: a, Pad: b})
 }
 
+// EpollAddEdgeInput is EpollAddEdge for one that is only listened to. Output would make an
+// event at once: there is room.
+func EpollAddEdgeInput(ep, fd int, a, b int32) error {
+	return unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: edges, Fd: a, Pad: b})
+}
+
 // EpollEdge has a registration of EpollAddEdge ring for output, or not. Asked for
 // anew, output makes an event if there is room already.
 func EpollEdge(ep, fd int, a, b int32, output bool) error {

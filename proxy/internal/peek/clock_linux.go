@@ -118,14 +118,3 @@ func (c *clocks) set(of any, n int) (begins bool) {
 	}
 	return begins
 }
-
-// wait is how long, in milliseconds, nobody's time is over; -1 is for ever.
-func (c *clocks) wait(now time.Time) int {
-	g, at := c.first()
-	if g == nil {
-		return -1
-	}
-	// Rounded up: waking early would make the room spin.
-	ms := (at.Sub(now) + time.Millisecond - 1) / time.Millisecond
-	return int(min(max(0, ms), 1<<30)) // epoll_wait's is an int of 32 bits
-}

@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spliced-io/spliced/internal/sys"
 )
 
 func low(t *testing.T, c net.Conn) (n int) {
@@ -18,6 +20,31 @@ func low(t *testing.T, c net.Conn) (n int) {
 		t.Fatal(cerr, err)
 	}
 	return n
+}
+
+// A client that says nothing wakes nobody, not even when it comes: in a flood that is a
+// change of threads for each.
+func TestSilenceWakesNobody(t *testing.T) {
+	t.Parallel()
+	near, far := pair(t, "tcp", "127.0.0.1:0")
+	ep, err := sys.EpollCreate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sys.Close(ep)
+	r := &Room{ep: ep} // nobody runs it
+	err = r.Wait(Guest{Conn: near, Look: lines, Done: func(Outcome) { t.Error("told") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := make([]sys.EpollEvent, 2)
+	if n, err := sys.EpollWait(ep, events, 0); n != 0 || err != nil {
+		t.Errorf("woken %d times by silence, %v: events %#x", n, err, events[0].Events)
+	}
+	write(t, far, "a")
+	if n, err := sys.EpollWait(ep, events, int(patience/time.Millisecond)); n != 1 || err != nil {
+		t.Errorf("woken %d times by a byte, %v", n, err)
+	}
 }
 
 // A client that sends a long message byte by byte is not looked at for each:

@@ -65,7 +65,7 @@ func (r *Room) Wait(g Guest) error {
 	}
 	r.enter(in)
 	// Its first event says what is there already.
-	if err := sys.EpollAddEdge(r.ep, in.fd, in.slot, in.turn); err != nil {
+	if err := sys.EpollAddEdgeInput(r.ep, in.fd, in.slot, in.turn); err != nil {
 		r.remove(in)
 		return fmt.Errorf("peek: epoll_ctl: %w", err)
 	}
@@ -193,8 +193,16 @@ func (r *Room) remove(g *guest) {
 func (r *Room) run() {
 	defer close(r.ended)
 	events := make([]sys.EpollEvent, 128)
-	for !r.over() {
-		n, err := sys.EpollWait(r.ep, events, r.patience())
+	for {
+		g, wait, closed := r.next()
+		for ; g != nil; g, wait, closed = r.next() {
+			r.leave(g, os.ErrDeadlineExceeded)
+		}
+		if closed {
+			r.clear()
+			return
+		}
+		n, err := sys.EpollWait(r.ep, events, wait)
 		if err != nil {
 			// EBADF, EFAULT, EINVAL: memory or descriptors were overwritten.
 			panic(fmt.Sprintf("peek: epoll_wait: %v", err))
@@ -206,17 +214,7 @@ func (r *Room) run() {
 				r.look(g, ev.Events)
 			}
 		}
-		for g := r.late(); g != nil; g = r.late() {
-			r.leave(g, os.ErrDeadlineExceeded)
-		}
 	}
-}
-
-func (r *Room) patience() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.with = nil
-	return r.clocks.wait(time.Now())
 }
 
 // guest returns who has the slot, for the goroutine to be with, unless the event was
@@ -231,29 +229,34 @@ func (r *Room) guest(slot, turn int32) *guest {
 	return r.with
 }
 
-// late returns a guest whose time is over, for the goroutine to be with; nil if there
-// is none.
-func (r *Room) late() *guest {
+// next returns a guest whose time is over, for the goroutine to be with; or, if there is
+// none, how long that is so, in milliseconds, -1 for ever; or that the room was closed.
+func (r *Room) next() (g *guest, wait int, closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.with = nil
+	if r.closed {
+		return nil, 0, true
+	}
 	g, at := r.clocks.first()
-	if g == nil || time.Now().Before(at) {
-		return nil
+	if g == nil {
+		return nil, -1, false
+	}
+	if left := time.Until(at); left > 0 {
+		// Rounded up: waking early would make the room spin.
+		ms := (left + time.Millisecond - 1) / time.Millisecond
+		return nil, int(min(ms, 1<<30)), false // epoll_wait's is an int of 32 bits
 	}
 	r.clocks.left(g.Of)
 	r.with = g
-	return g
+	return g, 0, false
 }
 
-// over ends the room if it was closed. Nobody comes in any more then.
-func (r *Room) over() bool {
+// clear ends the room, which was closed. Nobody comes in any more.
+func (r *Room) clear() {
 	r.mu.Lock()
-	closed, left := r.closed, r.guests
+	left := r.guests
 	r.mu.Unlock()
-	if !closed {
-		return false
-	}
 	for _, g := range left {
 		if g != nil {
 			r.leave(g, net.ErrClosed)
@@ -262,5 +265,4 @@ func (r *Room) over() bool {
 	r.parting.Wait()
 	_ = sys.Close(r.ep)
 	_ = sys.Close(r.wake)
-	return true
 }
