@@ -144,8 +144,10 @@ type parted struct {
 	result splice.Result
 }
 
-// conclude notes that c has ended with r.
+// conclude notes that c has ended with r. Whoever is told of it finds its place at the server
+// free.
 func (c *conn) conclude(r splice.Result) {
+	c.member.ended(r)
 	s := c.listener.server
 	s.mu.Lock()
 	s.live.remove(c)
@@ -158,7 +160,6 @@ func (c *conn) conclude(r splice.Result) {
 	c.member.carried(r)
 	s.tell(unsaid{conn: c, result: &r})
 	s.mu.Unlock()
-	c.member.ended(r)
 }
 
 func (c *conn) clientName() string {

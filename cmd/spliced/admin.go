@@ -64,7 +64,7 @@ func openDoor(ctx context.Context, address, userName string, guarded bool) (net.
 	if err != nil {
 		return nil, err // the configuration was checked
 	}
-	ln, err := proxy.Listen(ctx, addr, proxy.SocketOptions{})
+	ln, err := listenPrivately(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +83,15 @@ func openDoor(ctx context.Context, address, userName string, guarded bool) (net.
 		return nil, err
 	}
 	return ln, nil
+}
+
+// listenPrivately listens; the file of a unix socket is never anybody else's, whatever the
+// umask: who connects before its mode is set is answered like all others.
+func listenPrivately(ctx context.Context, addr proxy.Addr) (net.Listener, error) {
+	if addr.Network == "unix" {
+		defer privately()()
+	}
+	return proxy.Listen(ctx, addr, proxy.SocketOptions{})
 }
 
 func ownSocket(path, userName string) error {

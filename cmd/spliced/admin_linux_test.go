@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -108,6 +109,44 @@ func TestAdminByCurl(t *testing.T) {
 		t.Errorf("nobody may ask: %s", out)
 	}
 	d.stop(t)
+}
+
+// There is no moment in which the file of the admin socket is open to others.
+func TestAdminSocketIsPrivate(t *testing.T) {
+	testnet.Leaks(t)
+	defer syscall.Umask(syscall.Umask(0))
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	stop, seen := make(chan struct{}), make(chan os.FileMode, 1)
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if info, err := os.Lstat(path); err == nil && info.Mode().Perm() != 0o600 {
+				select {
+				case seen <- info.Mode():
+				default:
+				}
+			}
+		}
+	})
+	for range 500 {
+		ln, err := openDoor(t.Context(), "unix:"+path, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = ln.Close()
+	}
+	close(stop)
+	looking.Wait()
+	select {
+	case mode := <-seen:
+		t.Errorf("its mode was %v for a moment", mode)
+	default:
+	}
 }
 
 // What an operator has said outlasts reloads, and upgrades; a session keeps its
