@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/spliced-io/spliced/proxy/internal/detect"
 )
@@ -21,6 +22,9 @@ func (k *checker) routes(l *Listener, path []string) {
 			k.wrong(fmt.Sprintf("route %q is there twice: see number %d; want another name", name, first+1), where...)
 		} else {
 			names[name] = i
+		}
+		if len(name) > maxRoute || strings.ContainsFunc(name, unicode.IsControl) {
+			k.wrong(fmt.Sprintf("route %.40q: want a name of %d bytes at most, without control characters", name, maxRoute), at(where, "name")...)
 		}
 		if l.Upstream != "" && r.Name == lastRoute {
 			k.wrong(fmt.Sprintf("route %q is what leads to the listener's own upstream: want another name", lastRoute), where...)
@@ -79,6 +83,9 @@ func (r *Route) rivals(asking map[string][]int) []int {
 		rest = above
 	}
 }
+
+// maxRoute bounds the names of routes, which are in logs.
+const maxRoute = 100
 
 // lastRoute is the name of the way to a listener's own upstream.
 const lastRoute = "default"

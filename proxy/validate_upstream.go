@@ -106,16 +106,6 @@ func (k *checker) resolve(r *Resolve, path []string) {
 			k.wrong(fmt.Sprintf("%q: %v", s, err), where...)
 		}
 	}
-	k.pause(time.Duration(r.Interval), at(path, "interval"))
-}
-
-// leastPause is between two of what is done again and again: less would be all the time.
-const leastPause = time.Millisecond
-
-func (k *checker) pause(d time.Duration, path []string) {
-	if d > 0 && d < leastPause {
-		k.wrong(fmt.Sprintf("%s %v: want %v or more", path[len(path)-1], d, leastPause), path...)
-	}
 }
 
 // upstreamTLS checks what TLS with the servers of u is to be.
@@ -138,7 +128,6 @@ func (k *checker) upstreamTLS(u *Upstream, path []string) {
 }
 
 func (k *checker) health(h *Health, path []string) {
-	k.pause(time.Duration(h.Interval), at(path, "interval"))
 	if h.ServerName != "" {
 		switch _, err := ParseAddr(h.ServerName); {
 		case !h.TLS && h.HTTP == nil:
@@ -171,12 +160,12 @@ func (k *checker) health(h *Health, path []string) {
 		}
 	}
 	if h.HTTP.Path != "" && !strings.HasPrefix(h.HTTP.Path, "/") || strings.ContainsFunc(h.HTTP.Path, blank) {
-		k.wrong(fmt.Sprintf("path %q: want one that begins with /, without blanks", h.HTTP.Path), at(path, "http", "path")...)
+		k.wrong(fmt.Sprintf("path %q: want one that begins with /, without blanks, escaped", h.HTTP.Path), at(path, "http", "path")...)
 	}
 	if strings.ContainsFunc(h.HTTP.Method, blank) {
 		k.wrong(fmt.Sprintf("method %q: want a word", h.HTTP.Method), at(path, "http", "method")...)
 	}
 }
 
-// blank is what can't be within a line of HTTP's words.
-func blank(r rune) bool { return r <= ' ' || r == 0x7f }
+// blank is what can't be in a word of HTTP: blanks, and what is not ASCII.
+func blank(r rune) bool { return r <= ' ' || r > '~' }

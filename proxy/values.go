@@ -35,20 +35,31 @@ func (t *Timeout) UnmarshalText(text []byte) error {
 	if err != nil || d < 0 {
 		return fmt.Errorf("%q is no duration: want one like 250ms, 30s or 1h30m, or never", text)
 	}
-	if d > longest {
-		return fmt.Errorf("%q is more than %gh: want never for no limit", text, longest.Hours())
+	if d > 0 {
+		err = bounded(text, d)
 	}
 	if *t = Timeout(d); d == 0 {
 		*t = Never
 	}
-	return nil
+	return err
 }
 
 // within returns the limit as package splice has it, 0 for none.
 func (t Timeout) within() time.Duration { return max(0, time.Duration(t)) }
 
-// longest is so much that no sum or double of it overflows.
-const longest = 100 * 365 * 24 * time.Hour
+// The bounds of what is written. No sum or double of the longest overflows; less than the
+// shortest was meant to be another unit: nothing is done in it, or over and over again.
+const (
+	longest  = 100 * 365 * 24 * time.Hour
+	shortest = time.Millisecond
+)
+
+func bounded(text []byte, d time.Duration) error {
+	if d < shortest || d > longest {
+		return fmt.Errorf("%q is out of bounds: want %v to %gh", text, shortest, longest.Hours())
+	}
+	return nil
+}
 
 // A Duration is one that must be positive. 0 stands for a default.
 type Duration time.Duration
@@ -62,11 +73,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	if err != nil || v <= 0 {
 		return fmt.Errorf("%q is no time to wait: want one like 250ms, 30s or 1h30m", text)
 	}
-	if v > longest {
-		return fmt.Errorf("%q is more than %gh: want a shorter one", text, longest.Hours())
-	}
 	*d = Duration(v)
-	return nil
+	return bounded(text, v)
 }
 
 // A Size is a number of bytes.

@@ -414,7 +414,7 @@ func (c *ctlWatchCmd) follow(a *asked, f func(line []byte) error) error {
 
 // nobodyAnswers reports whether err says that there is no daemon, or not any more.
 func nobodyAnswers(err error) bool {
-	for _, gone := range []error{os.ErrNotExist, syscall.ECONNREFUSED, syscall.ECONNRESET, context.DeadlineExceeded, io.EOF} {
+	for _, gone := range []error{os.ErrNotExist, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, context.DeadlineExceeded, io.EOF} {
 		if errors.Is(err, gone) {
 			return true
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -99,6 +100,41 @@ func TestCtl(t *testing.T) {
 		}
 	}
 	d.stop(t)
+}
+
+// A daemon that goes away in any moment of a question does not answer any more: that is what
+// is said, whichever call has met it.
+func TestCtlDaemonGoes(t *testing.T) {
+	testnet.Leaks(t)
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := 0; ; n++ {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if n%2 == 0 {
+				_, _ = c.Read(make([]byte, n%64))
+			}
+			c.Close()
+		}
+	}()
+	defer func() {
+		ln.Close()
+		<-done
+	}()
+	client := &adminapi.Client{Address: "unix:" + path}
+	for range 500 {
+		if err := client.Get(t.Context(), "/v1/status", nil, nil); !nobodyAnswers(err) {
+			t.Fatalf("%v is taken for an answer", err)
+		}
+	}
 }
 
 // Watching ends with the daemon, and says so.

@@ -147,7 +147,7 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth in
 		d.wrongAt(n, "want keys (%s), not %s", strings.Join(keysOf(fields), ", "), kindOf(n))
 		return
 	}
-	seen := make(map[string]bool)
+	seen, clean := make(map[string]bool), len(d.problems)
 	for _, kv := range values {
 		key, ok := d.key(kv)
 		if !ok {
@@ -176,8 +176,12 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, path []string, depth in
 		}
 	}
 	for _, f := range fields {
-		if f.Required && !seen[f.Key] {
+		switch fv := v.FieldByIndex(f.Index); {
+		case !f.Required:
+		case !seen[f.Key]:
 			d.wrongAt(n, "%q is missing: want it here", f.Key)
+		case fv.Kind() == reflect.String && fv.IsZero() && len(d.problems) == clean:
+			d.wrongAt(n, "%q is empty: want a value", f.Key)
 		}
 	}
 }

@@ -91,9 +91,6 @@ func (l *loader) check() {
 	l.checkAdmin(&l.file.Admin)
 	l.checkInstance()
 	l.checkPlaces()
-	if d := time.Duration(l.file.Log.Interval); d > 0 && d < time.Millisecond {
-		l.wrong(l.nearest([]string{"log", "interval"}), fmt.Sprintf("interval %v: want 1ms or more", d))
-	}
 	if m := l.file.Metrics; m != "" {
 		at := l.nearest([]string{"metrics"})
 		addr, err := proxy.ParseAddr(m)
@@ -113,8 +110,8 @@ func (l *loader) checkInstance() {
 		l.wrong(l.nearest([]string{"instance_root"}), "instance_root: there is no instance to pin there: want instance too, or no instance_root")
 	case f.Instance == "." || f.Instance == ".." || strings.ContainsAny(f.Instance, "/\x00"):
 		l.wrong(at, fmt.Sprintf("instance %q: want the name of a directory", f.Instance))
-	case len(f.Instance) > maxName:
-		l.wrong(at, fmt.Sprintf("instance %.20q...: want a name of %d characters at most", f.Instance, maxName))
+	case f.Instance != "" && checkName(f.Instance) != nil:
+		l.wrong(at, "instance: "+checkName(f.Instance).Error())
 	case f.Instance != "" && f.User != "" && f.User != "root" && f.User != "0":
 		l.wrong(at, fmt.Sprintf("instance %s: what is pinned belongs to who starts the process: want no user", f.Instance))
 	}

@@ -201,7 +201,7 @@ func mistakes() map[string]mistake {
 		"a size of all":      {with("    upstream: web\n    limits: {bytes_to_client: 10000000TB}\n", ""), `"10000000TB" is no number of bytes`},
 		"keepalive":          {with("    upstream: web\n    tcp: {keepalive_idle: 1500ms}\n", ""), `c.yaml:5:27: 1.5s: want whole seconds, 1s to`},
 		"keepalive count":    {with("    upstream: web\n    tcp: {keepalive_count: 200}\n", ""), `c.yaml:5:28: 200: want 1 to`},
-		"user timeout":       {with("    upstream: web\n", "    tcp: {user_timeout: 1us}\n"), `c.yaml:8:25: 1µs: want 1ms to`},
+		"user timeout":       {with("    upstream: web\n", "    tcp: {user_timeout: 1us}\n"), `c.yaml:8:25: "1us" is out of bounds: want 1ms to 876000h`},
 		"lowat":              {with("    upstream: web\n", "    tcp: {notsent_lowat: 3GiB}\n"), `c.yaml:8:26: 3221225472 bytes: want 0 to 2147483647`},
 		"weight":             {with("    upstream: web\n", "  x:\n    servers: {address: \"10.0.0.1:1\", weight: 2000}\n"), `c.yaml:9:46: weight 2000: want 1 to 1000`},
 		"all are backups":    {with("    upstream: web\n", "  x:\n    servers: {address: \"10.0.0.1:1\", backup: true}\n"), `every server is a backup: want one that is not`},

@@ -79,6 +79,10 @@ func (c *Client) Watch(ctx context.Context, interval time.Duration, sessions int
 	}
 }
 
+// closedUnasked is what package net/http says, without a name for it, when a connection was
+// closed before the request was written: the daemon went away in that moment.
+const closedUnasked = "http: server closed idle connection"
+
 // ask returns an answer that says that it was done.
 func (c *Client) ask(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	var content io.Reader
@@ -119,6 +123,9 @@ func (c *Client) ask(ctx context.Context, method, path string, body any) (*http.
 		var op *net.OpError
 		if errors.As(err, &op) && op.Op == "dial" {
 			err = op.Err // the address is told anyway
+		}
+		if err.Error() == closedUnasked {
+			err = io.EOF
 		}
 		return nil, fmt.Errorf("ask the daemon at %s: %w", c.Address, err)
 	}
