@@ -24,8 +24,11 @@ import (
 // connections over. After an error, also one of the other process or the end of ctx, all is
 // as it was. conn is closed in any case, in the end.
 func (s *Server) HandOver(ctx context.Context, conn *net.UnixConn, b Baggage, program string) (*Succession, error) {
-	s.configuring.Lock()
-	defer s.configuring.Unlock()
+	if err := s.configuring.enter(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("hand over: wait for a reload: %w", err)
+	}
+	defer s.configuring.leave()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	table, err := s.offer(conn, b, program)

@@ -19,8 +19,10 @@ import (
 // the health of servers, counters. A listener or upstream is the same if its
 // name is, a server if its address is.
 func (s *Server) Reload(ctx context.Context, c Config) error {
-	s.configuring.Lock()
-	defer s.configuring.Unlock()
+	if err := s.configuring.enter(ctx); err != nil {
+		return fmt.Errorf("wait for another reload, or an upgrade: %w", err)
+	}
+	defer s.configuring.leave()
 	if err := s.running(); err != nil {
 		return err
 	}
@@ -29,6 +31,9 @@ func (s *Server) Reload(ctx context.Context, c Config) error {
 		return err
 	}
 	err = next.prepare()
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // files were read for too long
+	}
 	if err == nil {
 		err = next.commit(ctx)
 	}
@@ -55,8 +60,8 @@ func (s *Server) running() error {
 
 // CurrentConfig returns the configuration in force, defaults filled in.
 func (s *Server) CurrentConfig() Config {
-	s.configuring.Lock()
-	defer s.configuring.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.config
 }
 
@@ -73,7 +78,7 @@ type transition struct {
 }
 
 // plan checks c, and opens what it needs. After an error nothing is left of it.
-// s.configuring is held.
+// s.configuring is closed to others.
 func (s *Server) plan(ctx context.Context, c Config) (*transition, error) {
 	if problems := c.Check(); problems != nil {
 		return nil, problems
@@ -193,12 +198,12 @@ func (n *transition) commit(ctx context.Context) error {
 			k.close()
 		}
 	}
+	s.config = n.config
 	s.change()
 	s.mu.Unlock()
 	for _, u := range gone {
 		u.close()
 	}
-	s.config = n.config
 	return nil
 }
 

@@ -142,12 +142,14 @@ func TestReloadWhileClosing(t *testing.T) {
 	startServer(t, s)
 	c := reloadable("127.0.0.1:0", 1)
 	c.Listeners["more"] = Listener{Address: []string{"127.0.0.1:0"}, Upstream: "more-0"}
-	s.configuring.Lock()
+	if err := s.configuring.enter(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	next, err := s.plan(t.Context(), c)
 	if err == nil {
 		err = next.prepare()
 	}
-	s.configuring.Unlock()
+	s.configuring.leave()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,15 +42,15 @@ type Server struct {
 	// the configuration has them, and then its connections.
 	Inheritance *Inheritance
 
-	// configuring is held while the configuration changes.
-	configuring sync.Mutex
-	config      Config // in force, complete with defaults
+	// configuring is closed while the configuration changes.
+	configuring gate
 	background  sync.WaitGroup
 	guests      peek.Room // clients whose first bytes are waited for
 
 	fileInterval time.Duration // between two looks at certificates; 0: the usual one
 
 	mu        sync.Mutex
+	config    Config          // in force, complete with defaults
 	ctx       context.Context // of dials, checks and resolvers; ends with Close
 	cancel    context.CancelFunc
 	closing   bool
@@ -103,8 +103,10 @@ func (s *Server) Run(ctx context.Context) error {
 // them are accepted; after an error nothing of the server is left. [Server.Close]
 // must be called in the end. ctx is for the start alone.
 func (s *Server) Start(ctx context.Context) error {
-	s.configuring.Lock()
-	defer s.configuring.Unlock()
+	if err := s.configuring.enter(ctx); err != nil {
+		return err
+	}
+	defer s.configuring.leave()
 	s.mu.Lock()
 	s.init()
 	closing, started := s.closing, s.upstreams != nil

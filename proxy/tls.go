@@ -133,8 +133,26 @@ func (s *Server) watchFiles(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			s.RefreshFiles()
+			if !doUntil(ctx, s.RefreshFiles) {
+				return
+			}
 		}
+	}
+}
+
+// doUntil calls f, and waits for it until ctx ends. What it reads may be on a disk that does not answer:
+// nothing but its end, or that of the process, brings it back from there.
+func doUntil(ctx context.Context, f func()) (done bool) {
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		f()
+	}()
+	select {
+	case <-returned:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

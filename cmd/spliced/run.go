@@ -62,21 +62,21 @@ func (c *runCmd) run(ctx context.Context, std streams, lines *patientLog, before
 		return err
 	}
 	d.service.tell(d.log, "READY=1")
-	upgrading, giveUp := context.WithCancel(ctx)
-	defer giveUp()
+	defer d.end()
 	for {
 		select {
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP:
-				_ = d.reload(ctx) // says so itself
+				d.hangUp()
 				continue
 			case slices.Contains(upgradeSignals(), s):
-				d.background.Go(func() { _, _ = d.upgrade(upgrading) }) // says so itself
+				d.background.Go(func() { _, _ = d.upgrade(d.ending) }) // says so itself
 				continue
 			}
-			giveUp()
+			d.end()
 			d.background.Wait()
+			d.upgrading.Lock() // for ever; one that an operator has asked for ends now
 			select {
 			case next := <-d.succeeded: // it was too late to give up
 				lines.leave()
@@ -90,6 +90,7 @@ func (c *runCmd) run(ctx context.Context, std streams, lines *patientLog, before
 			return nil
 		case next := <-d.succeeded:
 			lines.leave()
+			d.end()
 			d.background.Wait()
 			d.retire(next, signals)
 			return nil
@@ -128,7 +129,9 @@ type daemon struct {
 	metricsAddress string // as configured
 	started        time.Time
 
-	reloading sync.Mutex // comes before mu
+	reloads *reloads
+	ending  context.Context // ends when this process is to: nothing new is begun then
+	end     func()
 
 	mu       sync.Mutex
 	file     *config.File // in force
@@ -146,6 +149,8 @@ func newDaemon(path string, file *config.File, passed *passedSockets, std stream
 		service: newNotifier(os.LookupEnv), self: program(), succeeded: make(chan *proxy.Succession, 1),
 		started: time.Now(), file: file, loaded: time.Now(),
 	}
+	d.reloads = newReloads(d.bringIntoForce)
+	d.ending, d.end = context.WithCancel(context.Background())
 	d.level.Set(file.Log.Level)
 	options := &slog.HandlerOptions{Level: d.level}
 	if file.Log.Format == "json" {
@@ -223,37 +228,33 @@ func (d *daemon) sayAddresses() {
 	}
 }
 
-// reload brings the file as it is now into force, or leaves everything as it
-// was.
-func (d *daemon) reload(ctx context.Context) error {
-	d.reloading.Lock()
-	defer d.reloading.Unlock()
+// bringIntoForce reloads, unless ctx ends before that is done.
+func (d *daemon) bringIntoForce(ctx context.Context) error {
 	begun := time.Now()
 	d.mu.Lock()
 	wanted := len(d.file.Wants())
 	d.mu.Unlock()
 	file, err := (config.Reader{Files: true}).Load(d.path)
-	var token string
-	if err == nil {
-		token, err = readToken(&file.Admin, d.log)
-	}
-	if err == nil {
-		err = d.server.Reload(ctx, file.Config)
-	}
-	d.noteReload(file, token, err)
-	if err == nil && file.WirePolicy() != d.server.Wire {
-		d.log.Warn("instance stays as it was until an upgrade or a restart", "instance", d.server.Wire.Instance)
-	}
-	if err == nil && wanted == 0 && len(file.Wants()) > 0 {
-		defer d.sayAuto(file) // it may have given up what is wanted now
-	}
 	if err != nil {
-		d.log.Error("reload refused: the old configuration stays in force", "config", d.path, "error", oneLine{err})
 		return err
+	}
+	token, err := readToken(&file.Admin, d.log)
+	if err != nil {
+		return err
+	}
+	if err := d.server.Reload(ctx, file.Config); err != nil {
+		return err
+	}
+	d.noteReload(file, token, nil)
+	if file.WirePolicy() != d.server.Wire {
+		d.log.Warn("instance stays as it was until an upgrade or a restart", "instance", d.server.Wire.Instance)
 	}
 	d.log.Info("reloaded", "config", d.path, "listeners", len(file.Listeners), "upstreams", len(file.Upstreams),
 		"duration_ms", float64(time.Since(begun).Microseconds())/1e3)
 	d.sayAddresses()
+	if wanted == 0 && len(file.Wants()) > 0 {
+		d.sayAuto(file) // it may have given up what is wanted now
+	}
 	return nil
 }
 

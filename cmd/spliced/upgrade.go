@@ -175,6 +175,9 @@ func (d *daemon) upgrade(ctx context.Context) (int, error) {
 		return 0, errors.New("an upgrade is under way")
 	}
 	defer d.upgrading.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(d.ending, func() { cancel(errEnding) })()
 	begun := time.Now()
 	d.log.Info("upgrading", "program", d.self)
 	pid, next, err := d.succeed(ctx)
