@@ -40,7 +40,7 @@ type Inheritance struct {
 
 // hasInstance says whether the process that hands over has the instance of w.
 func (i *Inheritance) hasInstance(w *splice.WirePolicy) bool {
-	return i != nil && i.state.Instance == instanceRecord{Name: w.Instance, Root: w.Root}
+	return i != nil && w.Instance != "" && i.state.Instance == instanceRecord{Name: w.Instance, Root: w.Root}
 }
 
 // An heirloom is a listening socket that nobody has claimed yet.
