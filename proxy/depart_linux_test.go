@@ -223,3 +223,27 @@ func (p *peer) talk() error {
 		}
 	}
 }
+
+// Where neither process has an instance, they have none in common.
+func TestNoInstance(t *testing.T) {
+	for _, test := range []struct {
+		theirs instanceRecord
+		mine   splice.WirePolicy
+		want   bool
+	}{
+		{instanceRecord{}, splice.WirePolicy{}, false},
+		{instanceRecord{Name: "a"}, splice.WirePolicy{}, false},
+		{instanceRecord{}, splice.WirePolicy{Instance: "a"}, false},
+		{instanceRecord{Name: "a"}, splice.WirePolicy{Instance: "b"}, false},
+		{instanceRecord{Name: "a", Root: "/x"}, splice.WirePolicy{Instance: "a"}, false},
+		{instanceRecord{Name: "a", Root: "/x"}, splice.WirePolicy{Instance: "a", Root: "/x"}, true},
+	} {
+		i := &Inheritance{state: serverState{Instance: test.theirs}}
+		if got := i.hasInstance(&test.mine); got != test.want {
+			t.Errorf("theirs %+v, mine %+v: %v", test.theirs, test.mine, got)
+		}
+	}
+	if (*Inheritance)(nil).hasInstance(&splice.WirePolicy{Instance: "a"}) {
+		t.Error("nobody has an instance")
+	}
+}
