@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	cryptorand "crypto/rand"
-
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
