@@ -120,6 +120,7 @@ func (r *Reactor) adopt(s *Session, a *wire.Adopted, policy WirePolicy, accepted
 	}
 	s.wire = &wiring{policy: policy, pair: a.Pair, phase: wireOn, base: a.Meta.Base}
 	s.wire.stats.Switched, s.wire.stats.Closed = true, time.Duration(a.Meta.Closed)
+	s.wire.publish(s) // whoever asks before its loop has seen it knows that it is spliced
 	for i := range s.dirs {
 		s.wire.before[i] = uint32(Copy)<<8 | uint32(WhyNoBytes)
 	}

@@ -173,6 +173,9 @@ func runRelay(spec relaySpec, planned func()) error {
 	reactor := new(engine.Reactor)
 	if spec.Policy.Instance != "" {
 		n, err := reactor.AdoptWire(spec.Policy, engine.Adoption{Accepted: func(s *engine.Session, f engine.Flow) (engine.Handler, *engine.Past) {
+			if w := s.Stats().Wire; w == nil || !w.Switched {
+				panic(fmt.Sprintf("an adopted flow does not say that it is spliced: %+v", w))
+			}
 			h := &relayHandler{f.A.String(), s, out}
 			h.Connected(0, netip.AddrPort{}, nil)
 			return h, nil
