@@ -74,6 +74,12 @@ enum over {
 	REPLACED, // there was one: all packets are the stack's
 };
 
+// Which clocks of a sender are of what was believed since the switch.
+enum clocked {
+	CLOCKED = 1, // tsval
+	IN_LINE, // recent too
+};
+
 // A tuple as the packet carries it, in network byte order. IPv4 addresses are
 // mapped into IPv6.
 struct key {
@@ -111,7 +117,7 @@ struct flow {
 	__u32 passed;	  // end of the data that went up to the socket
 	__u32 acked;	  // the highest acknowledgement
 	__u32 window;	  // the last window, not shifted
-	__u32 tsval;	  // the last timestamp
+	__u32 tsval;	  // the clock: the last before the switch, the newest since
 	__u32 fin_end;	  // number after the FIN, when fin is set
 	__u32 peer_fin;	  // number after the other side's FIN, as this sender acknowledges it
 	__u8 seen;	  // acked, window and tsval are valid
@@ -130,8 +136,10 @@ struct flow {
 	__u8 bar_met;	  // something was dropped for it
 	__u8 unfit;	  // before the switch: a packet came for which it is refused, enum errors
 	__u8 left;	  // before the switch: wire_egress has seen a packet
+	__u8 clocked;	  // enum clocked
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 	__u32 edge;	  // of the window that this sender has announced: it never retreats
+	__u32 recent;	  // the clock of the last segment in line, since the switch
 
 	// Since the switch.
 	__u64 packets;
@@ -145,6 +153,7 @@ struct flow {
 	__u64 held_back;   // segments beyond the bar: dropped
 	__u64 too_big;	   // for the interface that they were to leave by: dropped
 	__u64 warned;	   // ns: when user space was asked last to tell the sender that
+	__u64 doubted;	   // ns: when it was asked last whether the sender is still there
 
 	__u64 beyond;	   // so much later than bar is the limit: numbers are too short for it
 };
@@ -186,6 +195,7 @@ struct segment {
 	__u32 seq;    // host order
 	__u32 ack;
 	__u32 window; // as in the packet, host order
+	__u32 tsval;  // of the sender's clock, if stamped
 	__be32 first; // that word
 	__u32 hdrlen; // of the TCP header with options
 	__u8 v6;
@@ -193,6 +203,7 @@ struct segment {
 	__u8 fragable; // a router may divide it
 	__u8 jumbo;    // bytes of the header that says how long a bundle is
 	__u8 fin, syn, rst, acks;
+	__u8 stamped;
 };
 
 static __always_inline int before(__u32 a, __u32 b) { return (__s32)(a - b) < 0; }
@@ -288,11 +299,6 @@ static __always_inline int foreign(const struct __sk_buff *skb)
 	return skb->pkt_type != PACKET_HOST || (skb->vlan_present && skb->vlan_tci & VLAN_ID);
 }
 
-static __always_inline __u32 get32(const __u8 *p)
-{
-	return (__u32)p[0] << 24 | (__u32)p[1] << 16 | (__u32)p[2] << 8 | p[3];
-}
-
 static __always_inline void put32(__u8 *p, __u32 v)
 {
 	p[0] = v >> 24;
@@ -301,23 +307,31 @@ static __always_inline void put32(__u8 *p, __u32 v)
 	p[3] = v;
 }
 
-// The layout that all current systems use for a segment without SACK.
-static __always_inline int plain_timestamps(const __u8 *o)
-{
-	return o[0] == 1 && o[1] == 1 && o[2] == 8 && o[3] == 10;
-}
+// The layout that all current systems use: as a word.
+#define PLAIN_TIMESTAMPS bpf_htonl(0x0101080a)
 
-// timestamp returns the sender's clock, or instead if there is none in the
-// place where all current systems put it.
-static __always_inline __u32 timestamp(struct __sk_buff *skb, const struct segment *s, __u32 instead)
+// stamp reads the sender's clock, if it is in the place where all current systems put it.
+static __always_inline void stamp(struct __sk_buff *skb, struct segment *s)
 {
-	__u8 o[12];
+	void *data = (void *)(long)skb->data;
+	void *end = (void *)(long)skb->data_end;
+	__be32 far[2];
+	__be32 *o;
+	__u32 at = s->l4;
 
-	if (s->hdrlen < sizeof(struct tcphdr) + sizeof(o))
-		return instead;
-	if (bpf_skb_load_bytes(skb, s->l4 + sizeof(struct tcphdr), o, sizeof(o)))
-		return instead;
-	return plain_timestamps(o) ? get32(o + 4) : instead;
+	if (s->hdrlen < sizeof(struct tcphdr) + 12)
+		return;
+	asm volatile("%0 &= 127" : "+r"(at)); // at most 74: the verifier has lost that
+	o = data + at + sizeof(struct tcphdr);
+	if ((void *)(o + 2) > end) {
+		if (bpf_skb_load_bytes(skb, s->l4 + sizeof(struct tcphdr), far, sizeof(far)))
+			return;
+		o = far;
+	}
+	if (o[0] != PLAIN_TIMESTAMPS)
+		return;
+	s->tsval = bpf_ntohl(o[1]);
+	s->stamped = 1;
 }
 
 // The headers of a packet that leaves are made as words: a processor waits where bytes
@@ -485,7 +499,7 @@ static __noinline void report(const struct key *key)
 	struct key *k = bpf_ringbuf_reserve(&ended, sizeof(*k), 0);
 
 	if (!k)
-		return; // user space looks at every flow from time to time anyway
+		return; // that so many came is seen: then all flows are looked at
 	__builtin_memcpy(k, key, sizeof(*k));
 	bpf_ringbuf_submit(k, 0);
 }
@@ -574,7 +588,7 @@ static __always_inline int plausible(struct __sk_buff *skb, const struct segment
 
 // watch takes note of a segment of a pair that the sockets carry. It returns the
 // state: other than PASS, it has done nothing.
-static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u32 tsval, int signs)
+static __always_inline __u32 watch(struct flow *f, const struct segment *s, int signs)
 {
 	__u32 end = s->seq + s->len + s->fin + s->syn;
 	__u32 state;
@@ -594,7 +608,8 @@ static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u3
 			f->unfit = HOSTUNREACH; // no router would pass it on
 		else if (signs)
 			f->unfit = KEYREJECTED;
-		f->tsval = tsval;
+		if (s->stamped)
+			f->tsval = s->tsval;
 		f->seen = 1;
 	}
 	bpf_spin_unlock(&f->lock);
@@ -605,24 +620,62 @@ static __always_inline __u32 watch(struct flow *f, const struct segment *s, __u3
 // anybody may send one with the right addresses. What it does not believe goes
 // across all the same, and is not counted.
 
+// other returns the peer's entry, and looks for it once.
+static __always_inline struct flow *other(const struct flow *f, struct flow **peer)
+{
+	if (!*peer)
+		*peer = opposite(f);
+	return *peer;
+}
+
 // acknowledges says whether an acknowledgement can be true: of something that the
 // other side was allowed to send, or did send.
-static __always_inline int acknowledges(const struct flow *f, const struct segment *s)
+static __always_inline int acknowledges(const struct flow *f, const struct segment *s, struct flow **peer)
 {
-	const struct flow *peer;
-
 	if (!s->acks)
 		return 0;
 	if (!before(f->edge, s->ack))
 		return 1;
-	peer = opposite(f);
-	return peer && !before(peer->end + peer->rewrite.seq_add, s->ack);
+	return other(f, peer) && !before((*peer)->end + (*peer)->rewrite.seq_add, s->ack);
 }
 
-// fits says whether the receiver has room for what ends there.
-static __always_inline int fits(const struct flow *f, const struct flow *peer, __u32 end)
+// A clock may go back by one tick, as far as PAWS is concerned.
+#define CLOCK_BACK 1
+
+// believes says whether a receiver takes a segment, but for a RST: it is within the window
+// (RFC 9293), acknowledges what can be acknowledged (RFC 5961, 5), and its clock has not gone
+// back (RFC 7323, 5). It takes note of the clock.
+//
+// A receiver compares with the clock of what it has received in line. What is in line here
+// has been received in line, or is lost behind here: what its sender had sent before it, and
+// is overtaken, tells nothing new.
+static __always_inline int believes(struct flow *f, const struct segment *s, __u32 end, struct flow **peer)
 {
-	return peer && !before(peer->edge, end + f->rewrite.seq_add);
+	__u32 add = f->rewrite.seq_add;
+	int in_line = !before(f->end, s->seq) && !before(end, f->end);
+
+	if (s->rst || s->syn || !acknowledges(f, s, peer))
+		return 0;
+	// No window was larger.
+	if (before(s->ack, f->acked - (65535U << (f->rewrite.window_in & 15))))
+		return 0;
+	if (s->stamped && f->clocked == IN_LINE && before(s->tsval + CLOCK_BACK, f->recent))
+		return 0;
+	if (!in_line) {
+		if (!other(f, peer) || before(end + add, (*peer)->acked))
+			return 0;
+		if (before(f->end, s->seq) && before((*peer)->edge, end + add))
+			return 0;
+	}
+	if (!s->stamped)
+		return 1;
+	if (!f->clocked || before(f->tsval, s->tsval))
+		f->tsval = s->tsval;
+	if (in_line)
+		f->recent = s->tsval;
+	if (in_line || !f->clocked)
+		f->clocked = in_line ? IN_LINE : CLOCKED;
+	return 1;
 }
 
 // acknowledge counts what a segment acknowledges.
@@ -630,7 +683,7 @@ static __always_inline void acknowledge(struct flow *f, const struct segment *s,
 {
 	__u32 edge = s->ack + (s->window << (f->rewrite.window_in & 15));
 
-	if (before(s->ack, f->acked) || !acknowledges(f, s))
+	if (before(s->ack, f->acked))
 		return; // an older one, overtaken
 	f->window = s->window;
 	if (before(f->edge, edge))
@@ -649,6 +702,16 @@ static __always_inline void acknowledge(struct flow *f, const struct segment *s,
 			break;
 		}
 	}
+}
+
+// heed does so as long as a pair drains. What a segment acknowledges then can be the socket's, and its
+// place be one that the socket has promised, beyond what the receiver has.
+static __always_inline void heed(struct flow *f, const struct segment *s, __u64 now)
+{
+	struct flow *peer = NULL;
+
+	if (acknowledges(f, s, &peer))
+		acknowledge(f, s, now);
 }
 
 enum course {
@@ -739,6 +802,30 @@ static __always_inline void lift(struct flow *f, __u32 end)
 	bpf_spin_unlock(&f->lock);
 }
 
+// A RST where the receiver may be, but need not: at most so often its sender is asked whether it is
+// there, in ns.
+#define DOUBT_PAUSE (1000 * 1000 * 1000ULL)
+
+// resets says whether a RST ends the flow. Everywhere but at one number its receiver answers it
+// with a challenge (RFC 5961, 3), and a sender that is gone answers that with one at that number. So
+// it is believed where the receiver has said that it is, and at the end of what was sent: where
+// it ends a connection, or is where the receiver has the last block of a SACK. Some send it
+// at the FIN that they have sent.
+static __always_inline int resets(const struct flow *f, const struct flow *peer, const struct segment *s)
+{
+	return s->seq + f->rewrite.seq_add == peer->acked || s->seq == f->end ||
+	       (f->fin && s->seq == f->fin_end - 1);
+}
+
+// doubtful says whether a RST that is not believed may yet be where the receiver is, and it
+// is time to ask. If it is true, nobody may be left to say so.
+static __always_inline int doubtful(const struct flow *f, const struct flow *peer, const struct segment *s, __u64 now)
+{
+	__u32 at = s->seq + f->rewrite.seq_add;
+
+	return !before(at, peer->acked) && !before(peer->edge, at) && now - f->doubted >= DOUBT_PAUSE;
+}
+
 // account counts a segment of a spliced flow, and tells when the flow is over.
 // It says whether the segment may go on: beyond the bar it may not, but the
 // acknowledgement that it carries counts.
@@ -751,10 +838,8 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		lift(f, end);
 	int barred = end != s->seq && *(volatile __u8 *)&f->barred && before(f->bar, end);
 	int sends = end != s->seq && !barred;
-	// Behind what was seen; behind a gap it is to be looked at.
-	int fin = s->fin && sends && !before(end, f->end);
 	struct flow *peer = NULL;
-	int news = 0;
+	int news = 0, fin = 0;
 
 	f->last_seen = now;
 	if (barred) {
@@ -767,20 +852,17 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		__sync_fetch_and_add(&f->packets, 1);
 		__sync_fetch_and_add(&f->bytes, s->len);
 	}
-	if (sends && before(f->end, s->seq)) {
-		peer = opposite(f);
-		sends = fits(f, peer, end);
-		fin = fin && sends;
-	}
-	if (sends) {
-		if (before(s->seq, f->end))
-			__sync_fetch_and_add(&f->retransmits, 1);
-		if (before(f->end, end)) {
+	if (sends && before(s->seq, f->end))
+		__sync_fetch_and_add(&f->retransmits, 1);
+	if (believes(f, s, end, &peer)) {
+		// Behind what was seen; behind a gap it is to be looked at.
+		fin = s->fin && sends && !before(end, f->end);
+		if (sends && before(f->end, end)) {
 			f->end = end;
 			f->last_moved = now;
 		}
+		acknowledge(f, s, now);
 	}
-	acknowledge(f, s, now);
 	if (f->peer_finned && !f->fin_acked && !before(f->acked, f->peer_fin)) {
 		f->fin_acked = 1;
 		news = 1;
@@ -788,9 +870,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	if (!fin && !s->rst && !news)
 		return !barred;
 
-	if (!peer)
-		peer = opposite(f);
-	if (!peer)
+	if (!other(f, &peer))
 		return !barred;
 	if (fin && !f->fin) {
 		f->fin_end = end;
@@ -799,24 +879,26 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		peer->peer_fin = end + r->seq_add;
 		peer->peer_finned = 1;
 	}
-	// A RST is believed if it is where the receiver is, as far as that is
-	// known: it has acknowledged one end of that range, and was sent the other.
 	if (f->over) {
 		// what comes now is late
-	} else if (s->rst && !before(s->seq + r->seq_add, peer->acked) && !before(f->end, s->seq)) {
+	} else if (s->rst && resets(f, peer, s)) {
+		// It says how much its sender had received.
+		if (acknowledges(f, s, &peer))
+			acknowledge(f, s, now);
 		f->verdict = ENDED_RST;
 		f->over = peer->over = OVER;
 		news = 1;
 	} else if (f->fin_acked && peer->fin_acked) {
 		f->verdict = ENDED_FIN;
 		f->over = peer->over = OVER;
+	} else if (s->rst && doubtful(f, peer, s, now)) {
+		f->doubted = now;
+		news = 1;
 	}
 	if (news)
 		report(&s->key);
 	return !barred;
 }
-
-#define PLAIN_TIMESTAMPS bpf_htonl(0x0101080a) // see plain_timestamps
 
 // recast changes the segment's headers. It says whether that was done.
 static __noinline int recast(struct __sk_buff *skb, struct flow *f, const struct segment *s, int draining)
@@ -874,9 +956,6 @@ static __noinline int recast(struct __sk_buff *skb, struct flow *f, const struct
 		// Of what the socket has delivered: it echoes the socket's clock.
 		int echoless = draining && !before(f->cut_ack, s->ack);
 
-		// For the socket that may take the pair back.
-		if (n >= 32 && o[0] == PLAIN_TIMESTAMPS)
-			f->tsval = bpf_ntohl(o[1]);
 		if (n == 32 && o[0] == PLAIN_TIMESTAMPS) {
 			alter(o + 1, bpf_htonl(bpf_ntohl(o[1]) + r->tsval_add), &sum);
 			alter(o + 2, echoless ? 0 : bpf_htonl(bpf_ntohl(o[2]) + tsecr_add), &sum);
@@ -1228,11 +1307,12 @@ int wire_ingress(struct __sk_buff *skb)
 	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
 		return TCX_DROP;
 	now = bpf_ktime_get_ns();
+	stamp(skb, &s);
 	state = *(volatile __u32 *)&f->state;
 	if (state == PASS) {
 		if (!plausible(skb, &s))
 			return TCX_NEXT;
-		state = watch(f, &s, timestamp(skb, &s, f->tsval), is_signed(skb, &s));
+		state = watch(f, &s, is_signed(skb, &s));
 		if (state == PASS)
 			return TCX_NEXT;
 	}
@@ -1246,12 +1326,11 @@ int wire_ingress(struct __sk_buff *skb)
 		return state == DRAINING ? show(skb, f, &s) : TCX_DROP;
 	}
 	if (state == DRAINING) {
+		heed(f, &s, now);
 		switch (drain(f, &s)) {
 		case UP:
-			acknowledge(f, &s, now);
 			return lower(skb, f, &s);
 		case SHOW:
-			acknowledge(f, &s, now);
 			return show(skb, f, &s);
 		case BOTH:
 			__sync_fetch_and_add(&f->shows, 1);
@@ -1324,6 +1403,7 @@ int wire_egress(struct __sk_buff *skb)
 	if (round && !loops(skb, f, &s))
 		return TCX_NEXT;
 	now = bpf_ktime_get_ns();
+	stamp(skb, &s);
 	if (!round && !fits_link(skb, f, &s, now))
 		return TCX_DROP;
 	if (!account(f, &s, now))

@@ -63,8 +63,11 @@ type WireFlow struct {
 	BarMet      uint8
 	Unfit       uint8
 	Left        uint8
+	Clocked     uint8
+	_           [3]byte
 	Bar         uint32
 	Edge        uint32
+	Recent      uint32
 	Packets     uint64
 	Bytes       uint64
 	AckedBytes  uint64
@@ -76,6 +79,7 @@ type WireFlow struct {
 	HeldBack    uint64
 	TooBig      uint64
 	Warned      uint64
+	Doubted     uint64
 	Beyond      uint64
 }
 

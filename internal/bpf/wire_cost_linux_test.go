@@ -32,7 +32,7 @@ func insertPair(t *testing.T, o *bpf.WireObjects, i int) {
 	a, ba, bc, c := pairOf(i)
 	there, back := bpf.WireKeyOf(a, ba), bpf.WireKeyOf(c, bc)
 	for k, to := range map[bpf.WireKey]bpf.WireKey{there: back.Reverse(), back: there.Reverse()} {
-		f := bpf.WireFlow{State: bpf.WireSpliced}
+		f := bpf.WireFlow{State: bpf.WireSpliced, End: 1} // where frame is
 		f.Rewrite.To, f.Rewrite.Ifindex, f.Rewrite.SeqAdd, f.Rewrite.AckAdd = to, 1, 1000, 2000
 		if err := o.Insert(&k, &f); err != nil {
 			t.Fatal(err)

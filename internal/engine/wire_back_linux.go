@@ -145,7 +145,9 @@ func (w *wiring) returning(l *loop, s *Session) {
 	}
 	if l.now >= w.back.askAt {
 		w.back.askAt = l.now + wireAsk
-		w.pair.Ask()
+		for i := range s.dirs {
+			w.pair.Ask(&v, i)
+		}
 	}
 	w.at = l.now + w.back.pause
 	w.back.pause = min(2*w.back.pause, wireBackMost)

@@ -93,6 +93,8 @@ type wiring struct {
 	back   takingBack
 	stats  WireStats
 
+	doubt doubt
+
 	onSockets func(held bool) // nil: nobody asks
 	bare      bool            // it was told that there are none
 }
@@ -544,6 +546,9 @@ func (w *wiring) refresh(l *loop, s *Session) {
 	w.count(s, &v)
 	if w.phase == wireOn {
 		w.watchLimits(s, &v)
+	}
+	if w.phase == wireOn {
+		w.question(l, &v)
 	}
 	if wired := s.wired.Load(); wired != nil && v.LastMoved > 0 {
 		if moved := s.startedAt + wired.at(v.LastMoved).Sub(s.started); moved > s.active {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/internal/engine"
+	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
@@ -295,4 +296,41 @@ func TestWireUserTimeout(t *testing.T) {
 		t.Errorf("%+v, want %d bytes, and a reset of the client's", res, n)
 	}
 	s.wantEnd(t, syscall.ECONNRESET)
+}
+
+// A RST that is not where its receiver is, as far as is known, is doubted. If it is true, and who would have
+// asked is gone too, the relay asks its sender: what is left of that one's machine says the rest.
+func TestWireResetUnheard(t *testing.T) {
+	c := wireChain(t)
+	s := spliceOne(t, c)
+	within(t, wirePatience, "all is acknowledged", func() bool {
+		st := s.relay.stats(t)
+		return st.AToB == s.n && st.BToA == s.n
+	})
+	local, peer := s.client.LocalAddr().(*net.TCPAddr).AddrPort(), s.client.RemoteAddr().(*net.TCPAddr).AddrPort()
+	var last uint32
+	for i, conn := range []*net.TCPConn{s.client, s.server} {
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cerr := raw.Control(func(v uintptr) {
+			fd := int(v)
+			err = errors.Join(sys.SetRepair(fd, sys.RepairOn), sys.SetRepairQueue(fd, sys.SendQueue))
+			if n, qerr := sys.QueueSeq(fd); i == 0 {
+				last, err = n, errors.Join(err, qerr)
+			}
+		})
+		if err := errors.Join(err, cerr, conn.Close()); err != nil { // without a word
+			t.Fatal(err)
+		}
+	}
+	forged := testnet.Segment{From: local, To: peer, Seq: last + 100, Flags: testnet.RST}
+	if err := c.A.Forge(&forged); err != nil {
+		t.Fatal(err)
+	}
+	res := s.relay.result(t)
+	if res.AToB != s.n || res.BToA != s.n || res.Engine != "wire" || res.ReasonA != "reset-by-source" || res.ReasonB != "reset-by-drain" {
+		t.Errorf("%+v, want %d bytes, and a reset of the client's", res, s.n)
+	}
 }

@@ -218,6 +218,7 @@ type View struct {
 	Reset     [2]bool  // a, b has sent a RST
 	Over      bool     // both FINs were acknowledged, or there was a RST
 	Ended     bool     // by [Table.End]
+	Doubted   [2]int64 // ns, CLOCK_MONOTONIC: when a RST of a, of b came last that may be true: see [Pair.Ask]; 0 if none has
 	LastMoved int64    // ns, CLOCK_MONOTONIC; 0 if nothing has moved since the switch
 	Flows     [2]bpf.WireFlow
 }
@@ -246,6 +247,7 @@ func (pair *Pair) Look() (v View, err error) {
 		v.Over = v.Over || f.Over != 0
 		v.Ended = v.Ended || f.Verdict == bpf.WireEndedHand
 		v.LastMoved = max(v.LastMoved, int64(f.LastMoved))
+		v.Doubted[i] = int64(f.Doubted)
 	}
 	return v, nil
 }

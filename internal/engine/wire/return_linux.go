@@ -96,19 +96,13 @@ func (v *View) Resting() bool {
 	return true
 }
 
-// Ask has both sides acknowledge what they have: they need not do so by
-// themselves for as long as they wait for more. A lost answer is asked for
-// again by the next call.
-func (pair *Pair) Ask() {
-	v, err := pair.Look()
-	if err != nil {
-		return
-	}
-	for i := range pair.legs {
-		s := pair.voice(&v, i)
-		s.seq--                 // was acknowledged: out of place, which is answered
-		_ = pair.plane.send(&s) // as lost as any packet can be
-	}
+// Ask has side i acknowledge what it has: it need not do so by itself for as long as it waits
+// for more. One that is gone answers with a RST, at a number at which it is believed. A lost answer
+// is asked for again by the next call.
+func (pair *Pair) Ask(v *View, i int) {
+	s := pair.voice(v, i)
+	s.seq--                 // was acknowledged: out of place, which is answered
+	_ = pair.plane.send(&s) // as lost as any packet can be
 }
 
 // voice is a segment to peer i with the numbers that it expects.

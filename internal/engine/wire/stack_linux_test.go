@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"syscall"
@@ -19,7 +20,7 @@ func ends(c *net.TCPConn) (local, peer netip.AddrPort) {
 	return netip.AddrPortFrom(l.Addr().Unmap(), l.Port()), netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
-// takeBack takes a pair back into sockets, and has each receive something.
+// takeBack takes a pair back into sockets, and has each receive and send something.
 func takeBack(t *testing.T, pair *wire.Pair, b *bench) {
 	t.Helper()
 	if err := pair.Bar(); err != nil {
@@ -44,7 +45,23 @@ func takeBack(t *testing.T, pair *wire.Pair, b *bench) {
 			n, err := sys.Unread(fds[i])
 			return err == nil && n == 4
 		})
+		if _, err := syscall.Write(fds[i], []byte("here")); err != nil {
+			t.Error(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.ReadFull(conn, make([]byte, 4)); err != nil {
+			t.Errorf("what the rebuilt socket says: %v", err)
+		}
 		_ = sys.Close(fds[i])
+	}
+}
+
+// next is the segment that side i of a pair would send next, without data.
+func next(v *wire.View, i int, conn *net.TCPConn) testnet.Segment {
+	local, peer := ends(conn)
+	return testnet.Segment{
+		From: local, To: peer, Seq: v.Flows[i].End, Ack: v.Flows[i].Acked, Flags: testnet.ACK,
+		Window: uint16(v.Flows[i].Window), Stamped: true, Stamp: v.Flows[i].Tsval,
 	}
 }
 
@@ -95,6 +112,7 @@ func TestForgedSegments(t *testing.T) {
 				{"SYN anywhere", func(s *testnet.Segment) { s.Flags, s.Seq, s.Ack = testnet.SYN, s.Seq+1<<30, 0 }, "TcpExtTCPSYNChallenge"},
 				{"SYN with acknowledgement", func(s *testnet.Segment) { s.Flags |= testnet.SYN }, "TcpExtTCPSYNChallenge"},
 				{"an old clock", func(s *testnet.Segment) { s.Stamp, s.Data = s.Stamp-10000, []byte("x") }, "TcpExtPAWSEstab"},
+				{"a FIN with an old clock", func(s *testnet.Segment) { s.Stamp, s.Flags = s.Stamp-10000, s.Flags|testnet.FIN }, "TcpExtPAWSEstab"},
 				{"an old acknowledgement", func(s *testnet.Segment) { s.Ack, s.Data = s.Ack-1<<30, []byte("x") }, "TcpExtTCPChallengeACK"},
 			} {
 				for i, side := range sides {
@@ -110,10 +128,7 @@ func TestForgedSegments(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						s := testnet.Segment{
-							From: local, To: peer, Seq: v.Flows[i].End, Ack: v.Flows[i].Acked, Flags: testnet.ACK,
-							Window: uint16(v.Flows[i].Window), Stamped: true, Stamp: v.Flows[i].Tsval,
-						}
+						s := next(&v, i, side.conn)
 						tc.change(&s)
 						if err := side.here.Forge(&s); err != nil {
 							t.Fatal(err)
@@ -135,6 +150,107 @@ func TestForgedSegments(t *testing.T) {
 			}
 			pair.Abort()
 		})
+	}
+}
+
+// Of a RST between what is acknowledged and what was sent last nobody on the way knows whether it is
+// where its receiver is. A stranger's is not, and does no harm.
+func TestForgedResets(t *testing.T) {
+	for _, pl := range places()[:2] {
+		t.Run(pl.name, func(t *testing.T) {
+			c := newChain(t)
+			b := pl.open(t, c)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			handOver(t, pair)
+			both(t, b)
+			for i, side := range []struct {
+				from, to *testnet.Namespace
+				conn     *net.TCPConn
+				other    *net.TCPConn
+			}{{c.A, c.C, b.client, b.server}, {c.C, c.A, b.server, b.client}} {
+				const underWay = 4000
+				was := atRest(t, pair)
+				if err := side.to.Lose(t.Context(), 1000); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := side.conn.Write(make([]byte, underWay)); err != nil {
+					t.Fatal(err)
+				}
+				look := func() wire.View {
+					v, err := pair.Look()
+					if err != nil {
+						t.Fatal(err)
+					}
+					return v
+				}
+				eventually(t, "it has gone across", func() bool {
+					return look().Flows[i].End == was.Flows[i].End+underWay
+				})
+				for _, at := range []uint32{1, underWay / 2, underWay - 1} {
+					for _, flags := range []byte{testnet.RST, testnet.RST | testnet.ACK} {
+						before := look().Flows[i].Packets
+						s := next(&was, i, side.conn)
+						s.Seq, s.Flags = s.Seq+at, flags
+						if err := side.from.Forge(&s); err != nil {
+							t.Fatal(err)
+						}
+						eventually(t, "the RST has come by", func() bool { return look().Flows[i].Packets > before })
+						if v := look(); v.Reset != [2]bool{} || v.Over {
+							t.Errorf("%d bytes behind what is acknowledged: %v", at, v.Reset)
+						}
+					}
+				}
+				if err := side.to.Heal(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				_ = side.other.SetReadDeadline(time.Now().Add(patience))
+				if _, err := io.ReadFull(side.other, make([]byte, underWay)); err != nil {
+					t.Error(err)
+				}
+				both(t, b)
+			}
+			pair.Abort()
+		})
+	}
+}
+
+// The clock of a segment that its receiver does not believe is not that of the socket which takes the pair
+// back: its peer would take nothing from it.
+func TestForgedClock(t *testing.T) {
+	for _, pl := range places()[:2] {
+		for _, tc := range []struct {
+			name   string
+			change func(*testnet.Segment) // of the next in line
+		}{
+			{"in line", func(*testnet.Segment) {}},
+			{"anywhere", func(s *testnet.Segment) { s.Seq += 1 << 30 }},
+			{"with an acknowledgement of what was not sent", func(s *testnet.Segment) { s.Ack += 1 << 30 }},
+			{"with a RST", func(s *testnet.Segment) { s.Seq, s.Flags = s.Seq+100, testnet.RST|testnet.ACK }},
+		} {
+			t.Run(tc.name+" "+pl.name, func(t *testing.T) {
+				c := newChain(t)
+				b := pl.open(t, c)
+				p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+				pair := consider(t, c, p, b, func() {})
+				handOver(t, pair)
+				both(t, b)
+				v := atRest(t, pair)
+				for i, conn := range []*net.TCPConn{b.client, b.server} {
+					s := next(&v, i, conn)
+					s.Stamp -= 1 << 30
+					tc.change(&s)
+					if err := []*testnet.Namespace{c.A, c.C}[i].Forge(&s); err != nil {
+						t.Fatal(err)
+					}
+					eventually(t, "it has come by", func() bool {
+						is, err := pair.Look()
+						return err == nil && is.Flows[i].Packets > v.Flows[i].Packets
+					})
+				}
+				takeBack(t, pair, b)
+			})
+		}
 	}
 }
 
@@ -163,15 +279,12 @@ func TestForgedBeforeSwitch(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				local, peer := ends(b.client)
 				before, err := c.B.Counter("TcpInSegs") // of both families
 				if err != nil {
 					t.Fatal(err)
 				}
-				s := testnet.Segment{
-					From: local, To: peer, Seq: v.Flows[0].Passed, Ack: v.Flows[0].Acked, Flags: testnet.ACK,
-					Window: uint16(v.Flows[0].Window), Stamped: true, Stamp: v.Flows[0].Tsval,
-				}
+				s := next(&v, 0, b.client)
+				s.Seq = v.Flows[0].Passed
 				tc.change(&s)
 				if err := c.A.Forge(&s); err != nil {
 					t.Fatal(err)

@@ -1,0 +1,253 @@
+package bpf_test
+
+import (
+	"testing"
+
+	"github.com/spliced-io/spliced/internal/bpf"
+)
+
+// Anybody can send a segment with the right addresses. What its receiver would not
+// believe goes across and is not counted: it neither ends a flow nor moves a number.
+func TestWireBelief(t *testing.T) {
+	o := loadWire(t)
+	data := make([]byte, 100)
+	const (
+		heardByA = sentByC - addAck // what A acknowledges
+		largest  = 65535 << shiftIn // window that A can announce
+		underWay = 1000             // bytes of what A has sent, which C has not acknowledged
+	)
+	type numbers struct {
+		End, Acked, Verdict uint32
+		Fin, FinAcked       uint8
+		Asked               bool // whether A is still there
+	}
+	still := numbers{End: sentByA, Acked: heardByA}
+	reset := numbers{End: sentByA, Acked: heardByA, Verdict: bpf.WireEndedRST}
+	asked := numbers{End: sentByA, Acked: heardByA, Asked: true}
+	for _, tc := range []struct {
+		name   string
+		change func(*crafted) // of the next segment in line, without data
+		want   numbers
+	}{
+		{"in line", func(c *crafted) { c.data = data }, numbers{End: sentByA + 100, Acked: heardByA}},
+		{"behind a gap", func(c *crafted) { c.seq, c.data = sentByA-underWay+room-100, data }, numbers{End: sentByA - underWay + room, Acked: heardByA}},
+		{"beyond the window", func(c *crafted) { c.seq, c.data = sentByA-underWay+room-99, data }, still},
+		{"far beyond", func(c *crafted) { c.seq, c.data = sentByA+1<<30, data }, still},
+		{"of the past", func(c *crafted) { c.seq, c.data = sentByA-1000, data }, still},
+		{"of the far past", func(c *crafted) { c.seq, c.data = (sentByA+1000)^1<<31, data }, still},
+		{"a probe into a closed window", func(c *crafted) { c.seq, c.data = sentByA, data[:1] }, numbers{End: sentByA + 1, Acked: heardByA}},
+		{"data that acknowledges the far past", func(c *crafted) { c.data, c.ack = data, c.ack-largest-1 }, still},
+		{"data that acknowledges the past", func(c *crafted) { c.data, c.ack = data, c.ack-largest }, numbers{End: sentByA + 100, Acked: heardByA}},
+		{"data that acknowledges what was not sent", func(c *crafted) { c.data, c.ack = data, c.ack+room+1 }, still},
+		{"data without an acknowledgement", func(c *crafted) { c.data, c.flags = data, 0 }, still},
+		{"an acknowledgement", func(c *crafted) { c.ack += 500 }, numbers{End: sentByA, Acked: heardByA + 500}},
+		{"an acknowledgement of what was not sent", func(c *crafted) { c.ack += room + 1 }, still},
+		{"a far one", func(c *crafted) { c.ack += 1 << 30 }, still},
+		{"an old one", func(c *crafted) { c.ack -= 1 << 20 }, still},
+		{"one of the past", func(c *crafted) { c.seq, c.ack = sentByA-underWay-1, c.ack+500 }, still},
+		{"one from beyond the window", func(c *crafted) { c.seq, c.ack = sentByA-underWay+room+1, c.ack+500 }, still},
+		{"one behind a gap", func(c *crafted) { c.seq, c.ack = sentByA+500, c.ack+500 }, numbers{End: sentByA, Acked: heardByA + 500}},
+		{"one with data that is sent again", func(c *crafted) { c.seq, c.ack, c.data = sentByA-200, c.ack+500, data }, numbers{End: sentByA, Acked: heardByA + 500}},
+		{"a FIN", func(c *crafted) { c.flags |= fin }, numbers{End: sentByA + 1, Acked: heardByA, Fin: 1}},
+		{"a FIN behind a gap", func(c *crafted) { c.seq, c.flags = sentByA+1000, fin|ack }, numbers{End: sentByA + 1001, Acked: heardByA, Fin: 1}},
+		{"a FIN beyond the window", func(c *crafted) { c.seq, c.flags = sentByA-underWay+room, fin|ack }, still},
+		{"a FIN of the past", func(c *crafted) { c.seq, c.flags = sentByA-10, fin|ack }, still},
+		{"a FIN that acknowledges the far past", func(c *crafted) { c.flags, c.ack = fin|ack, c.ack-largest-1 }, still},
+		{"a FIN that acknowledges what was not sent", func(c *crafted) { c.flags, c.ack = fin|ack, c.ack+room+1 }, still},
+		{"a FIN behind a gap that does", func(c *crafted) { c.seq, c.flags, c.ack = sentByA+1000, fin|ack, c.ack+room+1 }, still},
+		{"a FIN without an acknowledgement", func(c *crafted) { c.flags = fin }, still},
+		{"a FIN and a SYN", func(c *crafted) { c.flags |= fin | syn }, still},
+
+		// One ends the flow at two numbers of all: a blind stranger has 2^31 to try. At any other
+		// its receiver asks, and a sender that is gone says it again at one of the two.
+		{"a RST at the end of what was sent", func(c *crafted) { c.flags = rst | ack }, reset},
+		{"that, and it acknowledges more", func(c *crafted) { c.flags, c.ack = rst|ack, c.ack+500 }, numbers{End: sentByA, Acked: heardByA + 500, Verdict: bpf.WireEndedRST}},
+		{"that, and it acknowledges what was not sent", func(c *crafted) { c.flags, c.ack = rst|ack, c.ack+room+1 }, reset},
+		{"that, without an acknowledgement", func(c *crafted) { c.flags, c.ack = rst, 0 }, reset},
+		{"a RST at what is acknowledged", func(c *crafted) { c.seq, c.flags, c.ack = sentByA-underWay, rst, 0 }, reset},
+		{"a RST in between", func(c *crafted) { c.seq, c.flags = sentByA-underWay/2, rst|ack }, asked},
+		{"a RST a byte behind what is acknowledged", func(c *crafted) { c.seq, c.flags = sentByA-underWay+1, rst }, asked},
+		{"a RST a byte before the end", func(c *crafted) { c.seq, c.flags = sentByA-1, rst }, asked},
+		{"a RST a byte behind the end", func(c *crafted) { c.seq, c.flags = sentByA+1, rst }, asked},
+		{"one that acknowledges more", func(c *crafted) { c.seq, c.flags, c.ack = sentByA-underWay/2, rst|ack, c.ack+500 }, asked},
+		{"a RST at the end of the window", func(c *crafted) { c.seq, c.flags = sentByA-underWay+room, rst|ack }, asked},
+		{"a RST beyond it", func(c *crafted) { c.seq, c.flags = sentByA-underWay+room+1, rst|ack }, still},
+		{"a RST of the past", func(c *crafted) { c.seq, c.flags = sentByA-underWay-1, rst }, still},
+		{"a SYN", func(c *crafted) { c.seq, c.ack, c.flags = 77, 0, syn }, still},
+		{"a SYN with an acknowledgement", func(c *crafted) { c.seq, c.flags, c.ack = 77, syn|ack, c.ack+1<<29 }, still},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for i := range ways {
+				w := &ways[i]
+				keys := w.spliced(t, o)
+				back, err := o.Flow(&keys[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				back.Acked -= underWay
+				back.Edge -= underWay
+				if err := o.Flows.Put(&keys[1], &back); err != nil {
+					t.Fatal(err)
+				}
+				c := crafted{from: w.a, to: w.ba, seq: sentByA, ack: heardByA, flags: ack, window: room >> shiftIn}
+				tc.change(&c)
+				if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
+					t.Errorf("%s: the program answers %d, want that it goes across", w.name, ret)
+				}
+				f, err := o.Flow(&keys[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if is := (numbers{f.End, f.Acked, f.Verdict, f.Fin, f.FinAcked, f.Doubted > 0}); is != tc.want {
+					t.Errorf("%s: %+v, want %+v", w.name, is, tc.want)
+				}
+				if back, err = o.Flow(&keys[1]); err != nil || back.PeerFinned != tc.want.Fin {
+					t.Errorf("%s: %+v, %v", w.name, back, err)
+				}
+			}
+		})
+	}
+}
+
+// A window that shrinks takes nothing back: what was sent into it may still be
+// acknowledged. An acknowledgement of what has crossed is believed in any case.
+func TestWireBeliefOfWindows(t *testing.T) {
+	o := loadWire(t)
+	w := &ways[0]
+	keys := w.spliced(t, o)
+	const heardByA = sentByC - addAck
+	says := func(ackOf, window uint32, believed bool) {
+		t.Helper()
+		c := crafted{from: w.a, to: w.ba, seq: sentByA, ack: ackOf, flags: ack, window: uint16(window >> shiftIn)}
+		runWire(t, o, c.frame())
+		if f, err := o.Flow(&keys[0]); err != nil || (f.Acked == ackOf) != believed {
+			t.Errorf("%+v, %v; believed: want %v", f, err, believed)
+		}
+	}
+	says(heardByA, 0, true)
+	says(heardByA+room, 0, true) // as was announced before
+	says(heardByA+room+1, 0, false)
+	probe := crafted{from: w.c, to: w.bc, seq: sentByC + room, ack: sentByA + addSeq, flags: ack, window: 1, data: []byte{1}}
+	f, err := o.Flow(&keys[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.End = sentByC + room // what A has acknowledged
+	if err := o.Flows.Put(&keys[1], &f); err != nil {
+		t.Fatal(err)
+	}
+	runWire(t, o, probe.frame())
+	says(heardByA+room+1, room, true)
+	says(heardByA+2*room+1, 0, true)
+}
+
+// Behind a FIN a RST may be at its number: some end a connection so. Nobody is asked for twice in a second.
+func TestWireBeliefOfResets(t *testing.T) {
+	o := loadWire(t)
+	for i := range ways {
+		w := &ways[i]
+		sends := func(flags byte, seq uint32) crafted {
+			return crafted{from: w.a, to: w.ba, seq: seq, ack: sentByC - addAck, flags: flags, window: room >> shiftIn}
+		}
+		look := func(k *bpf.WireKey) bpf.WireFlow {
+			t.Helper()
+			f, err := o.Flow(k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}
+		keys := w.spliced(t, o)
+		runWire(t, o, sends(rst, sentByA+1).frame())
+		first := look(&keys[0]).Doubted
+		runWire(t, o, sends(rst, sentByA+2).frame())
+		if f := look(&keys[0]); first == 0 || f.Doubted != first || f.Verdict != 0 {
+			t.Errorf("%s: asked at %d, and then at %d, %+v", w.name, first, f.Doubted, f)
+		}
+		runWire(t, o, sends(fin|ack, sentByA).frame())
+		runWire(t, o, sends(rst, sentByA).frame())
+		if f := look(&keys[0]); f.Verdict != bpf.WireEndedRST || f.Over == 0 || look(&keys[1]).Over == 0 {
+			t.Errorf("%s: %+v, want that it is over", w.name, f)
+		}
+	}
+}
+
+// A clock that goes back is not believed, as the receiver would not (PAWS), once a segment was in
+// line since the switch; nor is one of a segment that is not believed. The newest is that of a socket which
+// takes the pair back. What is overtaken is believed if it has something new.
+func TestWireBeliefOfClocks(t *testing.T) {
+	o := loadWire(t)
+	const (
+		heardByA = sentByC - addAck
+		clock    = ^uint32(0) - 500 // it wraps
+		never    = 77
+	)
+	type sent struct {
+		seq   uint32 // from sentByA on
+		size  int
+		flags byte
+		clock uint32 // from clock on
+		ack   uint32 // from heardByA on
+	}
+	for _, tc := range []struct {
+		name       string
+		sent       []sent
+		end, acked uint32 // from sentByA, heardByA on
+		clock      uint32 // from clock on; never is that none was believed
+		fin        uint8
+	}{
+		{"later and later", []sent{{0, 100, ack, 0, 0}, {100, 100, ack, 1000, 500}}, 200, 500, 1000, 0},
+		{"a jump", []sent{{0, 100, ack, 0, 0}, {100, 100, ack, 1 << 30, 0}}, 200, 0, 1 << 30, 0},
+		{"a tick back", []sent{{0, 100, ack, 10, 0}, {100, 100, ack, 9, 500}}, 200, 500, 10, 0},
+		{"data from before", []sent{{0, 100, ack, 10, 0}, {100, 100, ack, 8, 0}}, 100, 0, 10, 0},
+		{"data from long before", []sent{{0, 100, ack, 10, 0}, {100, 100, ack, ^uint32(0) - 1<<30, 0}}, 100, 0, 10, 0},
+		{"an acknowledgement from before", []sent{{0, 0, ack, 10, 0}, {0, 0, ack, 8, 500}}, 0, 0, 10, 0},
+		{"a FIN from before", []sent{{0, 100, ack, 10, 0}, {100, 0, fin | ack, 8, 0}}, 100, 0, 10, 0},
+		{"and the true one", []sent{{0, 100, ack, 10, 0}, {100, 0, fin | ack, 8, 0}, {100, 0, fin | ack, 11, 0}}, 101, 0, 11, 1},
+		{"a FIN from before, behind a gap", []sent{{0, 100, ack, 10, 0}, {200, 0, fin | ack, 8, 0}}, 100, 0, 10, 0},
+
+		{"with a number that is not believed", []sent{{room + 1, 0, ack, 10, 0}}, 0, 0, never, 0},
+		{"of the past", []sent{{^uint32(0) - 2000, 100, ack, 10, 0}}, 0, 0, never, 0},
+		{"with an acknowledgement that is not", []sent{{0, 0, ack, 10, room + 1}}, 0, 0, never, 0},
+		{"with a RST that is not", []sent{{1, 0, rst | ack, 10, 0}}, 0, 0, never, 0},
+		{"with a SYN", []sent{{0, 0, syn | ack, 10, 0}}, 0, 0, never, 0},
+
+		{"sent again", []sent{{0, 100, ack, 10, 0}, {100, 100, ack, 10, 0}, {0, 100, ack, 300, 0}}, 200, 0, 300, 0},
+		{"overtaken by what is sent again", []sent{{0, 100, ack, 10, 0}, {100, 100, ack, 10, 0}, {0, 100, ack, 300, 0}, {200, 0, fin | ack, 20, 0}}, 201, 0, 300, 1},
+		{"overtaken by data", []sent{{0, 100, ack, 10, 0}, {200, 100, ack, 30, 0}, {100, 100, ack, 20, 0}}, 300, 0, 30, 0},
+		{"a FIN overtaken by what comes behind it", []sent{{0, 100, ack, 10, 0}, {101, 0, ack, 30, 500}, {100, 0, fin | ack, 20, 0}}, 101, 500, 30, 1},
+		{"the first, overtaken", []sent{{100, 0, ack, 30, 500}, {0, 100, ack, 20, 0}}, 100, 500, 30, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for i := range ways {
+				w := &ways[i]
+				keys := w.spliced(t, o)
+				f, err := o.Flow(&keys[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				const watched = clock + never // before the switch
+				if f.Tsval = watched; tc.clock != never {
+					f.Tsval += 1 << 30 // a stranger's: it counts for nothing behind the first
+				}
+				if err := o.Flows.Put(&keys[0], &f); err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range tc.sent {
+					c := crafted{
+						from: w.a, to: w.ba, seq: sentByA + s.seq, ack: heardByA + s.ack, flags: s.flags, window: 1,
+						data: make([]byte, s.size), options: join([]byte{1, 1, 8, 10}, be32(clock+s.clock, 0)),
+					}
+					if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
+						t.Errorf("%s: the program answers %d, want that it goes across", w.name, ret)
+					}
+				}
+				if f, err = o.Flow(&keys[0]); err != nil || f.End != sentByA+tc.end || f.Acked != heardByA+tc.acked ||
+					f.Tsval != clock+tc.clock || f.Fin != tc.fin {
+					t.Errorf("%s: end %d, acknowledged %d, clock %d, FIN %d, %v; want %+v", w.name,
+						f.End-sentByA, f.Acked-heardByA, f.Tsval-clock, f.Fin, err, tc)
+				}
+			}
+		})
+	}
+}
