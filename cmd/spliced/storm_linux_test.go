@@ -893,7 +893,9 @@ func (s *storm) expectEqualSums(before, after usage) {
 		if have := float64(server.accepted.Load()); have < joined || have > joined+all.failed {
 			t.Errorf("server %s has had %v connections, %v of the log", name, have, joined)
 		}
-		if have := float64(server.read.Load()); have > delivered && name != "rude" { // which is sent PROXY headers, too
+		// The rude one is sent PROXY headers, too; and what wire has carried counts when it is
+		// acknowledged, which a reset may come before.
+		if have := float64(server.read.Load()); have > delivered && name != "rude" && s.engine == "sockmap" {
 			t.Errorf("server %s has had %v bytes, %v of the log", name, have, delivered)
 		}
 	}
