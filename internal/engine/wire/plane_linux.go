@@ -68,7 +68,8 @@ type Plane struct {
 	ports     ports
 	older     []*older // layouts of other versions, with flows that go on
 	retired   []retiree
-	users     int // pairs in the table, retired ones too
+	users     int  // pairs in the table, retired ones too
+	asked     bool // since the last tick, also for pairs that were refused
 	closed    bool
 
 	life     sync.RWMutex // of the maps
@@ -260,9 +261,10 @@ func (p *Plane) sweep() {
 			})
 		}
 		p.mu.Lock()
-		if idle++; p.users > 0 || p.lasting {
+		if idle++; p.users > 0 || p.lasting || p.asked {
 			idle = 0
 		}
+		p.asked = false
 		over := idle > 1 && !p.closed
 		if over {
 			p.closed = true
@@ -307,6 +309,7 @@ func (p *Plane) claim() bool {
 		return false
 	}
 	p.users++
+	p.asked = true
 	return true
 }
 

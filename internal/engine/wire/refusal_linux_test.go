@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -75,6 +76,26 @@ func TestTransparentSockets(t *testing.T) {
 	}
 	refused(t, c, p, a, b, wire.Transparent)
 	refused(t, c, p, b, a, wire.Transparent)
+}
+
+// Pairs that are refused keep the program too: to load it for each of them anew takes a good part of a processor. It ends when nobody
+// asks any more.
+func TestRefusedKeepPlane(t *testing.T) {
+	c := newChain(t)
+	first, _ := twoBenches(t, c)
+	p := openPlane(t, c, wire.Config{})
+	a, b := fd(t, first.a), fd(t, first.b)
+	if err := sys.SetTransparent(b); err != nil {
+		t.Fatal(err)
+	}
+	// Longer than it stays without a pair.
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		_, why, err := p.Consider(a, b, func() {})
+		if why != wire.Transparent || err != nil {
+			t.Fatalf("refused: %d, %v, want %d", why, err, wire.Transparent)
+		}
+	}
+	eventually(t, "it ends", func() bool { return !p.Alive() })
 }
 
 // Sockets that have a route of their own stay what they are: packets would lose it.
