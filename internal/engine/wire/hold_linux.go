@@ -138,9 +138,12 @@ func (p *Plane) ready() (Refusal, error) {
 	return 0, ErrPending
 }
 
-// ID is that of the table: whoever has pinned maps of the same numbers can adopt its pairs.
+// ID is that of the table: whoever has pinned maps of the same numbers can adopt its pairs. It is
+// none of a plane that is not pinned, or has ended.
 func (p *Plane) ID() (id TableID, err error) {
-	if !p.kept {
+	p.life.RLock()
+	defer p.life.RUnlock()
+	if !p.kept || p.released {
 		return id, nil
 	}
 	for i, m := range []*ebpf.Map{p.objects.Flows, p.meta} {
