@@ -44,13 +44,13 @@ import (
 // What was left behind in the end is found by [testnet.Leaks], by the file system that could not
 // be unmounted, and by the list of flows.
 //
-// SPLICED_LOOPS is how many steps there are, 10 by default, SPLICED_SEED chooses them.
+// SPLICED_LOOPS is how many steps there are, 6 by default, SPLICED_SEED chooses them; 0 is by the time.
 func TestLives(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
 	testnet.Need(t, "root", "bpf")
-	steps, seed := 10, uint64(time.Now().UnixNano())
+	steps, seed := 6, uint64(1)
 	var err error
 	if v := os.Getenv("SPLICED_LOOPS"); v != "" {
 		if steps, err = strconv.Atoi(v); err != nil {
@@ -61,6 +61,9 @@ func TestLives(t *testing.T) {
 		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
 	}
 	for _, name := range []string{"instance", "no instance"} {
 		t.Run(name, func(t *testing.T) {
@@ -282,7 +285,9 @@ func (l *life) visit(t *testing.T, random *rand.Rand, over <-chan struct{}, serv
 		case <-time.After(time.Duration(random.Int64N(int64(20 * time.Millisecond)))):
 		}
 		harm := l.harm.Load()
-		k, err := startTalk(l.address.Load().(string))
+		// Another address than that of those who stay: of another listener's port the kernel gives
+		// the same port of a client.
+		k, err := startTalkFrom(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, l.address.Load().(string))
 		if err == nil {
 			if err = k.say(data[:1+random.IntN(len(data))]); err == nil {
 				time.Sleep(time.Duration(random.Int64N(int64(100 * time.Millisecond))))

@@ -39,8 +39,11 @@ type talk struct {
 	returned   chan error
 }
 
-func startTalk(addr string) (*talk, error) {
-	c, err := net.DialTimeout("tcp", addr, patience)
+func startTalk(addr string) (*talk, error) { return startTalkFrom(nil, addr) }
+
+// startTalkFrom is by an address of this machine; nil: any.
+func startTalkFrom(local net.Addr, addr string) (*talk, error) {
+	c, err := (&net.Dialer{Timeout: patience, LocalAddr: local}).Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
