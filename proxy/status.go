@@ -30,6 +30,8 @@ type WireStats struct {
 	Failed      uint64           // of these, without success
 	Unseen      uint64           // of these, since packets of both sides never came by; the others never had room enough
 	HandedOver  uint64           // connections that the program has carried
+	Lost        uint64           // of these, reset at once: their sides did not fit
+	Late        uint64           // segments that reached a socket when the program had its connection already: the sockets delivered them
 	Returned    uint64           // of these, taken back into sockets
 	Left        uint64           // of these, left to a next process
 	Flows       int              // of these, carried by it now
@@ -39,6 +41,7 @@ type WireStats struct {
 	Packets     [2]uint64        // of the client and of the target
 	Retransmits [2]uint64        // of these
 	Errors      [2]uint64        // of these, could not be translated
+	TooBig      [2]uint64        // packets that did not fit the interface that they were to leave by, dropped
 }
 
 // WhyCount is how many reasons for an engine there are.
@@ -57,6 +60,10 @@ func (t *WireStats) add(w *splice.WireStats) {
 			t.Failed--
 		}
 	}
+	if w.Lost {
+		t.Lost++
+	}
+	t.Late += uint64(w.Late)
 	if w.Returned {
 		t.Returned++
 	}
@@ -72,6 +79,7 @@ func (t *WireStats) add(w *splice.WireStats) {
 		t.Packets[i] += w.Packets[i]
 		t.Retransmits[i] += w.Retransmits[i]
 		t.Errors[i] += w.Errors[i]
+		t.TooBig[i] += w.TooBig[i]
 	}
 }
 

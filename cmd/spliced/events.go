@@ -165,6 +165,15 @@ func wireArgs(w *splice.WireStats) []any {
 	if w.Errors != [2]uint64{} {
 		args = append(args, "wire_errors_to_target", w.Errors[0], "wire_errors_to_client", w.Errors[1])
 	}
+	if w.TooBig != [2]uint64{} {
+		args = append(args, "wire_too_big_to_target", w.TooBig[0], "wire_too_big_to_client", w.TooBig[1])
+	}
+	if w.Late > 0 {
+		args = append(args, "wire_late", w.Late)
+	}
+	if w.Lost {
+		args = append(args, "wire_lost", true)
+	}
 	if w.EndedByHand {
 		args = append(args, "wire_ended_by_hand", true)
 	}

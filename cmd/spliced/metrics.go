@@ -113,13 +113,13 @@ type collector struct {
 // wireDescs are about the engine wire.
 type wireDescs struct {
 	flows, handedOver, returned, left, adopted, attempts, failed, refused, closed *prometheus.Desc
-	bytes, packets, retransmits, errors                                           *prometheus.Desc
+	bytes, packets, retransmits, errors, tooBig, late, lost                       *prometheus.Desc
 }
 
 func (d *wireDescs) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		d.flows, d.handedOver, d.returned, d.left, d.adopted, d.attempts, d.failed, d.refused, d.closed,
-		d.bytes, d.packets, d.retransmits, d.errors,
+		d.bytes, d.packets, d.retransmits, d.errors, d.tooBig, d.late, d.lost,
 	}
 }
 
@@ -152,6 +152,9 @@ func newCollector(relay *proxy.Server, e *events) *collector {
 			packets:     desc("wire_packets_total", "Their packets.", "direction"),
 			retransmits: desc("wire_retransmits_total", "Of these, starting in what was seen before.", "direction"),
 			errors:      desc("wire_errors_total", "Of these, could not be translated and were dropped.", "direction"),
+			tooBig:      desc("wire_too_big_total", "Packets that did not fit the interface that they were to leave by, dropped.", "direction"),
+			late:        desc("wire_late_total", "Segments that reached a socket behind its hand-over: the sockets delivered them."),
+			lost:        desc("wire_lost_total", "Connections that were reset at their hand-over, because their sides did not fit."),
 		},
 	}
 }
@@ -212,5 +215,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(d.packets, float64(w.Packets[i]), direction)
 		counter(d.retransmits, float64(w.Retransmits[i]), direction)
 		counter(d.errors, float64(w.Errors[i]), direction)
+		counter(d.tooBig, float64(w.TooBig[i]), direction)
 	}
+	counter(d.late, float64(w.Late))
+	counter(d.lost, float64(w.Lost))
 }

@@ -349,6 +349,7 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		"spliced_connections_accepted_total 1\n", "spliced_connections_open 1\n", "spliced_connections_joined 1\n",
 		`spliced_bytes_total{direction="to_target"} 5` + "\n", `spliced_bytes_total{direction="to_client"} 5` + "\n",
+		`spliced_wire_too_big_total{direction="to_client"} 0` + "\n", "spliced_wire_late_total 0\n", "spliced_wire_lost_total 0\n",
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("/metrics lacks %q:\n%s", line, text)

@@ -481,6 +481,7 @@ func (w *wiring) lost(s *Session) {
 // lose ends a session whose two sides don't fit any more.
 func (w *wiring) lose(l *loop, s *Session, err error) {
 	err = fmt.Errorf("%w: %w", ErrHandOver, err)
+	w.stats.Lost = true
 	w.cut(l, s)
 	for i := range s.ends {
 		s.ends[i].reset()
@@ -664,7 +665,7 @@ func (w *wired) live(s *Session, st *Stats) {
 func (w *WireStats) take(v *wire.View) {
 	for i, f := range v.Flows {
 		w.Packets[i], w.Retransmits[i] = f.Packets, f.Retransmits
-		w.Errors[i] = f.Errors
+		w.Errors[i], w.TooBig[i] = f.Errors, f.TooBig
 		w.Delivered[i] = v.Delivered[i]
 	}
 }

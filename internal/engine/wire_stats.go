@@ -45,10 +45,12 @@ type WireStats struct {
 	Refused     Why           // WhyNoBytes if it was not
 	Returned    bool          // it was taken back: sockets carry it again
 	Left        bool          // it goes on without this process
+	Lost        bool          // at the hand-over: its sides did not fit, see [ErrHandOver]
 	EndedByHand bool          // somebody has ended it from outside: spliced flows --end
 	Delivered   [2]int64      // bytes that were carried by the program
 	Packets     [2]uint64     // since the hand-over
 	Retransmits [2]uint64     // of these, starting in what was seen before
 	Errors      [2]uint64     // segments that could not be translated, and were dropped
+	TooBig      [2]uint64     // segments, or bundles of them, that did not fit the interface that they were to leave by, and were dropped
 	LastSeen    time.Time     // of a live session: the last packet of either side, if it moved nothing too; zero before the first
 }

@@ -198,6 +198,9 @@ type Wire struct {
 	RetransmitsToClient uint64     `json:"retransmits_to_client"`
 	ErrorsToTarget      uint64     `json:"errors_to_target"`
 	ErrorsToClient      uint64     `json:"errors_to_client"`
+	TooBigToTarget      uint64     `json:"too_big_to_target" doc:"packets that did not fit the interface that they were to leave by"`
+	TooBigToClient      uint64     `json:"too_big_to_client"`
+	Late                int        `json:"late" doc:"segments that reached a socket when the session was handed over already: the sockets delivered them"`
 	LastSeen            *time.Time `json:"last_seen,omitempty" doc:"the last packet of either side, if it moved no byte too"`
 }
 

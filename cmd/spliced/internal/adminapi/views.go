@@ -49,6 +49,7 @@ func viewWire(w *splice.WireStats) *Wire {
 		PacketsToTarget: w.Packets[0], PacketsToClient: w.Packets[1],
 		RetransmitsToTarget: w.Retransmits[0], RetransmitsToClient: w.Retransmits[1],
 		ErrorsToTarget: w.Errors[0], ErrorsToClient: w.Errors[1],
+		TooBigToTarget: w.TooBig[0], TooBigToClient: w.TooBig[1], Late: w.Late,
 	}
 	if !w.LastSeen.IsZero() {
 		v.LastSeen = &w.LastSeen
