@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/spliced-io/spliced/proxy"
 	"github.com/spliced-io/spliced/proxy/internal/setting"
@@ -272,8 +273,35 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path []string, depth int) {
 		d.wrongAt(n, "the list is empty: want an element, or leave the key out")
 	}
 	for i, e := range elements {
+		e = whole(e)
 		ev := reflect.New(v.Type().Elem()).Elem()
 		d.value(e, ev, append(slices.Clone(path), strconv.Itoa(i)), depth+1)
 		v.Set(reflect.Append(v, ev))
 	}
+}
+
+// whole is the element of a list as YAML has it: the parser takes 127.0.0.1:80 for a key and
+// its value in a list within braces, where a colon ends a key only before a blank, or after
+// quotes (YAML 1.2, 7.3.3 and 7.4.2).
+func whole(e ast.Node) ast.Node {
+	m, ok := e.(*ast.MappingNode)
+	if !ok || m.IsFlowStyle || len(m.Values) != 1 {
+		return e
+	}
+	key, colon, value := m.Values[0].Key.GetToken(), m.Values[0].Start, m.Values[0].Value.GetToken()
+	if !plain(m.Values[0].Key) || !plain(m.Values[0].Value) || colon.Position.Line != value.Position.Line || colon.Position.Column+1 != value.Position.Column {
+		return e
+	}
+	text := key.Value + ":" + value.Value
+	return ast.String(token.New(text, text, key.Position))
+}
+
+// plain says whether a node is one value, without quotes.
+func plain(n ast.Node) bool {
+	_, scalar := scalarText(n)
+	switch n.GetToken().Type {
+	case token.SingleQuoteType, token.DoubleQuoteType, token.LiteralType, token.FoldedType:
+		return false
+	}
+	return scalar
 }
