@@ -24,6 +24,18 @@ func AdoptWire(p WirePolicy, a Adoption) (int, error) {
 	return n, instanceError("adopt", p, err)
 }
 
+// KeepWire loads the program of [EngineWire], which takes tenths of a second of a busy processor, and
+// keeps it loaded until release is called: so the first sessions need not wait for it. Without it the program
+// is loaded when a session wants it, and lets go of soon after the last. The error says what is missing; then
+// there is nothing to release, and release does nothing.
+func KeepWire(p WirePolicy) (release func(), err error) {
+	release, err = reactor.KeepWire(p)
+	if err != nil {
+		err = &Error{Op: "load wire", Err: err}
+	}
+	return release, err
+}
+
 // PrepareWire gets everything ready to adopt the flows of an instance which another process has
 // for now: [AdoptWire] takes the instance then within milliseconds. Sessions of this process wait
 // with their hand-overs until that was called.

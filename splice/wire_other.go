@@ -13,6 +13,11 @@ func AdoptWire(WirePolicy, Adoption) (int, error) {
 	return 0, &Error{Op: "adopt", Err: errors.ErrUnsupported}
 }
 
+// KeepWire needs Linux.
+func KeepWire(WirePolicy) (release func(), err error) {
+	return func() {}, &Error{Op: "load wire", Err: errors.ErrUnsupported}
+}
+
 // PrepareWire needs Linux.
 func PrepareWire(WirePolicy) (WireTable, error) {
 	return WireTable{}, &Error{Op: "prepare to adopt", Err: errors.ErrUnsupported}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,7 +14,7 @@ import (
 
 // sayAuto says in the log whether connections of the engine auto are handed over to wire,
 // and why they are not. It has the program loaded, with the privileges that are left: so
-// that is the truth, and the first connections need not wait for it.
+// that is the truth, and connections need not wait for it.
 func (d *daemon) sayAuto(file *config.File) {
 	auto := false
 	for _, l := range file.Listeners {
@@ -34,7 +35,8 @@ func (d *daemon) tryWire(file *config.File) error {
 	if len(file.Wants()) == 0 {
 		return errors.New("no listener with it has connections that wire could carry")
 	}
-	_, err := splice.NewPlan(time.Second, splice.Use(splice.EngineWire), splice.Wire(file.WirePolicy()))
+	release, err := splice.KeepWire(file.WirePolicy())
+	context.AfterFunc(d.ending, release)
 	var op *splice.Error
 	if errors.As(err, &op) {
 		err = op.Err // what it was for is nothing to the user

@@ -128,6 +128,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	}
 	service := newNotifier(os.LookupEnv)
 	service.tell(log, "READY=1")
+	defer c.keepWire(engine)()
 
 	<-signals
 	service.tell(log, "STOPPING=1")
@@ -136,6 +137,20 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	events.close()
 	log.Info("relay ended")
 	return nil
+}
+
+// keepWire has the program of wire loaded in the background, so that the first download is not over
+// before. What is missing for it the connections say that would have gone by it.
+func (c *relayCmd) keepWire(engine splice.Engine) (release func()) {
+	if engine != splice.EngineAuto && engine != splice.EngineWire {
+		return func() {}
+	}
+	loaded := make(chan func(), 1)
+	go func() {
+		release, _ := splice.KeepWire(c.wire())
+		loaded <- release
+	}()
+	return func() { (<-loaded)() }
 }
 
 // relayName is that of the one listener and the one upstream.

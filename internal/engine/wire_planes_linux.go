@@ -76,6 +76,20 @@ func (r *Reactor) OpenWire(config wire.Config) (*wire.Plane, error) {
 	return w.open(config, wire.Open)
 }
 
+// KeepWire has the program loaded, and kept so until release is called, though no session needs
+// it. That of an instance stays anyway.
+func (r *Reactor) KeepWire(policy WirePolicy) (release func(), err error) {
+	for {
+		plane, err := r.OpenWire(policy.config())
+		if err != nil || plane == nil || policy.Instance != "" {
+			return func() {}, err
+		}
+		if release, ok := plane.Keep(); ok {
+			return release, nil
+		}
+	}
+}
+
 // takeWire is OpenWire also if the instance was left.
 func (r *Reactor) takeWire(config wire.Config, open func(wire.Config) (*wire.Plane, error)) (*wire.Plane, error) {
 	w := r.wire.of(config)

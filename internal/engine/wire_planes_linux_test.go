@@ -2,6 +2,7 @@ package engine
 
 import (
 	"testing"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
 	"github.com/spliced-io/spliced/internal/testnet"
@@ -26,4 +27,34 @@ func TestWirePlaneIsFound(t *testing.T) {
 	if got, err := r.wire.get(&r, config); got != plane || err != nil {
 		t.Errorf("got %p, %v, want %p", got, err, plane)
 	}
+}
+
+// A program that is kept stays loaded beside one that nobody needs any more.
+func TestKeepWire(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	testnet.Leaks(t)
+	var kept, other Reactor
+	release, err := kept.KeepWire(WirePolicy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.OpenWire(wire.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	loaded := func(r *Reactor) bool { return r.wire.of(wire.Config{}).alive() != nil }
+	unloads := func(r *Reactor) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); loaded(r); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("it stays loaded")
+			}
+		}
+	}
+	unloads(&other)
+	if !loaded(&kept) {
+		t.Error("what was kept is gone too")
+	}
+	release()
+	release()
+	unloads(&kept)
 }

@@ -313,6 +313,14 @@ func (p *Plane) claim() bool {
 	return true
 }
 
+// Keep has the plane stay until release is called, also while nobody uses it; false: it has ended.
+func (p *Plane) Keep() (release func(), ok bool) {
+	if !p.claim() {
+		return nil, false
+	}
+	return sync.OnceFunc(p.unclaim), true
+}
+
 func (p *Plane) unclaim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
