@@ -628,13 +628,17 @@ static __always_inline struct flow *other(const struct flow *f, struct flow **pe
 	return *peer;
 }
 
+// A receiver takes a segment that begins within its window as a whole: so much of it, or less, is
+// beyond the edge.
+#define OVER_EDGE (1U << 20)
+
 // acknowledges says whether an acknowledgement can be true: of something that the
 // other side was allowed to send, or did send.
 static __always_inline int acknowledges(const struct flow *f, const struct segment *s, struct flow **peer)
 {
 	if (!s->acks)
 		return 0;
-	if (!before(f->edge, s->ack))
+	if (!before(f->edge + OVER_EDGE, s->ack))
 		return 1;
 	return other(f, peer) && !before((*peer)->end + (*peer)->rewrite.seq_add, s->ack);
 }
@@ -664,7 +668,7 @@ static __always_inline int believes(struct flow *f, const struct segment *s, __u
 	if (!in_line) {
 		if (!other(f, peer) || before(end + add, (*peer)->acked))
 			return 0;
-		if (before(f->end, s->seq) && before((*peer)->edge, end + add))
+		if (before(f->end, s->seq) && before((*peer)->edge, s->seq + add))
 			return 0;
 	}
 	if (!s->stamped)
@@ -823,7 +827,7 @@ static __always_inline int doubtful(const struct flow *f, const struct flow *pee
 {
 	__u32 at = s->seq + f->rewrite.seq_add;
 
-	return !before(at, peer->acked) && !before(peer->edge, at) && now - f->doubted >= DOUBT_PAUSE;
+	return !before(at, peer->acked) && !before(peer->edge + OVER_EDGE, at) && now - f->doubted >= DOUBT_PAUSE;
 }
 
 // account counts a segment of a spliced flow, and tells when the flow is over.

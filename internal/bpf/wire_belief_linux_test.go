@@ -31,17 +31,19 @@ func TestWireBelief(t *testing.T) {
 	}{
 		{"in line", func(c *crafted) { c.data = data }, numbers{End: sentByA + 100, Acked: heardByA}},
 		{"behind a gap", func(c *crafted) { c.seq, c.data = sentByA-underWay+room-100, data }, numbers{End: sentByA - underWay + room, Acked: heardByA}},
-		{"beyond the window", func(c *crafted) { c.seq, c.data = sentByA-underWay+room-99, data }, still},
+		{"from within the window to beyond it", func(c *crafted) { c.seq, c.data = sentByA-underWay+room, data }, numbers{End: sentByA - underWay + room + 100, Acked: heardByA}},
+		{"beyond the window", func(c *crafted) { c.seq, c.data = sentByA-underWay+room+1, data }, still},
 		{"far beyond", func(c *crafted) { c.seq, c.data = sentByA+1<<30, data }, still},
 		{"of the past", func(c *crafted) { c.seq, c.data = sentByA-1000, data }, still},
 		{"of the far past", func(c *crafted) { c.seq, c.data = (sentByA+1000)^1<<31, data }, still},
 		{"a probe into a closed window", func(c *crafted) { c.seq, c.data = sentByA, data[:1] }, numbers{End: sentByA + 1, Acked: heardByA}},
 		{"data that acknowledges the far past", func(c *crafted) { c.data, c.ack = data, c.ack-largest-1 }, still},
 		{"data that acknowledges the past", func(c *crafted) { c.data, c.ack = data, c.ack-largest }, numbers{End: sentByA + 100, Acked: heardByA}},
-		{"data that acknowledges what was not sent", func(c *crafted) { c.data, c.ack = data, c.ack+room+1 }, still},
+		{"data that acknowledges what was not sent", func(c *crafted) { c.data, c.ack = data, c.ack+room+overEdge+1 }, still},
 		{"data without an acknowledgement", func(c *crafted) { c.data, c.flags = data, 0 }, still},
 		{"an acknowledgement", func(c *crafted) { c.ack += 500 }, numbers{End: sentByA, Acked: heardByA + 500}},
-		{"an acknowledgement of what was not sent", func(c *crafted) { c.ack += room + 1 }, still},
+		{"an acknowledgement of a segment that went beyond the window", func(c *crafted) { c.ack += room + overEdge }, numbers{End: sentByA, Acked: heardByA + room + overEdge}},
+		{"an acknowledgement of what was not sent", func(c *crafted) { c.ack += room + overEdge + 1 }, still},
 		{"a far one", func(c *crafted) { c.ack += 1 << 30 }, still},
 		{"an old one", func(c *crafted) { c.ack -= 1 << 20 }, still},
 		{"one of the past", func(c *crafted) { c.seq, c.ack = sentByA-underWay-1, c.ack+500 }, still},
@@ -50,11 +52,11 @@ func TestWireBelief(t *testing.T) {
 		{"one with data that is sent again", func(c *crafted) { c.seq, c.ack, c.data = sentByA-200, c.ack+500, data }, numbers{End: sentByA, Acked: heardByA + 500}},
 		{"a FIN", func(c *crafted) { c.flags |= fin }, numbers{End: sentByA + 1, Acked: heardByA, Fin: 1}},
 		{"a FIN behind a gap", func(c *crafted) { c.seq, c.flags = sentByA+1000, fin|ack }, numbers{End: sentByA + 1001, Acked: heardByA, Fin: 1}},
-		{"a FIN beyond the window", func(c *crafted) { c.seq, c.flags = sentByA-underWay+room, fin|ack }, still},
+		{"a FIN beyond the window", func(c *crafted) { c.seq, c.flags = sentByA-underWay+room+1, fin|ack }, still},
 		{"a FIN of the past", func(c *crafted) { c.seq, c.flags = sentByA-10, fin|ack }, still},
 		{"a FIN that acknowledges the far past", func(c *crafted) { c.flags, c.ack = fin|ack, c.ack-largest-1 }, still},
-		{"a FIN that acknowledges what was not sent", func(c *crafted) { c.flags, c.ack = fin|ack, c.ack+room+1 }, still},
-		{"a FIN behind a gap that does", func(c *crafted) { c.seq, c.flags, c.ack = sentByA+1000, fin|ack, c.ack+room+1 }, still},
+		{"a FIN that acknowledges what was not sent", func(c *crafted) { c.flags, c.ack = fin|ack, c.ack+room+overEdge+1 }, still},
+		{"a FIN behind a gap that does", func(c *crafted) { c.seq, c.flags, c.ack = sentByA+1000, fin|ack, c.ack+room+overEdge+1 }, still},
 		{"a FIN without an acknowledgement", func(c *crafted) { c.flags = fin }, still},
 		{"a FIN and a SYN", func(c *crafted) { c.flags |= fin | syn }, still},
 
@@ -62,7 +64,7 @@ func TestWireBelief(t *testing.T) {
 		// its receiver asks, and a sender that is gone says it again at one of the two.
 		{"a RST at the end of what was sent", func(c *crafted) { c.flags = rst | ack }, reset},
 		{"that, and it acknowledges more", func(c *crafted) { c.flags, c.ack = rst|ack, c.ack+500 }, numbers{End: sentByA, Acked: heardByA + 500, Verdict: bpf.WireEndedRST}},
-		{"that, and it acknowledges what was not sent", func(c *crafted) { c.flags, c.ack = rst|ack, c.ack+room+1 }, reset},
+		{"that, and it acknowledges what was not sent", func(c *crafted) { c.flags, c.ack = rst|ack, c.ack+room+overEdge+1 }, reset},
 		{"that, without an acknowledgement", func(c *crafted) { c.flags, c.ack = rst, 0 }, reset},
 		{"a RST at what is acknowledged", func(c *crafted) { c.seq, c.flags, c.ack = sentByA-underWay, rst, 0 }, reset},
 		{"a RST in between", func(c *crafted) { c.seq, c.flags = sentByA-underWay/2, rst|ack }, asked},
@@ -71,7 +73,7 @@ func TestWireBelief(t *testing.T) {
 		{"a RST a byte behind the end", func(c *crafted) { c.seq, c.flags = sentByA+1, rst }, asked},
 		{"one that acknowledges more", func(c *crafted) { c.seq, c.flags, c.ack = sentByA-underWay/2, rst|ack, c.ack+500 }, asked},
 		{"a RST at the end of the window", func(c *crafted) { c.seq, c.flags = sentByA-underWay+room, rst|ack }, asked},
-		{"a RST beyond it", func(c *crafted) { c.seq, c.flags = sentByA-underWay+room+1, rst|ack }, still},
+		{"a RST beyond all that went into it", func(c *crafted) { c.seq, c.flags = sentByA-underWay+room+overEdge+1, rst|ack }, still},
 		{"a RST of the past", func(c *crafted) { c.seq, c.flags = sentByA-underWay-1, rst }, still},
 		{"a SYN", func(c *crafted) { c.seq, c.ack, c.flags = 77, 0, syn }, still},
 		{"a SYN with an acknowledgement", func(c *crafted) { c.seq, c.flags, c.ack = 77, syn|ack, c.ack+1<<29 }, still},
@@ -126,19 +128,19 @@ func TestWireBeliefOfWindows(t *testing.T) {
 	}
 	says(heardByA, 0, true)
 	says(heardByA+room, 0, true) // as was announced before
-	says(heardByA+room+1, 0, false)
-	probe := crafted{from: w.c, to: w.bc, seq: sentByC + room, ack: sentByA + addSeq, flags: ack, window: 1, data: []byte{1}}
+	says(heardByA+room+overEdge+1, 0, false)
+	probe := crafted{from: w.c, to: w.bc, seq: sentByC + room + overEdge, ack: sentByA + addSeq, flags: ack, window: 1, data: []byte{1}}
 	f, err := o.Flow(&keys[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.End = sentByC + room // what A has acknowledged
+	f.End = sentByC + room + overEdge // what A has acknowledged
 	if err := o.Flows.Put(&keys[1], &f); err != nil {
 		t.Fatal(err)
 	}
 	runWire(t, o, probe.frame())
-	says(heardByA+room+1, room, true)
-	says(heardByA+2*room+1, 0, true)
+	says(heardByA+room+overEdge+1, room, true)
+	says(heardByA+2*room+overEdge+1, 0, true)
 }
 
 // Behind a FIN a RST may be at its number: some end a connection so. Nobody is asked for twice in a second.
@@ -208,7 +210,7 @@ func TestWireBeliefOfClocks(t *testing.T) {
 
 		{"with a number that is not believed", []sent{{room + 1, 0, ack, 10, 0}}, 0, 0, never, 0},
 		{"of the past", []sent{{^uint32(0) - 2000, 100, ack, 10, 0}}, 0, 0, never, 0},
-		{"with an acknowledgement that is not", []sent{{0, 0, ack, 10, room + 1}}, 0, 0, never, 0},
+		{"with an acknowledgement that is not", []sent{{0, 0, ack, 10, room + overEdge + 1}}, 0, 0, never, 0},
 		{"with a RST that is not", []sent{{1, 0, rst | ack, 10, 0}}, 0, 0, never, 0},
 		{"with a SYN", []sent{{0, 0, syn | ack, 10, 0}}, 0, 0, never, 0},
 
