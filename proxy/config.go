@@ -77,7 +77,7 @@ type Listener struct {
 	// here, and as many at once after a pause; further ones are reset. 0: any
 	// number. An IPv6 client is a network of 64 bits, here and above.
 	AcceptRatePerClient int `yaml:"accept_rate_per_client"`
-	// Allow are the networks that clients may come from. Default: all. Of the
+	// Allow are the networks, or addresses, that clients may come from. Default: all. Of the
 	// networks here and in deny that have an address, the smallest decides.
 	Allow []netip.Prefix `yaml:"allow"`
 	// Deny are networks that they may not come from; such connections are reset.

@@ -57,6 +57,7 @@ var failReasons = []struct {
 	{errDenied, ClientDenied},
 	{errTooOften, ClientTooOften},
 	{errHandshake, HandshakeTimeout},
+	{errEvicted, HandshakeTimeout},
 	{splice.ErrClientLeft, ClientLeft},
 	{errLeftBefore, ClientLeft},
 	{proxyproto.ErrWrong, BadHeader},

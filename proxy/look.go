@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"github.com/spliced-io/spliced/proxy/internal/clienthello"
 	"github.com/spliced-io/spliced/proxy/internal/detect"
@@ -163,6 +164,15 @@ func (w *watcher) done(o peek.Outcome) {
 	go w.server.serve(w.conn, w.client, w.facts, o.Read)
 }
 
+// late says why the waiting has ended without a word: the time is over, or others needed the
+// place before.
+func (w *watcher) late() error {
+	if time.Since(w.conn.began) < w.policy.handshake {
+		return errEvicted
+	}
+	return errHandshake
+}
+
 func (w *watcher) conclude(o peek.Outcome) error {
 	switch {
 	case w.err != nil:
@@ -170,7 +180,7 @@ func (w *watcher) conclude(o peek.Outcome) error {
 	case o.Err == nil:
 		return nil
 	case w.header && errors.Is(o.Err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w: %d bytes of a PROXY header", errHandshake, len(o.Bytes))
+		return fmt.Errorf("%w: %d bytes of a PROXY header", w.late(), len(o.Bytes))
 	case w.header && errors.Is(o.Err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w with %d bytes of a PROXY header", splice.ErrClientLeft, len(o.Bytes))
 	case errors.Is(o.Err, io.ErrUnexpectedEOF) && len(o.Bytes) == 0:
@@ -178,7 +188,7 @@ func (w *watcher) conclude(o peek.Outcome) error {
 	case errors.Is(o.Err, io.ErrUnexpectedEOF), errors.Is(o.Err, os.ErrDeadlineExceeded):
 		protocol := detect.AtLast(o.Bytes)
 		if protocol == detect.TLS || bytes.HasPrefix(o.Bytes, []byte{handshakeRecord}) || w.facts.protocol == ProtocolTLS {
-			why, what := errHandshake, ":"
+			why, what := w.late(), ":"
 			if errors.Is(o.Err, io.ErrUnexpectedEOF) {
 				why, what = splice.ErrClientLeft, " with"
 			}

@@ -481,7 +481,7 @@ func TestSlowClientsLeaveSpare(t *testing.T) {
 		send(t, honest, hello)
 		server := b.next(t)
 		expect(t, server, hello)
-		if f := receive(t, r.failed, "the failure"); f.Reason != proxy.HandshakeTimeout || f.After > timeout/2 {
+		if f := receive(t, r.failed, "the failure"); f.Reason != proxy.HandshakeTimeout || f.After > timeout/2 || !strings.HasPrefix(f.Err.Error(), "others needed the place of the client") {
 			t.Errorf("failed with %s after %v, %v; want %s after %v", f.Reason, f.After, f.Err, proxy.HandshakeTimeout, timeout/100)
 		}
 		if n := len(r.held); n > 0 {

@@ -337,6 +337,7 @@ var (
 	errQueueFull  = errors.New("every server is full, and so is the queue")
 	errQueueLate  = errors.New("every server is full, and none had room in time")
 	errHandshake  = errors.New("the client has not said in time what the listener has to know")
+	errEvicted    = errors.New("others needed the place of the client, which had not yet said what the listener has to know")
 	errDenied     = errors.New("the client's address is not allowed")
 	errTooOften   = errors.New("the client connects too often")
 	errClientTLS  = errors.New("TLS with the client")

@@ -114,7 +114,11 @@ func (k *checker) listener(l *Listener, c *Config, name string, addresses map[st
 				if text == t.text {
 					message = fmt.Sprintf("address %q is taken by listener %s", text, t.by)
 				}
-				k.wrong(message+": want one that is free", where...)
+				want := "want one that is free"
+				if how == same && addr.canonical().everywhere() && addr.Network == "tcp" && text != t.text {
+					want = "both are every address of IPv4 and IPv6: want one of them"
+				}
+				k.wrong(message+": "+want, where...)
 				break
 			}
 		}
@@ -206,14 +210,13 @@ func (a Addr) takes(to Addr) bool {
 	if a == to {
 		return a.Network == "tcp" || a.Network == "unix"
 	}
-	listener, port, err := net.SplitHostPort(a.Address)
+	_, port, err := net.SplitHostPort(a.Address)
 	host, toPort, toErr := net.SplitHostPort(to.Address)
 	if a.Network != "tcp" || to.Network != "tcp" || err != nil || toErr != nil || port != toPort {
 		return false
 	}
-	every, _ := netip.ParseAddr(listener)
-	own, err := netip.ParseAddr(host)
-	return err == nil && own.IsLoopback() && (listener == "" || every.IsUnspecified() && (every.Is6() || own.Is4()))
+	// Names are not resolved, but this one is no other machine's (RFC 6761, section 6.3).
+	return a.canonical().everywhere() && (parseIP(host).IsLoopback() || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost"))
 }
 
 // tls checks the end of TLS sessions, and what can carry one that ends here.

@@ -55,7 +55,7 @@ func fieldDocs() map[string]string {
 		"Limits.LifetimeJitter":            "lifetime_jitter shortens or lengthens each lifetime by up to this part, by chance, so that clients don't all come back at once.",
 		"Listener.AcceptRatePerClient":     "accept_rate_per_client is how many connections a second one address may open here, and as many at once after a pause; further ones are reset. 0: any number. An IPv6 client is a network of 64 bits, here and above.",
 		"Listener.Address":                 "address is where to listen: host:port, :port for every address of this machine, unix:/path, systemd for all sockets that the service manager passes, systemd:NAME for those of that name.",
-		"Listener.Allow":                   "allow are the networks that clients may come from. Default: all. Of the networks here and in deny that have an address, the smallest decides.",
+		"Listener.Allow":                   "allow are the networks, or addresses, that clients may come from. Default: all. Of the networks here and in deny that have an address, the smallest decides.",
 		"Listener.Bandwidth":               "bandwidth bounds what all connections of this listener carry together.",
 		"Listener.Deny":                    "deny are networks that they may not come from; such connections are reset.",
 		"Listener.Engine":                  "engine is what moves the bytes: auto, copy, splice, sockmap or wire. auto is copy and splice, and hands connections that last over to wire where the process has the privileges for that. A process whose listeners all say splice or copy gives those up.",

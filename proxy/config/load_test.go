@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -93,7 +94,7 @@ listeners:
     address: "127.0.0.1:${PORT}"
     limits: {idle: 0, lifetime: 1h30m, bytes_to_client: 10MiB, lifetime_jitter: 0%}
     routes:
-      - {source: 10.0.0.0/8, protocol: [tls, ssh], upstream: web}
+      - {source: [10.0.0.0/8, 10.1.2.3, "fd00::1"], protocol: [tls, ssh], upstream: web}
       - {sni: "${NAME:-a.example.org}", upstream: web}
 upstreams:
   web:
@@ -110,7 +111,7 @@ upstreams:
 	if l.Address[0] != "127.0.0.1:8443" || l.Limits.Idle != proxy.Never || l.Limits.Lifetime != proxy.Timeout(90*time.Minute) || l.Limits.BytesToClient != 10<<20 {
 		t.Errorf("listener %+v", l)
 	}
-	if l.Routes[0].Source[0].String() != "10.0.0.0/8" || len(l.Routes[0].Protocol) != 2 || l.Routes[1].SNI[0] != "a.example.org" {
+	if fmt.Sprint(l.Routes[0].Source) != "[10.0.0.0/8 10.1.2.3/32 fd00::1/128]" || len(l.Routes[0].Protocol) != 2 || l.Routes[1].SNI[0] != "a.example.org" {
 		t.Errorf("routes %+v", l.Routes)
 	}
 	if u.Servers[1] != (proxy.Target{Address: "10.0.0.2:443", Weight: 3, Backup: true}) || u.Health == nil || u.Health.Rise != 2 {
@@ -132,6 +133,9 @@ func mistakes() map[string]mistake {
 	return map[string]mistake{
 		"unknown key":        {with("    upstrem: web\n", ""), `c.yaml:4:5: there is no key "upstrem" here: did you mean "upstream"?`},
 		"its own server":     {"listeners:\n  web:\n    address: \":443\"\n    upstream: web\nupstreams:\n  web:\n    servers: [\"10.0.0.1:443\", \"127.0.0.1:443\"]\n", `c.yaml:7:31: server 127.0.0.1:443 is listener web itself`},
+		"its own, by name":   {"listeners:\n  web:\n    address: \":443\"\n    upstream: web\nupstreams:\n  web:\n    servers: \"LocalHost:443\"\n", `c.yaml:7:14: server LocalHost:443 is listener web itself`},
+		"its own, in IPv6":   {"listeners:\n  web:\n    address: \"0.0.0.0:443\"\n    upstream: web\nupstreams:\n  web:\n    servers: \"[::1]:443\"\n", `c.yaml:7:14: server [::1]:443 is listener web itself`},
+		"another, by name":   {"listeners:\n  web:\n    address: \":443\"\n    upstream: web\nupstreams:\n  web:\n    servers: [\"localhost:444\", \"localhost.example.org:443\"]\n", ""},
 		"a long key":         {minimal + strings.Repeat("k", 1<<20) + ": 1\n", `kkk…" here`},
 		"unknown, not near":  {with("    upstream: web\n    colour: red\n", ""), `c.yaml:5:5: there is no key "colour" here: want one of address, upstream, routes`},
 		"unknown top":        {minimal + "listener: {}\n", `c.yaml:6:1: there is no key "listener" here: did you mean "listeners"?`},

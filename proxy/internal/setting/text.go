@@ -28,6 +28,13 @@ func IsScalar(t reflect.Type) bool {
 
 // SetText sets v, a scalar, from its text.
 func SetText(v reflect.Value, text string) error {
+	if p, ok := v.Addr().Interface().(*netip.Prefix); ok {
+		// One machine is a network too.
+		if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+			*p = netip.PrefixFrom(a, a.BitLen())
+			return nil
+		}
+	}
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		err := u.UnmarshalText([]byte(text))
 		if what := foreign(v.Type()); err != nil && what != "" {
@@ -63,7 +70,7 @@ func SetText(v reflect.Value, text string) error {
 func foreign(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[netip.Prefix]():
-		return "network: want one like 10.0.0.0/8 or fd00::/8"
+		return "network: want one like 10.0.0.0/8 or fd00::/8, or an address"
 	case reflect.TypeFor[netip.Addr]():
 		return "address: want one like 10.0.0.1 or fd00::1"
 	case reflect.TypeFor[slog.Level]():
