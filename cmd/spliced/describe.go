@@ -50,6 +50,7 @@ func describe(w io.Writer, file *config.File) {
 	if text := wanted(file, needs); text != "" {
 		fmt.Fprintln(w, text)
 	}
+	describeOthers(w, file)
 	room := file.RoomForConns()
 	fmt.Fprintf(w, "descriptors: the limit of open files (ulimit -n) has room for %d connections\n", room)
 	if file.MaxConnections > room {

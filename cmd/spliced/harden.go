@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,12 +23,9 @@ func (d *daemon) harden(file *config.File) error {
 	if room := file.RoomForConns(); file.MaxConnections > room {
 		d.log.Warn("the limit of open files has no room for so many connections", "max_connections", file.MaxConnections, "room", room)
 	}
-	who, err := lookUp(file.User)
+	who, err := another(file.User)
 	if err != nil {
 		return err
-	}
-	if who != nil && who.UID == os.Getuid() && who.GID == os.Getgid() {
-		who = nil // an upgrade, or started as that one
 	}
 	d.became = d.became || who != nil
 	var keep []string
@@ -39,6 +35,13 @@ func (d *daemon) harden(file *config.File) error {
 	if !d.became { // see [config.File.User]
 		keep = append(keep, pipeCapability)
 		for _, n := range file.Wants() {
+			keep = append(keep, n.Capability)
+		}
+		others, err := overModes(file)
+		if err != nil {
+			d.log.Warn("files of other users may be out of reach", "error", oneLine{err})
+		}
+		for _, n := range others {
 			keep = append(keep, n.Capability)
 		}
 	}
@@ -104,6 +107,16 @@ func (c *relayCmd) needs(engine splice.Engine) []string {
 	return keep
 }
 
+// another is the user to become; nil for none, and the one that the process has: it was
+// started so, or is the next of an upgrade.
+func another(name string) (*privilege.User, error) {
+	who, err := lookUp(name)
+	if who != nil && who.UID == os.Getuid() && who.GID == os.Getgid() {
+		who = nil
+	}
+	return who, err
+}
+
 // lookUp finds a user by name or number; nil for "".
 func lookUp(name string) (*privilege.User, error) {
 	if name == "" {
@@ -130,18 +143,5 @@ func writable(file *config.File) []string {
 	if file.InstanceRoot != "" {
 		dirs = append(dirs, file.InstanceRoot)
 	}
-	add := func(address string) {
-		if path, ok := strings.CutPrefix(address, "unix:"); ok && !strings.HasPrefix(path, "@") {
-			dirs = append(dirs, filepath.Dir(path))
-		}
-	}
-	for _, a := range file.Admin.Address {
-		add(a)
-	}
-	for _, l := range file.Listeners {
-		for _, a := range l.Address {
-			add(a)
-		}
-	}
-	return dirs
+	return append(dirs, socketDirs(file)...)
 }

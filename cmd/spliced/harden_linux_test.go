@@ -36,6 +36,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 	}
 	t.Run("relay", func(t *testing.T) { dropsPrivileges(t, binary) })
 	t.Run("upgrade", func(t *testing.T) { upgradeKeepsPrivileges(t, binary) })
+	t.Run("others' files", func(t *testing.T) { reachesOthers(t, binary) })
 	t.Run("auto", func(t *testing.T) { autoHandsOver(t, binary) })
 	t.Run("wire by name no more", func(t *testing.T) { wireByNameNoMore(t, binary) })
 	target, err := net.Listen("tcp", "127.0.0.1:0")

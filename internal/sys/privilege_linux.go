@@ -9,20 +9,35 @@ import (
 )
 
 // The calls of this file are made by every thread of the process, and by those
-// to come: their subject belongs to a thread, and a program in Go does not know
+// to come, unless they say otherwise: their subject belongs to a thread, and a program in Go does not know
 // its threads. With cgo, ENOTSUP: the runtime does not know them all either.
 
 // SetCapabilities is capset(2).
 func SetCapabilities(c Capabilities) error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	data := [2]unix.CapUserData{
-		{Effective: uint32(c.Effective), Permitted: uint32(c.Permitted), Inheritable: uint32(c.Inheritable)},
-		{Effective: uint32(c.Effective >> 32), Permitted: uint32(c.Permitted >> 32), Inheritable: uint32(c.Inheritable >> 32)},
-	}
+	header, data := c.written()
 	err := allThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0)
 	runtime.KeepAlive(&header)
 	runtime.KeepAlive(&data)
 	return err
+}
+
+// SetThreadCapabilities is capset(2) of the calling thread alone.
+func SetThreadCapabilities(c Capabilities) error {
+	header, data := c.written()
+	return unix.Capset(&header, &data[0])
+}
+
+func (c Capabilities) written() (unix.CapUserHeader, [2]unix.CapUserData) {
+	return unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, [2]unix.CapUserData{
+		{Effective: uint32(c.Effective), Permitted: uint32(c.Permitted), Inheritable: uint32(c.Inheritable)},
+		{Effective: uint32(c.Effective >> 32), Permitted: uint32(c.Permitted >> 32), Inheritable: uint32(c.Inheritable >> 32)},
+	}
+}
+
+// Access says whether the calling thread may access a file, with its effective user and
+// capabilities (faccessat2(2), Linux 5.8; ENOSYS before). mode has R_OK, W_OK and X_OK.
+func Access(path string, mode uint32) error {
+	return unix.Faccessat2(unix.AT_FDCWD, path, mode, unix.AT_EACCESS)
 }
 
 // DropBounding takes a capability out of the bounding set
