@@ -39,7 +39,7 @@ func (d *daemon) tryWire(file *config.File) error {
 	context.AfterFunc(d.ending, release)
 	var op *splice.Error
 	if errors.As(err, &op) {
-		err = op.Err // what it was for is nothing to the user
+		err = fmt.Errorf("wire: %w", op.Err) // what it was for is nothing to the user
 	}
 	if err != nil && d.became {
 		err = fmt.Errorf("user %s is given what wire takes for a listener with engine: wire only: %w", file.User, err)
