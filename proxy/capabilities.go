@@ -46,10 +46,15 @@ func (c *Config) Needs(unprivilegedFrom int) []Need {
 		if l.Socket.Transparent {
 			add("CAP_NET_RAW", "for the transparent sockets of listener "+name)
 		}
-		if l.Engine == splice.EngineWire {
-			for _, capability := range splice.WireCapabilities() {
-				add(capability, "for the engine wire of listener "+name)
-			}
+		var engine []string
+		switch l.Engine {
+		case splice.EngineWire:
+			engine = splice.WireCapabilities()
+		case splice.EngineSockmap:
+			engine = splice.SockmapCapabilities()
+		}
+		for _, capability := range engine {
+			add(capability, fmt.Sprintf("for the engine %s of listener %s", l.Engine, name))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {

@@ -45,8 +45,3 @@ type Adoption struct {
 	// knows. The session must not be used before AdoptWire has returned.
 	Accepted func(s *Session, f Flow) (Handler, *Past)
 }
-
-// WireCapabilities are what a process needs for [EngineWire] (capabilities(7)).
-func WireCapabilities() []string {
-	return []string{"CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON", "CAP_NET_RAW"}
-}

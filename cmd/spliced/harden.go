@@ -97,7 +97,7 @@ func (c *relayCmd) needs(engine splice.Engine) []string {
 	case splice.EngineAuto, splice.EngineWire:
 		keep = append(keep, splice.WireCapabilities()...)
 	case splice.EngineSockmap:
-		keep = append(keep, "CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON")
+		keep = append(keep, splice.SockmapCapabilities()...)
 	}
 	unix := func(a proxy.Addr) bool { return a.Network == "unix" }
 	if unix(c.Listen.addr) || slices.ContainsFunc(c.Targets, func(t target) bool { return unix(t.Addr) }) {

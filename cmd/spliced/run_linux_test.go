@@ -389,6 +389,9 @@ func TestCheckTellsNeeds(t *testing.T) {
 		"another user": {"user: \"65534\"\nlisteners:\n  a: {address: ':8080', upstream: web}\n  b: {address: ':8081', upstream: web}\n  c: {address: ':8082', engine: splice, upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{
 			"for the engine auto of listener a, b to hand over to wire after 1048576 bytes or 1s; user 65534 has them only if it is given them at the start; without one of them",
 		}, "warning"},
+		"sockmap": {"listeners:\n  a: {address: ':8080', engine: sockmap, upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{
+			"capability CAP_NET_ADMIN for the engine sockmap of listener a\n", "capability CAP_BPF for the", "capability CAP_PERFMON for the",
+		}, "CAP_NET_RAW"},
 		"splice": {"listeners:\n  a: {address: ':8080', engine: splice, upstream: web}\nupstreams:\n  web: {servers: '10.0.0.1:80'}\n", []string{"capabilities: none needed\n"}, "wanted"},
 	} {
 		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
