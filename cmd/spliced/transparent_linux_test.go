@@ -238,7 +238,9 @@ func TestTransparentEngines(t *testing.T) {
 			}
 			_ = c.Close()
 			line := parse(t, d.stderr.await(t, `"msg":"connection ended"`))
-			if engine != "auto" && line["engine"] != engine {
+			// Splice copies what comes in small pieces, and how large they are is the machine's affair.
+			copied := engine == "splice" && line["engine_reason"] == "small-messages"
+			if engine != "auto" && line["engine"] != engine && !copied {
 				t.Errorf("carried by %v", line)
 			}
 			d.stop(t)
