@@ -1390,9 +1390,9 @@ int wire_egress(struct __sk_buff *skb)
 	__u64 now;
 	int round;
 
-	// What has come by an interface, and wire_ingress has sent here, is looked at once more when
-	// it comes in.
-	if (skb->ingress_ifindex || parse(skb, &s))
+	// Also what has come by an interface, and was sent here: it may be another program's, and of a
+	// pair of ours.
+	if (parse(skb, &s))
 		return TCX_NEXT;
 	f = bpf_map_lookup_elem(&flows, &s.key);
 	if (!f)
