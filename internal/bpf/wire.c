@@ -566,15 +566,15 @@ static __noinline int socket_at(struct __sk_buff *skb, const struct segment *s, 
 // What a segment may be away from what its socket expects: more than what is under way of a
 // pair that is watched.
 #define NEAR (1U << 24)
-// A socket counts what it sends when it has left, and the acknowledgement may be here by then. That
-// is a segment at most, as large as they are.
-#define LEAVING (1U << 20)
+// No segment is larger, bundles (GSO) included.
+#define LARGEST (1U << 20)
 
 static __always_inline int near(__u32 n, __u32 from, __u32 to) { return !before(n, from) && !before(to, n); }
 
 // plausible says whether a segment can be of the connection that the sockets carry: anybody
 // may send one with its addresses. What the socket would take for nothing must not be
-// taken note of: the switch goes by these numbers, and by the clock.
+// taken note of: the switch goes by these numbers, and by the clock. A socket counts what it
+// sends when it has left, and the acknowledgement may be here by then.
 static __always_inline int plausible(struct __sk_buff *skb, const struct segment *s)
 {
 	struct place p = {};
@@ -583,7 +583,7 @@ static __always_inline int plausible(struct __sk_buff *skb, const struct segment
 		return 1; // nobody to ask
 	if (!near(s->seq, p.received - NEAR, p.received + NEAR))
 		return 0;
-	return s->acks ? near(s->ack, p.acked - NEAR, p.sent + LEAVING) : s->rst;
+	return s->acks ? near(s->ack, p.acked - NEAR, p.sent + LARGEST) : s->rst;
 }
 
 // watch takes note of a segment of a pair that the sockets carry. It returns the
@@ -628,17 +628,14 @@ static __always_inline struct flow *other(const struct flow *f, struct flow **pe
 	return *peer;
 }
 
-// A receiver takes a segment that begins within its window as a whole: so much of it, or less, is
-// beyond the edge.
-#define OVER_EDGE (1U << 20)
-
 // acknowledges says whether an acknowledgement can be true: of something that the
-// other side was allowed to send, or did send.
+// other side was allowed to send, or did send. A segment that begins within the window is
+// taken whole, beyond the edge too.
 static __always_inline int acknowledges(const struct flow *f, const struct segment *s, struct flow **peer)
 {
 	if (!s->acks)
 		return 0;
-	if (!before(f->edge + OVER_EDGE, s->ack))
+	if (!before(f->edge + LARGEST, s->ack))
 		return 1;
 	return other(f, peer) && !before((*peer)->end + (*peer)->rewrite.seq_add, s->ack);
 }
@@ -708,13 +705,10 @@ static __always_inline void acknowledge(struct flow *f, const struct segment *s,
 	}
 }
 
-// heed does so as long as a pair drains. What a segment acknowledges then can be the socket's, and its
-// place be one that the socket has promised, beyond what the receiver has.
-static __always_inline void heed(struct flow *f, const struct segment *s, __u64 now)
+// heed does so for a segment that is not believed otherwise.
+static __always_inline void heed(struct flow *f, const struct segment *s, struct flow **peer, __u64 now)
 {
-	struct flow *peer = NULL;
-
-	if (acknowledges(f, s, &peer))
+	if (acknowledges(f, s, peer))
 		acknowledge(f, s, now);
 }
 
@@ -827,7 +821,7 @@ static __always_inline int doubtful(const struct flow *f, const struct flow *pee
 {
 	__u32 at = s->seq + f->rewrite.seq_add;
 
-	return !before(at, peer->acked) && !before(peer->edge + OVER_EDGE, at) && now - f->doubted >= DOUBT_PAUSE;
+	return !before(at, peer->acked) && !before(peer->edge + LARGEST, at) && now - f->doubted >= DOUBT_PAUSE;
 }
 
 // account counts a segment of a spliced flow, and tells when the flow is over.
@@ -886,9 +880,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	if (f->over) {
 		// what comes now is late
 	} else if (s->rst && resets(f, peer, s)) {
-		// It says how much its sender had received.
-		if (acknowledges(f, s, &peer))
-			acknowledge(f, s, now);
+		heed(f, s, &peer, now); // it says how much its sender had received
 		f->verdict = ENDED_RST;
 		f->over = peer->over = OVER;
 		news = 1;
@@ -1287,6 +1279,7 @@ int wire_ingress(struct __sk_buff *skb)
 {
 	struct segment s = {};
 	__u32 state;
+	struct flow *peer = NULL;
 	struct flow *f;
 	__u64 now;
 	int copied;
@@ -1330,7 +1323,9 @@ int wire_ingress(struct __sk_buff *skb)
 		return state == DRAINING ? show(skb, f, &s) : TCX_DROP;
 	}
 	if (state == DRAINING) {
-		heed(f, &s, now);
+		// What a segment acknowledges can be the socket's, and its place be one that the socket has
+		// promised, beyond what the receiver has.
+		heed(f, &s, &peer, now);
 		switch (drain(f, &s)) {
 		case UP:
 			return lower(skb, f, &s);
@@ -1368,8 +1363,8 @@ static __always_inline int loops(const struct __sk_buff *skb, const struct flow 
 }
 
 // leaves takes note of what wire_ingress can't see of a pair that the sockets carry: whether a
-// packet's sender is bound to another interface than lo. Packets
-// find it by the interface of their route, and one that comes across by lo has lo.
+// packet's sender is bound to another interface than lo. Packets find it by the interface of
+// their route, and one that comes across by lo has lo.
 static __always_inline void leaves(const struct __sk_buff *skb, struct flow *f)
 {
 	const struct bpf_sock *socket = skb->sk;

@@ -141,7 +141,7 @@ const (
 	shiftIn, shiftOut              = 7, 5
 	sentByA, sentByC               = 5000, 9000 // the next numbers of A, and of C
 	room                           = 1 << 20
-	overEdge                       = 1 << 20 // OVER_EDGE of wire.c
+	overEdge                       = 1 << 20 // LARGEST of wire.c
 )
 
 // spliced enters a pair.
