@@ -42,7 +42,8 @@ func wireFlows(root, name string, f func(*flowView) error) error {
 			BytesToTarget: flow.Meta.Base[0] + v.Delivered[0], BytesToClient: flow.Meta.Base[1] + v.Delivered[1],
 			end: func() error { return table.End(flow) },
 		}
-		view.Client, view.Target = flow.Addrs()
+		pair := flow.Flow()
+		view.Client, view.Target = pair.A, pair.B
 		for i := range v.Flows {
 			view.Packets[i], view.Retransmits[i], view.Errors[i] = v.Flows[i].Packets, v.Flows[i].Retransmits, v.Flows[i].Errors
 			view.TooBig[i] = v.Flows[i].TooBig

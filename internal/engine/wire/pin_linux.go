@@ -360,12 +360,6 @@ func (pair *Pair) place(v *View) {
 	}
 }
 
-// Addrs returns the addresses of a and b, as this machine sees them.
-func (pair *Pair) Addrs() (a, b netip.AddrPort) {
-	a, b = pair.legs[0].peer, pair.legs[1].peer
-	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()), netip.AddrPortFrom(b.Addr().WithZone(""), b.Port())
-}
-
 // Instances returns the names of those that are pinned below root.
 func Instances(root string) ([]string, error) {
 	entries, err := os.ReadDir(Config{Root: root}.root())

@@ -158,11 +158,7 @@ func TestForgedSegments(t *testing.T) {
 func TestForgedResets(t *testing.T) {
 	for _, pl := range places()[:2] {
 		t.Run(pl.name, func(t *testing.T) {
-			c := newChain(t)
-			b := pl.open(t, c)
-			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
-			pair := consider(t, c, p, b, func() {})
-			handOver(t, pair)
+			c, b, pair := pl.splice(t)
 			both(t, b)
 			for i, side := range []struct {
 				from, to *testnet.Namespace
@@ -229,11 +225,7 @@ func TestForgedClock(t *testing.T) {
 			{"with a RST", func(s *testnet.Segment) { s.Seq, s.Flags = s.Seq+100, testnet.RST|testnet.ACK }},
 		} {
 			t.Run(tc.name+" "+pl.name, func(t *testing.T) {
-				c := newChain(t)
-				b := pl.open(t, c)
-				p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
-				pair := consider(t, c, p, b, func() {})
-				handOver(t, pair)
+				c, b, pair := pl.splice(t)
 				both(t, b)
 				v := atRest(t, pair)
 				for i, conn := range []*net.TCPConn{b.client, b.server} {
@@ -310,11 +302,7 @@ func TestForgedBeforeSwitch(t *testing.T) {
 func TestClockJumps(t *testing.T) {
 	for _, pl := range places()[:2] {
 		t.Run(pl.name, func(t *testing.T) {
-			c := newChain(t)
-			b := pl.open(t, c)
-			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
-			pair := consider(t, c, p, b, func() {})
-			handOver(t, pair)
+			c, b, pair := pl.splice(t)
 			both(t, b)
 			atRest(t, pair)
 			for i, conn := range []*net.TCPConn{b.client, b.server} {

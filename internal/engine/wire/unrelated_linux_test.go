@@ -662,11 +662,7 @@ func TestUnrelated(t *testing.T) {
 func TestPriority(t *testing.T) {
 	for i, pl := range places()[:2] {
 		t.Run(pl.name, func(t *testing.T) {
-			c := newChain(t)
-			b := pl.open(t, c)
-			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
-			pair := consider(t, c, p, b, func() {})
-			handOver(t, pair)
+			c, b, pair := pl.splice(t)
 			atC := listenTo(t, c.C, testnet.LinkCB, nil, typeAll)
 			d := datagram{protocol: syscall.IPPROTO_TCP, payload: tcp(0x10, marker+"a priority")}
 			d.from, d.to = netip.MustParseAddrPort(b.client.LocalAddr().String()), netip.MustParseAddrPort(b.client.RemoteAddr().String())

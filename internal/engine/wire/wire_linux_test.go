@@ -58,6 +58,16 @@ func (p place) open(t *testing.T, c *testnet.Chain) *bench {
 	return bench
 }
 
+// splice opens a bench there, and hands it over.
+func (p place) splice(t *testing.T) (*testnet.Chain, *bench, *wire.Pair) {
+	t.Helper()
+	c := newChain(t)
+	b := p.open(t, c)
+	pair := consider(t, c, openPlane(t, c, wire.Config{}), b, func() {}) // the plane last: without a pair it soon ends
+	handOver(t, pair)
+	return c, b, pair
+}
+
 // connect makes a connection whose segments have at most 1448 bytes, on
 // loopback too.
 func connect(t *testing.T, from, to *testnet.Namespace, addr string) (dialed, accepted *net.TCPConn) {
@@ -297,11 +307,7 @@ func TestIdlePair(t *testing.T) {
 func TestRoutesChange(t *testing.T) {
 	for _, pl := range places() {
 		t.Run(pl.name, func(t *testing.T) {
-			c := newChain(t)
-			b := pl.open(t, c)
-			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
-			pair := consider(t, c, p, b, func() {})
-			handOver(t, pair)
+			c, b, pair := pl.splice(t)
 			carry(t, b.client, b.server, 1000)
 			carry(t, b.server, b.client, 1000)
 			// Every route that a socket remembers is void now.
