@@ -331,7 +331,7 @@ func (l *loop) join(s *Session) {
 // add registers a socket.
 func (l *loop) add(e *endpoint) error {
 	e.slot = l.slot(e)
-	if err := sys.EpollAddEdge(l.ep, e.fd, e.slot, l.slots[e.slot].turn); err != nil {
+	if err := sys.EpollAddEdge(l.ep, e.fd, e.slot, l.slots[e.slot].turn, true); err != nil {
 		// ENOMEM, ENOSPC (fs.epoll.max_user_watches): nothing was read yet.
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}

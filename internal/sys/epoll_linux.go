@@ -22,29 +22,25 @@ type EpollEvent = unix.EpollEvent
 // EpollCreate is epoll_create1(2).
 func EpollCreate() (int, error) { return unix.EpollCreate1(unix.EPOLL_CLOEXEC) }
 
-// EpollAddEdge registers fd for every event, edge-triggered; a and b come back
-// in the Fd and Pad of its events.
-func EpollAddEdge(ep, fd int, a, b int32) error {
-	return unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: edges | unix.EPOLLOUT, Fd: a, Pad: b})
-}
-
-// EpollAddEdgeInput is EpollAddEdge for one that is only listened to. Output would make an
-// event at once: there is room.
-func EpollAddEdgeInput(ep, fd int, a, b int32) error {
-	return unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: edges, Fd: a, Pad: b})
+// EpollAddEdge registers fd for every event, edge-triggered, or for all but output; a and b
+// come back in the Fd and Pad of its events. Output makes an event at once if there is room.
+func EpollAddEdge(ep, fd int, a, b int32, output bool) error {
+	return edge(unix.EPOLL_CTL_ADD, ep, fd, a, b, output)
 }
 
 // EpollEdge has a registration of EpollAddEdge ring for output, or not. Asked for
 // anew, output makes an event if there is room already.
 func EpollEdge(ep, fd int, a, b int32, output bool) error {
-	ev := unix.EpollEvent{Events: edges, Fd: a, Pad: b}
+	return edge(unix.EPOLL_CTL_MOD, ep, fd, a, b, output)
+}
+
+func edge(op, ep, fd int, a, b int32, output bool) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET, Fd: a, Pad: b}
 	if output {
 		ev.Events |= unix.EPOLLOUT
 	}
-	return unix.EpollCtl(ep, unix.EPOLL_CTL_MOD, fd, &ev)
+	return unix.EpollCtl(ep, op, fd, &ev)
 }
-
-const edges = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET
 
 // EpollAddLevel registers fd for input, level-triggered.
 func EpollAddLevel(ep, fd int, a, b int32) error {

@@ -65,7 +65,7 @@ func (r *Room) Wait(g Guest) error {
 	}
 	r.enter(in)
 	// Its first event says what is there already.
-	if err := sys.EpollAddEdgeInput(r.ep, in.fd, in.slot, in.turn); err != nil {
+	if err := sys.EpollAddEdge(r.ep, in.fd, in.slot, in.turn, false); err != nil {
 		r.remove(in)
 		return fmt.Errorf("peek: epoll_ctl: %w", err)
 	}
