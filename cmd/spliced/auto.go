@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,33 +51,17 @@ func (d *daemon) tryWire(file *config.File) error {
 // wanted says what the file's listeners with the engine auto do with which capabilities,
 // beside those that it needs; "" if with none.
 func wanted(file *config.File, needs []proxy.Need) string {
-	var names []string
-	what := ""
-	for _, n := range file.Wants() {
-		names, what = append(names, n.Capability), n.For
-	}
-	if names == nil {
+	wants := file.Wants()
+	if wants == nil {
 		return ""
 	}
-	text := fmt.Sprintf("wanted %s %s to hand over to wire after %d bytes or %v; ", strings.Join(names, " "), what, file.Config.Wire.AfterBytes, time.Duration(file.Config.Wire.AfterAge))
+	names, have := capabilities(wants), capabilities(needs)
+	text := fmt.Sprintf("wanted %s %s to hand over to wire after %d bytes or %v; ", strings.Join(names, " "), wants[0].For, file.Config.Wire.AfterBytes, time.Duration(file.Config.Wire.AfterAge))
 	switch {
-	case hasAll(needs, names):
+	case !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(have, name) }):
 		return text + "they are needed anyway"
 	case file.User != "":
 		text += "user " + file.User + " has them only if it is given them at the start; "
 	}
 	return text + "without one of them connections stay with splice and copy"
-}
-
-func hasAll(needs []proxy.Need, names []string) bool {
-	have := make(map[string]bool)
-	for _, n := range needs {
-		have[n.Capability] = true
-	}
-	for _, name := range names {
-		if !have[name] {
-			return false
-		}
-	}
-	return true
 }

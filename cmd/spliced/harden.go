@@ -28,22 +28,13 @@ func (d *daemon) harden(file *config.File) error {
 		return err
 	}
 	d.became = d.became || who != nil
-	var keep []string
-	for _, n := range file.Needs(unprivilegedFrom()) {
-		keep = append(keep, n.Capability)
-	}
+	keep := capabilities(file.Needs(unprivilegedFrom()))
 	if !d.became { // see [config.File.User]
-		keep = append(keep, pipeCapability)
-		for _, n := range file.Wants() {
-			keep = append(keep, n.Capability)
-		}
 		others, err := overModes(file)
 		if err != nil {
 			d.log.Warn("files of other users may be out of reach", "error", oneLine{err})
 		}
-		for _, n := range others {
-			keep = append(keep, n.Capability)
-		}
+		keep = slices.Concat(keep, []string{pipeCapability}, capabilities(file.Wants()), capabilities(others))
 	}
 	kept, err := privilege.Drop(keep, who)
 	switch {
@@ -105,6 +96,14 @@ func (c *relayCmd) needs(engine splice.Engine) []string {
 		keep = append(keep, "CAP_DAC_OVERRIDE")
 	}
 	return keep
+}
+
+// capabilities are those of needs.
+func capabilities(needs []proxy.Need) (names []string) {
+	for _, n := range needs {
+		names = append(names, n.Capability)
+	}
+	return names
 }
 
 // another is the user to become; nil for none, and the one that the process has: it was
