@@ -118,7 +118,7 @@ func TestChecks(t *testing.T) {
 	}
 	check("connect", plain(says("", "")), proxy.Health{}, "")
 	check("connect refused", dead(t).Address, proxy.Health{}, "connect: connection refused")
-	check("connect in vain", newSilent(t).addr, proxy.Health{Timeout: proxy.Duration(100 * time.Millisecond)}, "connect: no answer in time")
+	check("connect in vain", testnet.NewSilent(t).Addr, proxy.Health{Timeout: proxy.Duration(100 * time.Millisecond)}, "connect: no answer in time")
 	check("answer", plain(says("PING\r\n", "+PONG\r\n")), ping, "")
 	check("answer in pieces", plain(func(c net.Conn) {
 		_, _ = io.WriteString(c, "+PO")

@@ -267,7 +267,7 @@ func TestHostileWhileConnecting(t *testing.T) {
 				if i < silentFrom {
 					su.targets = append(su.targets, dead(t))
 				} else {
-					su.targets = append(su.targets, proxy.Addr{Network: "tcp", Address: newSilent(t).addr})
+					su.targets = append(su.targets, proxy.Addr{Network: "tcp", Address: testnet.NewSilent(t).Addr})
 				}
 			}
 			r := newRelay(t, w, loopback(t, "tcp4"), su)
@@ -299,9 +299,9 @@ func TestHostileWhileConnecting(t *testing.T) {
 func TestFullServerIsNotAnothersLastResort(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
-		slow, b := newSilent(t), newBackend(t, loopback(t, "tcp4"))
+		slow, b := testnet.NewSilent(t), newBackend(t, loopback(t, "tcp4"))
 		r := startRelay(t, w, oneUpstream(proxy.Upstream{
-			Servers: []proxy.Target{{Address: slow.addr}, {Address: b.addr.String(), MaxConnections: 2}}, Balance: proxy.First,
+			Servers: []proxy.Target{{Address: slow.Addr}, {Address: b.addr.String(), MaxConnections: 2}}, Balance: proxy.First,
 			ConnectTimeout: proxy.Duration(500 * time.Millisecond), Ejection: proxy.Ejection{Off: true},
 		}), proxy.Hooks{})
 		const clients = 8

@@ -1,9 +1,7 @@
 package proxy_test
 
 import (
-	"errors"
 	"net"
-	"net/netip"
 	"syscall"
 	"testing"
 	"time"
@@ -12,65 +10,14 @@ import (
 	"github.com/spliced-io/spliced/proxy"
 )
 
-// A silent target answers no SYN: its backlog is full.
-type silent struct {
-	addr string
-	fd   int
-	full []net.Conn
-}
-
-func newSilent(t *testing.T) *silent {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &silent{fd: fd, addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*syscall.SockaddrInet4).Port)).String()}
-	t.Cleanup(func() {
-		for _, c := range s.full {
-			_ = c.Close()
-		}
-	})
-	for {
-		c, err := net.DialTimeout("tcp", s.addr, 300*time.Millisecond)
-		if err != nil {
-			return s
-		}
-		s.full = append(s.full, c)
-	}
-}
-
-// answer empties the backlog, and returns the next connection after that.
-func (s *silent) answer(t *testing.T) (fd int) {
-	t.Helper()
-	for range len(s.full) + 1 {
-		if fd > 0 {
-			_ = syscall.Close(fd)
-		}
-		var err error
-		if fd, _, err = syscall.Accept(s.fd); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return fd
-}
-
 // A client that goes away while its server is dialled is let go, unless it has said
 // something that the server may still want to hear.
 func TestClientLeavesDuringDial(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
-		target := newSilent(t)
+		target := testnet.NewSilent(t)
 		r := newRelay(t, w, loopback(t, "tcp4"), setup{
-			targets: []proxy.Addr{{Network: "tcp", Address: target.addr}}, connectTimeout: time.Hour,
+			targets: []proxy.Addr{{Network: "tcp", Address: target.Addr}}, connectTimeout: time.Hour,
 		})
 		expectLeft := func(how string) {
 			t.Helper()
@@ -96,7 +43,7 @@ func TestClientLeavesDuringDial(t *testing.T) {
 		if got := settled(func() int { return r.Stats().Open }, 1); got != 1 {
 			t.Fatalf("%d connections are open, want that with the last words", got)
 		}
-		fd := target.answer(t)
+		fd := target.Answer(t)
 		defer syscall.Close(fd)
 		b := make([]byte, 100)
 		if n, err := syscall.Read(fd, b); err != nil || string(b[:n]) != "last words" {
@@ -140,7 +87,7 @@ func TestLifetimeEndsDial(t *testing.T) {
 		testnet.Leaks(t)
 		refuses := dead(t)
 		r := newRelay(t, w, loopback(t, "tcp4"), setup{
-			targets: []proxy.Addr{refuses, {Network: "tcp", Address: newSilent(t).addr}}, connectTimeout: time.Hour,
+			targets: []proxy.Addr{refuses, {Network: "tcp", Address: testnet.NewSilent(t).Addr}}, connectTimeout: time.Hour,
 			limits: proxy.Limits{Lifetime: proxy.Timeout(300 * time.Millisecond)},
 		})
 		c := r.dial(t)

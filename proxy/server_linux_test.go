@@ -397,7 +397,7 @@ func TestNoTargetReached(t *testing.T) {
 func TestConnectTimeout(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
-		silent := newSilent(t).addr
+		silent := testnet.NewSilent(t).Addr
 		b := newBackend(t, loopback(t, "tcp4"))
 		r := newRelay(t, w, loopback(t, "tcp4"), setup{
 			targets:        []proxy.Addr{{Network: "tcp", Address: silent}, b.addr},

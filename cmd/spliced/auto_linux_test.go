@@ -74,12 +74,7 @@ func autoHandsOver(t *testing.T, binary string) {
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: chain.B.Dial}}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			dir := t.TempDir()
-			for _, d := range []string{dir, filepath.Dir(dir)} {
-				if err := os.Chmod(d, 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
+			dir := dirForAll(t)
 			d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
 			if err := os.WriteFile(d.config, []byte("log: {format: json}\nmetrics: 127.0.0.1:9464\n"+tc.config), 0o644); err != nil {
 				t.Fatal(err)
@@ -170,12 +165,7 @@ func autoHandsOver(t *testing.T, binary string) {
 // long as a listener has it by name, and not because they happen to be there.
 func wireByNameNoMore(t *testing.T, binary string) {
 	testnet.Need(t, "bpf")
-	dir := t.TempDir()
-	for _, d := range []string{dir, filepath.Dir(dir)} {
-		if err := os.Chmod(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir := dirForAll(t)
 	d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
 	write := func(engine string) {
 		t.Helper()

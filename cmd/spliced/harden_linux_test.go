@@ -22,12 +22,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the command")
 	}
-	dir := t.TempDir()
-	for _, d := range []string{dir, filepath.Dir(dir)} {
-		if err := os.Chmod(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir := dirForAll(t)
 	binary := filepath.Join(dir, "spliced")
 	build := exec.Command("go", "build", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -251,12 +246,7 @@ func upgradeKeepsPrivileges(t *testing.T, binary string) {
 	for name, user := range map[string]string{"root": "", "another user": "user: \"65534\"\n"} {
 		t.Run(name, func(t *testing.T) {
 			const netRaw = 1 << 13
-			dir := t.TempDir()
-			for _, d := range []string{dir, filepath.Dir(dir)} {
-				if err := os.Chmod(d, 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
+			dir := dirForAll(t)
 			d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
 			write := func(address string) {
 				t.Helper()
@@ -274,23 +264,46 @@ func upgradeKeepsPrivileges(t *testing.T, binary string) {
 					}
 				}
 			})
-			for n := range 2 {
-				d.stderr.awaitNth(t, "msg=started", n+1)
+			overGenerations(t, d, func(n int) {
 				if got := permitted(t, fmt.Sprintf("/proc/%d/status", d.last())); got&netRaw == 0 {
 					t.Errorf("process %d has the capabilities %x, want %x among them", n+1, got, netRaw)
 				}
 				write(fmt.Sprintf("127.0.0.%d:0", n+2)) // a transparent socket that was not there
-				if err := syscall.Kill(d.last(), syscall.SIGHUP); err != nil {
-					t.Fatal(err)
-				}
-				d.stderr.awaitNth(t, "msg=reloaded", n+1)
-				if n == 0 {
-					if err := syscall.Kill(d.last(), syscall.SIGUSR2); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
+			})
 			d.stopLast(t)
 		})
+	}
+}
+
+// dirForAll is a directory that other users can enter.
+func dirForAll(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// overGenerations calls look with the number of each of two processes, the second the successor of
+// the first, and has each reload.
+func overGenerations(t *testing.T, d *daemonProcess, look func(n int)) {
+	t.Helper()
+	signal := func(s syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(d.last(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 2 {
+		if n > 0 {
+			signal(syscall.SIGUSR2)
+		}
+		d.stderr.awaitNth(t, "msg=started", n+1)
+		look(n)
+		signal(syscall.SIGHUP)
+		d.stderr.awaitNth(t, "msg=reloaded", n+1)
 	}
 }

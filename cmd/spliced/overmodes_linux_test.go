@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spliced-io/spliced/internal/testnet"
 )
 
 // Root comes to what is another user's after it has given up capabilities as before: to a
@@ -20,10 +22,7 @@ import (
 func reachesOthers(t *testing.T, binary string) {
 	const dacOverride, dacReadSearch = 1 << 1, 1 << 2
 	const nobody = 65534
-	mine := permitted(t, "/proc/self/status")
-	if mine&dacOverride == 0 || mine&dacReadSearch == 0 {
-		t.Skip("the tests have not the capabilities themselves")
-	}
+	testnet.Need(t, "override")
 	own := func(t *testing.T, path string, mode os.FileMode) {
 		t.Helper()
 		if err := os.Chmod(path, mode); err != nil {
@@ -49,15 +48,10 @@ func reachesOthers(t *testing.T, binary string) {
 		"that very user": {"127.0.0.1:0", 0o600, "unix:DIR/o.sock", "user: \"65534\"\n", 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := dirForAll(t)
 			others := filepath.Join(dir, "o")
 			if err := os.Mkdir(others, 0o700); err != nil {
 				t.Fatal(err)
-			}
-			for _, d := range []string{dir, filepath.Dir(dir)} {
-				if err := os.Chmod(d, 0o755); err != nil {
-					t.Fatal(err)
-				}
 			}
 			cert, key := writeCertificate(t, others, "a.test")
 			own(t, cert, 0o644)
@@ -120,23 +114,13 @@ func reachesOthers(t *testing.T, binary string) {
 				_ = c.SetDeadline(time.Now().Add(patience))
 				echo1(t, tls.Client(c, &tls.Config{InsecureSkipVerify: true}), "through")
 			}
-			for n := range 2 {
-				d.stderr.awaitNth(t, "msg=started", n+1)
+			overGenerations(t, d, func(n int) {
 				got := permitted(t, fmt.Sprintf("/proc/%d/status", d.last())) & (dacOverride | dacReadSearch)
 				if got != tt.want {
 					t.Errorf("process %d has %#x of the two, want %#x", n+1, got, tt.want)
 				}
 				ask()
-				if err := syscall.Kill(d.last(), syscall.SIGHUP); err != nil {
-					t.Fatal(err)
-				}
-				d.stderr.awaitNth(t, "msg=reloaded", n+1)
-				if n == 0 {
-					if err := syscall.Kill(d.last(), syscall.SIGUSR2); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
+			})
 			d.stopLast(t)
 			if _, err := os.Lstat(filepath.Join(others, "l.sock")); !os.IsNotExist(err) {
 				t.Errorf("the listener's socket after the end: %v", err)

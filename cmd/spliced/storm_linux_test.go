@@ -117,7 +117,7 @@ func newStorm(t *testing.T, engine string) *storm {
 	t.Helper()
 	s := &storm{t: t, engine: engine, dir: exampleCertificates(t), refuses: closedPort(t), hello: clientHello("a.test"), opened: make(map[string]*atomic.Int64)}
 	s.socket = filepath.Join(t.TempDir(), "admin.sock")
-	s.silent = fullListener(t)
+	s.silent = testnet.NewSilent(t).Addr
 	s.echo, s.other = startStormServer(t, nil, stormEcho), startStormServer(t, nil, stormEcho)
 	s.rude = startStormServer(t, nil, stormRude)
 	pair, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "www.pem"), filepath.Join(s.dir, "www.key"))
@@ -132,31 +132,6 @@ func newStorm(t *testing.T, engine string) *storm {
 	}
 	s.opened["exact"] = new(atomic.Int64)
 	return s
-}
-
-// fullListener is one that answers no SYN.
-func fullListener(t *testing.T) string {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(sa.(*syscall.SockaddrInet4).Port))
-	for {
-		c, err := net.DialTimeout("tcp", addr, 300*time.Millisecond)
-		if err != nil {
-			return addr
-		}
-		t.Cleanup(func() { _ = c.Close() })
-	}
 }
 
 // A stormServer counts what it meets.

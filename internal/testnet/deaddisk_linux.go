@@ -7,14 +7,17 @@ import (
 	"syscall"
 )
 
+const fuse = "/dev/fuse"
+
 // DeadDisk mounts a file system that never answers, as one of the network whose server is gone,
 // and returns where. Whoever touches a file there waits, until revive has them get an error, or
-// the test ends. It needs root and FUSE; without it the test is skipped.
+// the test ends. It needs root and FUSE: see [Need].
 func DeadDisk(t TB) (dir string, revive func()) {
 	t.Helper()
-	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	Need(t, "root", "fuse")
+	dev, err := os.OpenFile(fuse, os.O_RDWR, 0)
 	if err != nil {
-		t.Skipf("no FUSE: %v", err)
+		t.Fatalf("%v", err)
 	}
 	revive = sync.OnceFunc(func() { _ = dev.Close() })
 	t.Cleanup(revive)

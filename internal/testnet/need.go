@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// Need skips the test if something is missing: "root", "netns", "bpf", or other
-// people's programs: "peers", "fio", "filesystems" (what makes them),
-// "postgresql", "redis", "ssh" or "chromium". If SPLICED_REQUIRE (a comma list of root,
-// netns, bpf and peers) contains the missing one, it fails the test instead;
-// peers stands for all programs.
+// Need skips the test if something is missing: "root", "override" (that the modes of
+// files are nothing to it), "netns", "bpf", "fuse", or other people's programs: "peers",
+// "fio", "filesystems" (what makes them), "postgresql", "redis", "ssh" or "chromium". If
+// SPLICED_REQUIRE (a comma list of root, netns, bpf, fuse and peers) contains the missing
+// one, it fails the test instead; root stands for override, and peers for all programs.
 func Need(t TB, what ...string) {
 	t.Helper()
 	required := strings.Split(os.Getenv("SPLICED_REQUIRE"), ",")
@@ -24,7 +24,10 @@ func Need(t TB, what ...string) {
 			continue
 		}
 		by := name
-		if programs[name] != nil {
+		switch {
+		case name == "override":
+			by = "root"
+		case programs[name] != nil:
 			by = "peers"
 		}
 		if slices.Contains(required, by) {
@@ -62,9 +65,13 @@ func available(name string) error {
 		return haveNetns()
 	case "bpf":
 		return haveBPF()
+	case "fuse":
+		return haveFUSE()
+	case "override":
+		return haveOverride()
 	}
 	if programs[name] == nil {
-		return fmt.Errorf("unknown need %q: want root, netns, bpf or one of %v", name, slices.Sorted(maps.Keys(programs)))
+		return fmt.Errorf("unknown need %q: want root, override, netns, bpf, fuse or one of %v", name, slices.Sorted(maps.Keys(programs)))
 	}
 	for _, program := range programs[name] {
 		if _, err := exec.LookPath(program); err != nil {

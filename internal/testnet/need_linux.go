@@ -2,8 +2,11 @@ package testnet
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/spliced-io/spliced/internal/sys"
 )
 
 func haveNetns() error {
@@ -20,4 +23,25 @@ func haveBPF() error {
 		return fmt.Errorf("make a BPF map: %w", err)
 	}
 	return m.Close()
+}
+
+func haveFUSE() error {
+	f, err := os.OpenFile(fuse, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// haveOverride is of root, to whom the modes of files are nothing.
+func haveOverride() error {
+	have, err := sys.GetCapabilities()
+	if err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	const override, readSearch = 1 << 1, 1 << 2 // CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+	if have.Effective&(override|readSearch) != override|readSearch {
+		return fmt.Errorf("CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH are missing: capabilities %#x", have.Effective)
+	}
+	return nil
 }

@@ -64,6 +64,10 @@ func haveNetns() error { return errors.ErrUnsupported }
 
 func haveBPF() error { return errors.ErrUnsupported }
 
+func haveFUSE() error { return errors.ErrUnsupported }
+
+func haveOverride() error { return errors.ErrUnsupported }
+
 func osInventory() map[string]string { return nil }
 
 // FileSystems are none that could be made here.
