@@ -141,7 +141,7 @@ const (
 	shiftIn, shiftOut              = 7, 5
 	sentByA, sentByC               = 5000, 9000 // the next numbers of A, and of C
 	room                           = 1 << 20
-	overEdge                       = 1 << 20 // LARGEST of wire.c
+	overEdge                       = 1 << 20 // LARGEST of wire_watch.h
 )
 
 // spliced enters a pair.

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// What is counted of a segment that goes across, and which of them ends its flow.
+
+#ifndef WIRE_ACCOUNT_H
+#define WIRE_ACCOUNT_H
+
+#include "wire_belief.h"
+
+#define BAR_NEAR (1U << 29)
+#define BAR_STEP (1U << 29)
+
+// lift puts the bar forward on the way to a limit that is further away than sequence
+// numbers reach. It needs nobody's help: the flow may have no process.
+static __always_inline void lift(struct flow *f, __u32 end)
+{
+	__u64 step;
+
+	bpf_spin_lock(&f->lock);
+	if (f->beyond && before(f->bar, end + BAR_NEAR)) {
+		step = f->beyond < BAR_STEP ? f->beyond : BAR_STEP;
+		f->bar += step;
+		f->beyond -= step;
+	}
+	bpf_spin_unlock(&f->lock);
+}
+
+// A RST where the receiver may be, but need not: at most so often its sender is asked whether it is
+// there, in ns.
+#define DOUBT_PAUSE (1000 * 1000 * 1000ULL)
+
+// resets says whether a RST ends the flow. Everywhere but at one number its receiver answers it
+// with a challenge (RFC 5961, 3), and a sender that is gone answers that with one at that number. So
+// it is believed where the receiver has said that it is, and at the end of what was sent: where
+// it ends a connection, or is where the receiver has the last block of a SACK. Some send it
+// at the FIN that they have sent.
+static __always_inline int resets(const struct flow *f, const struct flow *peer, const struct segment *s)
+{
+	return s->seq + f->rewrite.seq_add == peer->acked || s->seq == f->end ||
+	       (f->fin && s->seq == f->fin_end - 1);
+}
+
+// doubtful says whether a RST that is not believed may yet be where the receiver is, and it
+// is time to ask. If it is true, nobody may be left to say so.
+static __always_inline int doubtful(const struct flow *f, const struct flow *peer, const struct segment *s, __u64 now)
+{
+	__u32 at = s->seq + f->rewrite.seq_add;
+
+	return !before(at, peer->acked) && !before(peer->edge + LARGEST, at) && now - f->doubted >= DOUBT_PAUSE;
+}
+
+// account counts a segment of a spliced flow, and tells when the flow is over.
+// It says whether the segment may go on: beyond the bar it may not, but the
+// acknowledgement that it carries counts.
+static __always_inline int account(struct flow *f, const struct segment *s, __u64 now)
+{
+	const struct rewrite *r = &f->rewrite;
+	__u32 end = s->seq + s->len + s->fin;
+
+	if (*(volatile __u64 *)&f->beyond && before(f->bar, end + BAR_NEAR))
+		lift(f, end);
+	int barred = end != s->seq && *(volatile __u8 *)&f->barred && before(f->bar, end);
+	int sends = end != s->seq && !barred;
+	struct flow *peer = NULL;
+	int news = 0, fin = 0;
+
+	f->last_seen = now;
+	if (barred) {
+		__sync_fetch_and_add(&f->held_back, 1);
+		if (!f->bar_met) {
+			f->bar_met = 1;
+			news = 1;
+		}
+	} else {
+		__sync_fetch_and_add(&f->packets, 1);
+		__sync_fetch_and_add(&f->bytes, s->len);
+	}
+	if (sends && before(s->seq, f->end))
+		__sync_fetch_and_add(&f->retransmits, 1);
+	if (believes(f, s, end, &peer)) {
+		// Behind what was seen; behind a gap it is to be looked at.
+		fin = s->fin && sends && !before(end, f->end);
+		if (sends && before(f->end, end)) {
+			f->end = end;
+			f->last_moved = now;
+		}
+		acknowledge(f, s, now);
+	}
+	if (f->peer_finned && !f->fin_acked && !before(f->acked, f->peer_fin)) {
+		f->fin_acked = 1;
+		news = 1;
+	}
+	if (!fin && !s->rst && !news)
+		return !barred;
+
+	if (!other(f, &peer))
+		return !barred;
+	if (fin && !f->fin) {
+		f->fin_end = end;
+		f->fin = 1;
+		f->last_moved = now;
+		peer->peer_fin = end + r->seq_add;
+		peer->peer_finned = 1;
+	}
+	if (f->over) {
+		// what comes now is late
+	} else if (s->rst && resets(f, peer, s)) {
+		heed(f, s, &peer, now); // it says how much its sender had received
+		f->verdict = ENDED_RST;
+		f->over = peer->over = OVER;
+		news = 1;
+	} else if (f->fin_acked && peer->fin_acked) {
+		f->verdict = ENDED_FIN;
+		f->over = peer->over = OVER;
+	} else if (s->rst && doubtful(f, peer, s, now)) {
+		f->doubted = now;
+		news = 1;
+	}
+	if (news)
+		report(&s->key);
+	return !barred;
+}
+
+#endif

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// The program believes of a segment what its receiver can be expected to believe:
+// anybody may send one with the right addresses. What it does not believe goes
+// across all the same, and is not counted.
+
+#ifndef WIRE_BELIEF_H
+#define WIRE_BELIEF_H
+
+#include "wire_watch.h"
+
+// other returns the peer's entry, and looks for it once.
+static __always_inline struct flow *other(const struct flow *f, struct flow **peer)
+{
+	if (!*peer)
+		*peer = opposite(f);
+	return *peer;
+}
+
+// acknowledges says whether an acknowledgement can be true: of something that the
+// other side was allowed to send, or did send. A segment that begins within the window is
+// taken whole, beyond the edge too.
+static __always_inline int acknowledges(const struct flow *f, const struct segment *s, struct flow **peer)
+{
+	if (!s->acks)
+		return 0;
+	if (!before(f->edge + LARGEST, s->ack))
+		return 1;
+	return other(f, peer) && !before((*peer)->end + (*peer)->rewrite.seq_add, s->ack);
+}
+
+// A clock may go back by one tick, as far as PAWS is concerned.
+#define CLOCK_BACK 1
+
+// believes says whether a receiver takes a segment, but for a RST: it is within the window
+// (RFC 9293), acknowledges what can be acknowledged (RFC 5961, 5), and its clock has not gone
+// back (RFC 7323, 5). It takes note of the clock.
+//
+// A receiver compares with the clock of what it has received in line. What is in line here
+// has been received in line, or is lost behind here: what its sender had sent before it, and
+// is overtaken, tells nothing new.
+static __always_inline int believes(struct flow *f, const struct segment *s, __u32 end, struct flow **peer)
+{
+	__u32 add = f->rewrite.seq_add;
+	int in_line = !before(f->end, s->seq) && !before(end, f->end);
+
+	if (s->rst || s->syn || !acknowledges(f, s, peer))
+		return 0;
+	// No window was larger.
+	if (before(s->ack, f->acked - (65535U << (f->rewrite.window_in & 15))))
+		return 0;
+	if (s->stamped && f->clocked == IN_LINE && before(s->tsval + CLOCK_BACK, f->recent))
+		return 0;
+	if (!in_line) {
+		if (!other(f, peer) || before(end + add, (*peer)->acked))
+			return 0;
+		if (before(f->end, s->seq) && before((*peer)->edge, s->seq + add))
+			return 0;
+	}
+	if (!s->stamped)
+		return 1;
+	if (!f->clocked || before(f->tsval, s->tsval))
+		f->tsval = s->tsval;
+	if (in_line)
+		f->recent = s->tsval;
+	if (in_line || !f->clocked)
+		f->clocked = in_line ? IN_LINE : CLOCKED;
+	return 1;
+}
+
+// acknowledge counts what a segment acknowledges.
+static __always_inline void acknowledge(struct flow *f, const struct segment *s, __u64 now)
+{
+	__u32 edge = s->ack + (s->window << (f->rewrite.window_in & 15));
+
+	if (before(s->ack, f->acked))
+		return; // an older one, overtaken
+	f->window = s->window;
+	if (before(f->edge, edge))
+		f->edge = edge;
+	// Segments of one sender can come by on several CPUs at a time. Whoever
+	// loses four times in a row was overtaken by higher numbers, or leaves
+	// its own to the next segment.
+	for (int i = 0; i < 4; i++) {
+		__u32 was = f->acked;
+
+		if (!before(was, s->ack))
+			break;
+		if (__sync_val_compare_and_swap(&f->acked, was, s->ack) == was) {
+			__sync_fetch_and_add(&f->acked_bytes, s->ack - was);
+			f->last_moved = now;
+			break;
+		}
+	}
+}
+
+// heed does so for a segment that is not believed otherwise.
+static __always_inline void heed(struct flow *f, const struct segment *s, struct flow **peer, __u64 now)
+{
+	if (acknowledges(f, s, peer))
+		acknowledge(f, s, now);
+}
+
+#endif
