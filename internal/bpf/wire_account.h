@@ -40,13 +40,18 @@ static __always_inline int resets(const struct flow *f, const struct flow *peer,
 	       (f->fin && s->seq == f->fin_end - 1);
 }
 
-// doubtful says whether a RST that is not believed may yet be where the receiver is, and it
-// is time to ask. If it is true, nobody may be left to say so.
-static __always_inline int doubtful(const struct flow *f, const struct flow *peer, const struct segment *s, __u64 now)
+// may_reset says whether a RST that is not believed may yet be where the receiver is.
+static __always_inline int may_reset(const struct flow *f, const struct flow *peer, const struct segment *s)
 {
 	__u32 at = s->seq + f->rewrite.seq_add;
 
-	return !before(at, peer->acked) && !before(peer->edge + LARGEST, at) && now - f->doubted >= DOUBT_PAUSE;
+	return !before(at, peer->acked) && !before(peer->edge + LARGEST, at);
+}
+
+// doubtful says whether that is so, and it is time to ask. If it is true, nobody may be left to say so.
+static __always_inline int doubtful(const struct flow *f, const struct flow *peer, const struct segment *s, __u64 now)
+{
+	return may_reset(f, peer, s) && now - f->doubted >= DOUBT_PAUSE;
 }
 
 // account counts a segment of a spliced flow, and tells when the flow is over.

@@ -6,7 +6,7 @@
 #ifndef WIRE_DRAIN_H
 #define WIRE_DRAIN_H
 
-#include "wire_watch.h"
+#include "wire_account.h"
 #include "wire_headers.h"
 
 #define SHOW_MARK 0x5b11ced1 // a copy of a segment, of which the socket is shown the acknowledgement
@@ -26,8 +26,7 @@ static __always_inline enum course drain(struct flow *f, const struct segment *s
 	__u32 cut_ack = *(volatile __u32 *)&f->cut_ack;
 	int across, show;
 
-	// A RST reaches the socket by the numbers that it knows, in a second try at
-	// the latest.
+	// The socket ends the pair.
 	if (s->rst || s->syn)
 		return UP;
 	// The socket has it, and says so again. What goes on behind the cut goes across
@@ -137,15 +136,46 @@ static __noinline int show(struct __sk_buff *skb, const struct flow *f, const st
 	return TCX_NEXT;
 }
 
+// expected passes up a RST with a number that means to the socket what its own means to the receiver
+// of what went across since the cut, which the socket lacks: it would pass over one beyond the
+// window that it has announced in silence. A RST that is believed ends it. One that may be
+// true, but not at that number, it answers with a challenge: nobody else asks its sender.
+static __noinline int expected(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
+{
+	struct place p = { .received = f->cut };
+	struct flow *peer = opposite(f);
+	__be32 was, is;
+
+	if (!s || !peer)
+		return TCX_NEXT;
+	(void)socket_at(skb, s, &p);
+	if (resets(f, peer, s))
+		is = bpf_htonl(p.received);
+	else if (may_reset(f, peer, s) && s->seq != p.received)
+		is = bpf_htonl(p.received + 1);
+	else
+		return TCX_NEXT;
+	was = bpf_htonl(s->seq);
+	if (was == is)
+		return TCX_NEXT;
+	if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), was, is, 4) ||
+	    bpf_skb_store_bytes(skb, s->l4 + offsetof(struct tcphdr, seq), &is, 4, 0))
+		return TCX_DROP;
+	return TCX_NEXT;
+}
+
 // lower passes up a segment with data. The socket would not take note of it if it
 // acknowledged what the socket never sent.
 static __always_inline int lower(struct __sk_buff *skb, const struct flow *f, const struct segment *s)
 {
-	__u32 most = sent(skb, f, s);
-	__be32 was = bpf_htonl(s->ack), is = bpf_htonl(most);
+	__u32 most;
+	__be32 was, is;
 
 	if (s->rst)
-		return TCX_NEXT;
+		return expected(skb, f, s);
+	most = sent(skb, f, s);
+	was = bpf_htonl(s->ack);
+	is = bpf_htonl(most);
 	if (!s->acks || !before(most, s->ack))
 		return TCX_NEXT;
 	if (bpf_l4_csum_replace(skb, s->l4 + offsetof(struct tcphdr, check), was, is, 4))

@@ -158,6 +158,49 @@ func TestWireDrainingPackets(t *testing.T) {
 	}
 }
 
+// A RST where its receiver is, is where the socket is when that gets it: it would pass over one beyond
+// its window in silence, and nobody sends it again. It answers one that may be true.
+func TestWireDrainingResets(t *testing.T) {
+	o := loadWire(t)
+	const across = 2 * room // sent since the cut
+	for i := range ways {
+		w := &ways[i]
+		for _, tc := range []struct {
+			name       string
+			seq, shown uint32
+		}{
+			{"at the end of what went across", sentByA + across, sentByA},
+			{"where C has acknowledged", sentByA + 1000, sentByA},
+			{"where the socket is", sentByA, sentByA},
+			{"where C may be", sentByA + 5000, sentByA + 1},
+			{"behind all that was seen", sentByA + across + 1, sentByA + 1},
+			{"before C", sentByA + 999, sentByA + 999},
+			{"beyond all", sentByA + across + overEdge + 1, sentByA + across + overEdge + 1},
+		} {
+			w.draining(t, o)
+			keys := [2]bpf.WireKey{bpf.WireKeyOf(w.a, w.ba), bpf.WireKeyOf(w.c, w.bc)}
+			for i, change := range []func(*bpf.WireFlow){
+				func(f *bpf.WireFlow) { f.End = sentByA + across },
+				func(f *bpf.WireFlow) { f.Acked, f.Edge = sentByA+addSeq+1000, sentByA+addSeq+across },
+			} {
+				f, err := o.Flow(&keys[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				change(&f)
+				if err := o.Flows.Put(&keys[i], &f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := crafted{from: w.a, to: w.ba, seq: tc.seq, ack: sentByC - addAck, flags: rst | ack}
+			ret, out := runWire(t, o, c.frame())
+			if c.seq = tc.shown; ret != wireNext || !bytes.Equal(out, c.frame()) {
+				t.Errorf("%s, %s: %d, %x, want it passed up as %x", w.name, tc.name, ret, out, c.frame())
+			}
+		}
+	}
+}
+
 // A pair is not switched as long as a socket lacks something that was passed up to it:
 // its sender might never hear that it has come.
 func TestWireSwitchMeetsHole(t *testing.T) {
