@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/internal/engine"
+	"github.com/spliced-io/spliced/internal/engine/wire"
 	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
 // A spliced connection to a server that answers messages.
 type splicedOne struct {
+	spec           relaySpec
 	relay          *relay
 	client, server *net.TCPConn
 	ended          chan error // how the server has ended to read and answer
@@ -27,6 +29,11 @@ type splicedOne struct {
 }
 
 func spliceOne(t *testing.T, c *testnet.Chain) *splicedOne {
+	t.Helper()
+	return spliceOneFor(t, c, engine.WirePolicy{})
+}
+
+func spliceOneFor(t *testing.T, c *testnet.Chain, policy engine.WirePolicy) *splicedOne {
 	t.Helper()
 	s := &splicedOne{ended: make(chan error, 1)}
 	conns, over := make(chan *net.TCPConn, 1), make(chan struct{})
@@ -43,7 +50,11 @@ func spliceOne(t *testing.T, c *testnet.Chain) *splicedOne {
 		<-over
 	})
 	t.Cleanup(func() { close(over) }) // first: serve waits
-	s.relay = startRelay(t, c.B, relaySpec{Listen: testnet.AddrBA + ":0", Target: addr, Kind: uint8(engine.Wire)})
+	s.spec = relaySpec{Listen: testnet.AddrBA + ":0", Target: addr, Kind: uint8(engine.Wire), Policy: policy}
+	s.relay = startRelay(t, c.B, s.spec)
+	if policy.Instance != "" {
+		s.relay.adopted(t) // it says so first
+	}
 	s.client = dialRelay(t, c.A, s.relay)
 	s.server = <-conns
 	s.n = pingUntilWire(t, s.relay, s.client)
@@ -303,10 +314,71 @@ func TestWireUserTimeout(t *testing.T) {
 func TestWireResetUnheard(t *testing.T) {
 	c := wireChain(t)
 	s := spliceOne(t, c)
+	s.rest(t)
+	s.resetUnheard(t, c)
+	s.wantReset(t)
+}
+
+// The next process of an instance asks, if the RST has come while there was none, or if the answer to
+// the one that was there was lost.
+func TestWireResetUnheardByNobody(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		asked bool
+	}{{"nobody has asked", false}, {"there was no answer", true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := wireChain(t)
+			policy := engine.WirePolicy{Instance: "test", Root: testnet.BPFFS(t)}
+			s := spliceOneFor(t, c, policy)
+			s.rest(t)
+			if tc.asked {
+				if err := c.A.Lose(t.Context(), 1000); err != nil {
+					t.Fatal(err)
+				}
+				atA, seen := startCapture(t, c.A, testnet.LinkAB), 0
+				s.resetUnheard(t, c)
+				within(t, wirePatience, "the client's machine is asked", func() bool {
+					atA.mu.Lock()
+					defer atA.mu.Unlock()
+					for ; seen < len(atA.packets) && atA.packets[seen].out; seen++ {
+					}
+					return seen < len(atA.packets)
+				})
+			}
+			s.relay.kill(t)
+			if tc.asked {
+				if err := c.A.Heal(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				s.resetUnheard(t, c)
+			}
+			s.relay = startRelay(t, c.B, s.spec)
+			if n := s.relay.adopted(t); n != 1 {
+				t.Fatalf("adopted %d, want 1", n)
+			}
+			s.wantReset(t)
+			s.relay.end()
+			if err := wire.Purge(wire.Config{Instance: policy.Instance, Root: policy.Root}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// rest waits until all is acknowledged.
+func (s *splicedOne) rest(t *testing.T) {
+	t.Helper()
 	within(t, wirePatience, "all is acknowledged", func() bool {
 		st := s.relay.stats(t)
 		return st.AToB == s.n && st.BToA == s.n
 	})
+}
+
+// resetUnheard has both ends leave without a word, and the client's machine send a RST that is not
+// where the server was.
+func (s *splicedOne) resetUnheard(t *testing.T, c *testnet.Chain) {
+	t.Helper()
 	local, peer := s.client.LocalAddr().(*net.TCPAddr).AddrPort(), s.client.RemoteAddr().(*net.TCPAddr).AddrPort()
 	var last uint32
 	for i, conn := range []*net.TCPConn{s.client, s.server} {
@@ -329,6 +401,11 @@ func TestWireResetUnheard(t *testing.T) {
 	if err := c.A.Forge(&forged); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// wantReset wants the session to end with a RST of the client's.
+func (s *splicedOne) wantReset(t *testing.T) {
+	t.Helper()
 	res := s.relay.result(t)
 	if res.AToB != s.n || res.BToA != s.n || res.Engine != "wire" || res.ReasonA != "reset-by-source" || res.ReasonB != "reset-by-drain" {
 		t.Errorf("%+v, want %d bytes, and a reset of the client's", res, s.n)
