@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,6 +41,9 @@ func dialWith(t *testing.T, ns *testnet.Namespace, d *net.Dialer, r *relay, addr
 
 // A client that speaks MPTCP is refused by the program, and served by the sockets.
 func TestWireMPTCP(t *testing.T) {
+	if _, err := os.Stat("/proc/sys/net/mptcp"); err != nil {
+		t.Skip("no MPTCP in this kernel:", err)
+	}
 	c := wireChain(t)
 	const size = 8 << 20
 	server := serve(t, c.C, testnet.AddrC, func(conn *net.TCPConn) {
@@ -47,12 +51,12 @@ func TestWireMPTCP(t *testing.T) {
 		_, _ = io.Copy(h, conn)
 		_, _ = conn.Write(h.Sum(nil))
 	})
-	r := startRelay(t, c.B, relaySpec{Listen: testnet.AddrBA + ":0", Target: server, Kind: uint8(engine.Wire)})
+	r := startRelay(t, c.B, relaySpec{Listen: testnet.AddrBA + ":0", Target: server, Kind: uint8(engine.Wire), MPTCP: true})
 	var d net.Dialer
 	d.SetMultipathTCP(true)
 	conn := dialWith(t, c.A, &d, r, testnet.AddrBA)
 	if used, err := conn.MultipathTCP(); err != nil || !used {
-		t.Skip("no MPTCP on this machine:", err)
+		t.Fatalf("MPTCP %v, %v", used, err)
 	}
 	if _, err := io.CopyN(conn, rand.NewChaCha8([32]byte{1}), size); err != nil {
 		t.Fatal(err)

@@ -36,6 +36,7 @@ type relaySpec struct {
 	Settle         time.Duration // see SetSettle
 	Forbid         string        // of bpf(2): see Forbid
 	SignedBy       string        // the address of the client whose segments are to be signed
+	MPTCP          bool          // with clients that ask for it
 }
 
 // wireNumbers are the fields of engine.WireStats that have a decoder.

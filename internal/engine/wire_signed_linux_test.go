@@ -71,7 +71,7 @@ func TestWireSigned(t *testing.T) {
 // listenSpec listens as a relay is told.
 func (s *relaySpec) listen() (net.Listener, error) {
 	var lc net.ListenConfig
-	lc.SetMultipathTCP(false)
+	lc.SetMultipathTCP(s.MPTCP)
 	if s.SignedBy != "" {
 		lc.Control = signs(s.SignedBy)
 	}
