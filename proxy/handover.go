@@ -70,6 +70,7 @@ type message struct {
 	Refused string         `json:"refused,omitempty"` // or why not
 	Go      uint64         `json:"go,omitempty"`      // accept from now on, and number connections from here
 	Taken   []takenRecord  `json:"taken,omitempty"`   // with Go: what connections to servers must keep off
+	Latest  *serverState   `json:"latest,omitempty"`  // with Go: what is known of servers now; the rates are those of before
 	Going   bool           `json:"going,omitempty"`   // it is done
 	Conns   []connRecord   `json:"conns,omitempty"`   // two files each
 	Got     bool           `json:"got,omitempty"`     // they have arrived

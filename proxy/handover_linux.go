@@ -141,17 +141,22 @@ func (s *Server) describe(conn *net.UnixConn, b Baggage, program string) error {
 	return say(conn, message{Rest: &r}, nil, fds...)
 }
 
-// agree has the other accept. It has answered that it does when this returns.
+// agree has the other accept. It has answered that it does when this returns. Whatever
+// operators have said until then it knows; who says something later is told to ask the other.
 func (s *Server) agree(conn *net.UnixConn) error {
+	s.steering.Lock()
+	defer s.steering.Unlock()
 	s.mu.Lock()
 	next, taken := s.lastID+acceptedMeanwhile, s.taken()
 	s.mu.Unlock()
 	_ = conn.SetDeadline(time.Now().Add(agreement))
 	defer conn.SetDeadline(time.Time{})
-	if err := say(conn, message{Go: next, Taken: taken}, nil); err != nil {
+	if err := say(conn, message{Go: next, Taken: taken, Latest: &serverState{Members: s.memberRecords()}}, nil); err != nil {
 		return err
 	}
-	return expectAnswer(conn, "accepting", func(m *message) bool { return m.Going })
+	err := expectAnswer(conn, "accepting", func(m *message) bool { return m.Going })
+	s.succeeded.Store(err == nil)
+	return err
 }
 
 // taken are the local ports of the connections with servers. s.mu is held.
@@ -275,7 +280,7 @@ const maxDebts = 4 << 20
 func (s *Server) state() serverState {
 	s.mu.Lock()
 	st := serverState{Instance: instanceRecord{Name: s.Wire.Instance, Root: s.Wire.Root}}
-	upstreams, listeners := s.sortedUpstreams(), s.sortedListeners()
+	listeners := s.sortedListeners()
 	s.mu.Unlock()
 	room := maxDebts
 	for _, l := range listeners {
@@ -284,6 +289,15 @@ func (s *Server) state() serverState {
 			room -= len(debts)
 		}
 	}
+	st.Members = s.memberRecords()
+	return st
+}
+
+// memberRecords has those servers of which there is something to know.
+func (s *Server) memberRecords() (records []memberRecord) {
+	s.mu.Lock()
+	upstreams := s.sortedUpstreams()
+	s.mu.Unlock()
 	for _, u := range upstreams {
 		u.mu.Lock()
 		for _, m := range u.members {
@@ -293,12 +307,12 @@ func (s *Server) state() serverState {
 			}
 			m.record(&r)
 			if r != (memberRecord{Upstream: u.name, Server: m.name}) {
-				st.Members = append(st.Members, r)
+				records = append(records, r)
 			}
 		}
 		u.mu.Unlock()
 	}
-	return st
+	return records
 }
 
 // record notes what clients have found. The upstream's lock is held.

@@ -175,7 +175,7 @@ func (s *Server) succeed(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = i.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	s.recall(i.state)
+	s.recallRates(i.state.Rates)
 	release := func() {}
 	err := say(i.conn, message{Ready: true, Table: i.table}, nil)
 	var m *message
@@ -189,6 +189,7 @@ func (s *Server) succeed(ctx context.Context) error {
 			if m.Go == 0 {
 				err = errors.New("an answer that nobody knows")
 			} else {
+				s.recallServers(i.state.latest(m))
 				release, err = keepOff(m.Taken)
 			}
 		}
@@ -244,17 +245,33 @@ func keepOff(taken []takenRecord) (release func(), err error) {
 	return release, nil
 }
 
-// recall makes servers what the predecessor knew of them.
-func (s *Server) recall(st serverState) {
+// latest is what the predecessor knew of its servers when it said Go. One of an older version
+// has said it before.
+func (st *serverState) latest(m *message) []memberRecord {
+	if m.Latest != nil {
+		return m.Latest.Members
+	}
+	return st.Members
+}
+
+// recallRates has those wait who have come too often for the predecessor.
+func (s *Server) recallRates(rates []rateRecord) {
 	s.mu.Lock()
-	upstreams, listeners := s.upstreams, s.listeners
+	listeners := s.listeners
 	s.mu.Unlock()
-	for _, r := range st.Rates {
+	for _, r := range rates {
 		if l := listeners[r.Listener]; l != nil {
 			l.policy.Load().rate.Owe(r.Debts)
 		}
 	}
-	for _, r := range st.Members {
+}
+
+// recallServers makes servers what the predecessor knew of them.
+func (s *Server) recallServers(records []memberRecord) {
+	s.mu.Lock()
+	upstreams := s.upstreams
+	s.mu.Unlock()
+	for _, r := range records {
 		u := upstreams[r.Upstream]
 		if u == nil {
 			continue

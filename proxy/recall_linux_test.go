@@ -35,7 +35,11 @@ func TestRecall(t *testing.T) {
 	if !a.listeners["l"].policy.Load().rate.Take(client) {
 		t.Fatal("the first is one too many")
 	}
-	b.recall(a.state())
+	recall := func(s *Server, st serverState) {
+		s.recallRates(st.Rates)
+		s.recallServers(st.Members)
+	}
+	recall(b, a.state())
 	is := b.Upstreams()[0].Servers
 	if s := is[0]; s.State != ServerEjected || s.Ejections != 1 {
 		t.Errorf("the first server is %+v, want it to be ejected", s)
@@ -60,7 +64,7 @@ func TestRecall(t *testing.T) {
 	if err := c.Reload(t.Context(), conf); err != nil {
 		t.Fatal(err)
 	}
-	c.recall(a.state())
+	recall(c, a.state())
 	if s := c.Upstreams()[0].Servers[0]; s.State == ServerEjected {
 		t.Errorf("the first server is %+v although ejection is off", s)
 	}

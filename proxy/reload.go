@@ -52,6 +52,8 @@ func (s *Server) running() error {
 	switch {
 	case s.upstreams == nil:
 		return errNotStarted
+	case s.succeeded.Load():
+		return ErrSucceeded
 	case s.closing:
 		return ErrServerClosed
 	}

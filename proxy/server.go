@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spliced-io/spliced/proxy/internal/peek"
@@ -18,6 +19,10 @@ import (
 // ErrServerClosed is what [Server.Start] and [Server.Reload] return after
 // [Server.Shutdown] or [Server.Close].
 var ErrServerClosed = errors.New("proxy: server closed")
+
+// ErrSucceeded is what changes are refused with after [Server.HandOver]. It matches
+// [ErrServerClosed].
+var ErrSucceeded = fmt.Errorf("another process has taken the place of this one: want that to be asked: %w", ErrServerClosed)
 
 // A Server joins the connections that its listeners accept to the servers of
 // its upstreams. The exported fields must not be changed once Run or Start was
@@ -44,8 +49,11 @@ type Server struct {
 
 	// configuring is closed while the configuration changes.
 	configuring gate
-	background  sync.WaitGroup
-	guests      peek.Room // clients whose first bytes are waited for
+	// steering is held while what an operator says would be lost.
+	steering   sync.Mutex
+	succeeded  atomic.Bool // another process accepts in the place of this one
+	background sync.WaitGroup
+	guests     peek.Room // clients whose first bytes are waited for
 
 	fileInterval time.Duration // between two looks at certificates; 0: the usual one
 

@@ -37,7 +37,7 @@ const MaxWeight = maxWeight
 
 // SetDraining keeps new connections from a server, or lets them come again, until
 // the server's address leaves the configuration; those that it has go on. The
-// error is an [UnknownError].
+// error is an [UnknownError] or [ErrSucceeded].
 func (s *Server) SetDraining(upstream, server string, on bool) error {
 	return s.steer(upstream, server, func(m *member) {
 		if m.draining == on {
@@ -54,7 +54,7 @@ func (s *Server) SetDraining(upstream, server string, on bool) error {
 
 // SetWeight gives a server another weight, 1 to [MaxWeight], until its configured
 // weight changes or its address leaves the configuration; 0 gives it the configured
-// one again. The error is an [UnknownError], or says which weights there are.
+// one again. The error is an [UnknownError] or [ErrSucceeded], or says which weights there are.
 func (s *Server) SetWeight(upstream, server string, weight int) error {
 	if weight < 0 || weight > maxWeight {
 		return fmt.Errorf("weight %d: want 1 to %d, or 0 for the configured one", weight, maxWeight)
@@ -74,6 +74,11 @@ func (s *Server) SetWeight(upstream, server string, weight int) error {
 
 // steer has f change a server for which that name stands.
 func (s *Server) steer(upstreamName, server string, f func(m *member)) error {
+	s.steering.Lock()
+	defer s.steering.Unlock()
+	if s.succeeded.Load() {
+		return ErrSucceeded
+	}
 	s.mu.Lock()
 	u := s.upstreams[upstreamName]
 	known := s.sortedUpstreams()

@@ -24,6 +24,7 @@ type admin struct {
 	server  *http.Server
 	serving sync.WaitGroup
 	served  bool
+	closed  sync.Once
 }
 
 // A door is an address where operators ask.
@@ -146,14 +147,21 @@ func (a *admin) stop() {
 	a.serving.Wait()
 }
 
-// leave lets another process answer, which has the sockets too. Who has asked is
-// answered.
-func (a *admin) leave() {
-	for _, d := range a.doors {
-		if u, ok := d.ln.(interface{ SetUnlinkOnClose(bool) }); ok {
-			u.SetUnlinkOnClose(false)
+// close lets in nobody who has not come yet: another process, which has the sockets too, does.
+func (a *admin) close() {
+	a.closed.Do(func() {
+		for _, d := range a.doors {
+			if u, ok := d.ln.(interface{ SetUnlinkOnClose(bool) }); ok {
+				u.SetUnlinkOnClose(false)
+			}
+			_ = d.ln.Close()
 		}
-	}
+	})
+}
+
+// leave lets another process answer. Who has asked is answered.
+func (a *admin) leave() {
+	a.close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if a.server.Shutdown(ctx) != nil {

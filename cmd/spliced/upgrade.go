@@ -185,6 +185,9 @@ func (d *daemon) upgrade(ctx context.Context) (int, error) {
 		d.log.Error("upgrade refused: this process goes on", "program", d.self, "error", oneLine{err})
 		return 0, err
 	}
+	if d.admin != nil {
+		d.admin.close() // who is told that it is done, and asks again, asks the other
+	}
 	d.service.tell(d.log, fmt.Sprintf("MAINPID=%d", pid))
 	d.log.Info("upgraded", "successor", pid, "duration_ms", float64(time.Since(begun).Microseconds())/1e3)
 	d.succeeded <- next

@@ -42,6 +42,7 @@ const (
 	ReloadRefused    Code = "reload-refused"     // the old configuration stays in force: 422
 	UpgradeRefused   Code = "upgrade-refused"    // this process goes on: 422
 	TooManyWatchers  Code = "too-many-watchers"  // 429
+	Succeeded        Code = "succeeded"          // another process has this one's place since an upgrade: ask again: 503
 	Internal         Code = "internal"           // a defect: 500
 )
 
@@ -53,7 +54,7 @@ var statusOf = map[Code]int{
 	UnknownListener: http.StatusNotFound, UnknownSession: http.StatusNotFound,
 	MethodNotAllowed: http.StatusMethodNotAllowed, BodyTooLarge: http.StatusRequestEntityTooLarge, NotJSON: http.StatusUnsupportedMediaType,
 	ReloadRefused: http.StatusUnprocessableEntity, UpgradeRefused: http.StatusUnprocessableEntity,
-	TooManyWatchers: http.StatusTooManyRequests, Internal: http.StatusInternalServerError,
+	TooManyWatchers: http.StatusTooManyRequests, Succeeded: http.StatusServiceUnavailable, Internal: http.StatusInternalServerError,
 }
 
 func fault(code Code, format string, args ...any) *Error {
@@ -72,6 +73,9 @@ func unknown(code Code, what, name string, known []string) *Error {
 
 // steered makes an error of what a server's method for a server has answered.
 func steered(err error) *Error {
+	if errors.Is(err, proxy.ErrSucceeded) {
+		return fault(Succeeded, "%v", err)
+	}
 	var u *proxy.UnknownError
 	if !errors.As(err, &u) {
 		return fault(BadBody, "%v", err)

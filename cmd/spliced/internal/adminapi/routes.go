@@ -45,7 +45,7 @@ var streamed = new(struct{ byte })
 // routes are all that there are.
 func routes() []route {
 	const server = "/v1/upstreams/{upstream}/servers/{server}/"
-	steers := []Code{UnknownUpstream, UnknownServer}
+	steers := []Code{UnknownUpstream, UnknownServer, Succeeded}
 	return []route{
 		{method: http.MethodGet, path: "/v1/status", name: "status", answer: Status{}, do: (*call).status, does: "The daemon as a whole."},
 		{method: http.MethodGet, path: "/v1/listeners", name: "listeners", answer: Listeners{}, do: (*call).listeners, does: "The listeners, with their routes and counts."},
