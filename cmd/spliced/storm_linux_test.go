@@ -38,6 +38,10 @@ type storm struct {
 	page   string // of the metrics
 	dir    string
 	engine string
+	more   string // of each configuration
+
+	// upgrade has another process take the daemon's place. nil: none does
+	upgrade func()
 
 	echo, other, rude, inside *stormServer
 	refuses, silent           string
@@ -77,7 +81,7 @@ func (s *storm) config(kind int) string {
 	if kind%5 < 2 {
 		servers = fmt.Sprintf(", {address: %q}", s.refuses) // of those that come and go
 	}
-	text := fmt.Sprintf("log: {format: json, start: true, connect: true}\nadmin: unix:%s\nmetrics: 127.0.0.1:0\ndrain: {timeout: 2s}\nlisteners:\n", s.socket)
+	text := s.more + fmt.Sprintf("log: {format: json, start: true, connect: true}\nadmin: unix:%s\nmetrics: 127.0.0.1:0\ndrain: {timeout: 2s}\nlisteners:\n", s.socket)
 	listen := func(name, rest string) {
 		text += fmt.Sprintf("  %s: {address: 127.0.0.1:0, %s, %s}\n", name, limits, rest)
 	}
@@ -112,10 +116,10 @@ func (s *storm) config(kind int) string {
 	return text
 }
 
-// newStorm starts it all, and waits for the daemon.
-func newStorm(t *testing.T, engine string) *storm {
+// newStorm starts it all, and waits for the daemon. more is for each of its configurations.
+func newStorm(t *testing.T, engine, more string) *storm {
 	t.Helper()
-	s := &storm{t: t, engine: engine, dir: exampleCertificates(t), refuses: closedPort(t), hello: clientHello("a.test"), opened: make(map[string]*atomic.Int64)}
+	s := &storm{t: t, engine: engine, more: more, dir: exampleCertificates(t), refuses: closedPort(t), hello: clientHello("a.test"), opened: make(map[string]*atomic.Int64)}
 	s.socket = filepath.Join(t.TempDir(), "admin.sock")
 	s.silent = testnet.NewSilent(t).Addr
 	s.echo, s.other = startStormServer(t, nil, stormEcho), startStormServer(t, nil, stormEcho)
@@ -442,7 +446,13 @@ func (s *storm) operate(r *rand.Rand, over <-chan struct{}) {
 		}
 		var err error
 		server := adminapi.Path("upstreams", "echo", "servers", []string{s.echo.addr, s.other.addr}[r.IntN(2)])
-		switch r.IntN(7) {
+		kinds := 7
+		if s.upgrade != nil {
+			kinds++
+		}
+		switch r.IntN(kinds) {
+		case 7:
+			s.upgrade()
 		case 0, 1:
 			s.d.write(s.t, s.config(r.IntN(60)))
 			if err = askReload(s.t.Context(), client); err != nil {
@@ -568,6 +578,20 @@ func stormTime(t *testing.T) time.Duration {
 	return d
 }
 
+// stormSeed is that of a storm: SPLICED_STORM_SEED names it.
+func stormSeed(t *testing.T) (seed uint64) {
+	t.Helper()
+	seed = rand.Uint64()
+	if text := os.Getenv("SPLICED_STORM_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SPLICED_STORM_SEED=%d", seed)
+	return seed
+}
+
 // After a storm nothing of anybody is left, and all who have counted it have counted the
 // same: the log, the metrics, the admin API, clients and servers.
 //
@@ -589,15 +613,8 @@ func TestStorm(t *testing.T) {
 
 func runStorm(t *testing.T, engine string) {
 	testnet.Leaks(t)
-	seed := rand.Uint64()
-	if text := os.Getenv("SPLICED_STORM_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("SPLICED_STORM_SEED=%d", seed)
-	s := newStorm(t, engine)
+	seed := stormSeed(t)
+	s := newStorm(t, engine, "")
 	s.blow(seed, 500*time.Millisecond) // what is made once is there now
 	before, had := s.d.usage(t, s.page), s.held()
 	s.blow(seed+1, stormTime(t))
@@ -653,8 +670,8 @@ func (s *storm) expectClientsForgotten() {
 	}
 }
 
-// drainLast opens connections that are in all phases, and has the daemon drain.
-func (s *storm) drainLast() {
+// drainLast opens connections that are in all phases, and has the daemon drain: end tells it to.
+func (s *storm) drainLast(end func(*testing.T)) {
 	s.t.Helper()
 	addr := s.addr("last")
 	var open []net.Conn
@@ -680,7 +697,7 @@ func (s *storm) drainLast() {
 		}
 		return nil
 	})
-	s.d.stop(s.t)
+	end(s.t)
 }
 
 // stormLog is what the log has said of connections.
@@ -699,7 +716,7 @@ func (s *storm) readLog() *stormLog {
 			continue
 		}
 		into := map[any]map[float64]map[string]any{
-			"connection accepted": l.accepted, "connection joined": l.joined, "connection ended": l.ended, "no target reached": l.failed,
+			"connection accepted": l.accepted, "connection joined": l.joined, "connection ended": l.ended, "connection left to the next of its instance": l.ended, "no target reached": l.failed,
 		}[line["msg"]]
 		switch {
 		case line["msg"] == "no target reached, again":
@@ -715,6 +732,71 @@ func (s *storm) readLog() *stormLog {
 		}
 	}
 	return l
+}
+
+// again is how many failures have no line of their own.
+func (l *stormLog) again() (n int) {
+	for _, line := range l.repeated {
+		n += int(line["repeated"].(float64))
+	}
+	return n
+}
+
+// expectPairs wants each that has come to have gone, once.
+func (l *stormLog) expectPairs(t *testing.T) {
+	t.Helper()
+	for id, line := range l.ended {
+		if l.joined[id] == nil || l.accepted[id] == nil {
+			t.Errorf("it has ended and never begun: %v", line)
+		}
+		if l.failed[id] != nil {
+			t.Errorf("it has ended twice: %v", line)
+		}
+	}
+	for id, line := range l.joined {
+		if l.ended[id] == nil {
+			t.Errorf("it has not ended: %v", line)
+		}
+	}
+	if len(l.accepted) != len(l.ended)+len(l.failed)+l.again() {
+		t.Errorf("%d accepted, %d ended, %d and %d more failed", len(l.accepted), len(l.ended), len(l.failed), l.again())
+	}
+}
+
+// expectServed compares the log with servers and honest clients.
+func (s *storm) expectServed(l *stormLog) {
+	t := s.t
+	t.Helper()
+	// A dial that was given up when its client left may have reached its server.
+	failed := float64(len(l.failed) + l.again())
+	for name, server := range map[string]*stormServer{"echo": s.echo, "other": s.other, "rude": s.rude, "inside": s.inside} {
+		joined, delivered := 0.0, 0.0
+		for _, line := range l.ended {
+			if line["server"] == server.addr {
+				joined++
+				delivered += line["bytes_to_target"].(float64)
+			}
+		}
+		if have := float64(server.accepted.Load()); have < joined || have > joined+failed {
+			t.Errorf("server %s has had %v connections, %v of the log", name, have, joined)
+		}
+		// The rude one is sent PROXY headers, too; and what wire has carried counts when it is
+		// acknowledged, which a reset may come before.
+		if have := float64(server.read.Load()); have > delivered && name != "rude" && s.engine == "sockmap" {
+			t.Errorf("server %s has had %v bytes, %v of the log", name, have, delivered)
+		}
+	}
+	bytesOf := func(direction string) (n float64) {
+		for _, line := range l.ended {
+			if line["listener"] == "exact" {
+				n += line["bytes_"+direction].(float64)
+			}
+		}
+		return n
+	}
+	if sent := float64(s.exact.sent.Load()); bytesOf("to_target") != sent || bytesOf("to_client") != sent {
+		t.Errorf("honest clients have sent %v bytes and got them back; the log has %v and %v", sent, bytesOf("to_target"), bytesOf("to_client"))
+	}
 }
 
 // expectEqualSums reads all sums, ends the daemon, and compares them.
@@ -740,30 +822,10 @@ func (s *storm) expectEqualSums(before, after usage) {
 	ask("/v1/listeners", &listeners)
 	ask("/v1/upstreams", &upstreams)
 	metrics := counts(get(t, &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}, s.page))
-	s.drainLast()
+	s.drainLast(s.d.stop)
 	l := s.readLog()
 
-	// Each that has come has gone, once.
-	again := 0
-	for _, line := range l.repeated {
-		again += int(line["repeated"].(float64))
-	}
-	for id, line := range l.ended {
-		if l.joined[id] == nil || l.accepted[id] == nil {
-			t.Errorf("it has ended and never begun: %v", line)
-		}
-		if l.failed[id] != nil {
-			t.Errorf("it has ended twice: %v", line)
-		}
-	}
-	for id, line := range l.joined {
-		if l.ended[id] == nil {
-			t.Errorf("it has not ended: %v", line)
-		}
-	}
-	if len(l.accepted) != len(l.ended)+len(l.failed)+again {
-		t.Errorf("%d accepted, %d ended, %d and %d more failed", len(l.accepted), len(l.ended), len(l.failed), again)
-	}
+	l.expectPairs(t)
 
 	// By the names of the metrics.
 	told := make(map[string]float64)
@@ -856,35 +918,7 @@ func (s *storm) expectEqualSums(before, after usage) {
 			t.Errorf("%s: %v were accepted, %v have connected", name, have, n)
 		}
 	}
-	// A dial that was given up when its client left may have reached its server.
-	for name, server := range map[string]*stormServer{"echo": s.echo, "other": s.other, "rude": s.rude, "inside": s.inside} {
-		joined, delivered := 0.0, 0.0
-		for _, line := range l.ended {
-			if line["server"] == server.addr {
-				joined++
-				delivered += line["bytes_to_target"].(float64)
-			}
-		}
-		if have := float64(server.accepted.Load()); have < joined || have > joined+all.failed {
-			t.Errorf("server %s has had %v connections, %v of the log", name, have, joined)
-		}
-		// The rude one is sent PROXY headers, too; and what wire has carried counts when it is
-		// acknowledged, which a reset may come before.
-		if have := float64(server.read.Load()); have > delivered && name != "rude" && s.engine == "sockmap" {
-			t.Errorf("server %s has had %v bytes, %v of the log", name, have, delivered)
-		}
-	}
-	bytesOf := func(direction string) (n float64) {
-		for _, line := range l.ended {
-			if line["listener"] == "exact" {
-				n += line["bytes_"+direction].(float64)
-			}
-		}
-		return n
-	}
-	if sent := float64(s.exact.sent.Load()); bytesOf("to_target") != sent || bytesOf("to_client") != sent {
-		t.Errorf("honest clients have sent %v bytes and got them back; the log has %v and %v", sent, bytesOf("to_target"), bytesOf("to_client"))
-	}
+	s.expectServed(l)
 	t.Logf("%v clients, %v of them joined; descriptors, goroutines and kilobytes %v before and %v after", clients, len(l.ended), before, after)
 }
 
