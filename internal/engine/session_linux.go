@@ -439,9 +439,8 @@ func (s *Session) abortNow(l *loop) {
 		s.run(l)
 		return
 	}
-	s.stopping = false // nobody gets the sockets
+	s.stopping, s.parted, s.abortAt = false, true, 0 // nobody gets the sockets
 	if !s.wire.carried() {
-		s.parted, s.abortAt = true, 0
 		for i := range s.ends {
 			s.ends[i].reset()
 		}

@@ -244,6 +244,12 @@ func runRelay(spec relaySpec, planned func()) error {
 				h.session.Stop(context.Background())
 				goOn(h)
 			}
+		case "abort":
+			for _, h := range live {
+				h.session.Abort()
+				<-h.session.Done()
+				goOn(h)
+			}
 		}
 	}
 	a.Close()
@@ -273,12 +279,15 @@ func dialBeside(reactor *engine.Reactor, target string) error {
 	return nil
 }
 
+// nothingBack is what has Failed when a session has no sockets to give back.
+const nothingBack = "nothing was given back"
+
 // goOn carries what a stopped session has given back, by plain reading and
 // writing, and says whether there was anything to carry.
 func goOn(h *relayHandler) {
 	a, b, ok := h.session.Take()
 	if !ok {
-		h.out.say(relayResult{Failed: "nothing was given back"})
+		h.out.say(relayResult{Failed: nothingBack})
 		return
 	}
 	var conns [2]*net.TCPConn

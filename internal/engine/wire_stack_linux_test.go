@@ -30,10 +30,11 @@ type splicedOne struct {
 
 func spliceOne(t *testing.T, c *testnet.Chain) *splicedOne {
 	t.Helper()
-	return spliceOneFor(t, c, engine.WirePolicy{})
+	return spliceOneFor(t, c, relaySpec{})
 }
 
-func spliceOneFor(t *testing.T, c *testnet.Chain, policy engine.WirePolicy) *splicedOne {
+// spliceOneFor has it by a relay with what spec says beside its addresses and its engine.
+func spliceOneFor(t *testing.T, c *testnet.Chain, spec relaySpec) *splicedOne {
 	t.Helper()
 	s := &splicedOne{ended: make(chan error, 1)}
 	conns, over := make(chan *net.TCPConn, 1), make(chan struct{})
@@ -50,9 +51,10 @@ func spliceOneFor(t *testing.T, c *testnet.Chain, policy engine.WirePolicy) *spl
 		<-over
 	})
 	t.Cleanup(func() { close(over) }) // first: serve waits
-	s.spec = relaySpec{Listen: testnet.AddrBA + ":0", Target: addr, Kind: uint8(engine.Wire), Policy: policy}
+	spec.Listen, spec.Target, spec.Kind = testnet.AddrBA+":0", addr, uint8(engine.Wire)
+	s.spec = spec
 	s.relay = startRelay(t, c.B, s.spec)
-	if policy.Instance != "" {
+	if spec.Policy.Instance != "" {
 		s.relay.adopted(t) // it says so first
 	}
 	s.client = dialRelay(t, c.A, s.relay)
@@ -329,7 +331,7 @@ func TestWireResetUnheardByNobody(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := wireChain(t)
 			policy := engine.WirePolicy{Instance: "test", Root: testnet.BPFFS(t)}
-			s := spliceOneFor(t, c, policy)
+			s := spliceOneFor(t, c, relaySpec{Policy: policy})
 			s.rest(t)
 			if tc.asked {
 				if err := c.A.Lose(t.Context(), 1000); err != nil {
