@@ -201,6 +201,55 @@ func TestWireDrainingResets(t *testing.T) {
 	}
 }
 
+// What a receiver may send, as long as it gets bytes from a socket, ends where it is promised to at the switch, or with what
+// it has sent already.
+func TestWireDrainingWindows(t *testing.T) {
+	o := loadWire(t)
+	for i := range ways {
+		w := &ways[i]
+		const promised = sentByA + room/2
+		for _, tc := range []struct {
+			name      string
+			sent      uint32 // by A
+			shown     uint32 // to the socket, of what it has for A
+			edge, end uint32 // of the window, as C says and as A gets it
+		}{
+			{"smaller than that", sentByA, 0, promised - 128, promised - 128},
+			{"larger", sentByA, 0, promised + 128, promised},
+			{"larger, and A has sent more", promised + 64, 0, promised + 128, promised + 64},
+			{"larger, and A has sent all of it", promised + 256, 0, promised + 128, promised + 128},
+			{"of a receiver that has all of the socket's", sentByA, undelivered, promised + 128, promised + 128},
+		} {
+			w.draining(t, o)
+			keys := [2]bpf.WireKey{bpf.WireKeyOf(w.a, w.ba), bpf.WireKeyOf(w.c, w.bc)}
+			for i, change := range []func(*bpf.WireFlow){
+				func(f *bpf.WireFlow) { f.End, f.Shown = tc.sent, f.Shown+tc.shown },
+				func(f *bpf.WireFlow) {
+					f.Promised, f.Rewrite.WindowIn, f.Rewrite.WindowOut = promised, 5, 5
+				},
+			} {
+				f, err := o.Flow(&keys[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				change(&f)
+				if err := o.Flows.Put(&keys[i], &f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := crafted{
+				from: w.c, to: w.bc, seq: sentByC + undelivered, ack: sentByA + addSeq, flags: ack,
+				window: uint16((tc.edge - sentByA) >> 5), data: make([]byte, 64),
+			}
+			ret, out := runWire(t, o, c.frame())
+			c.from, c.to, c.seq, c.ack, c.hops = w.ba, w.a, c.seq-addAck, sentByA, hopsIn-1
+			if c.window = uint16((tc.end - sentByA) >> 5); ret != wireRedirect || !bytes.Equal(out[14:], c.frame()[14:]) {
+				t.Errorf("%s, %s: %d, %x, want %x", w.name, tc.name, ret, out[14:], c.frame()[14:])
+			}
+		}
+	}
+}
+
 // A pair is not switched as long as a socket lacks something that was passed up to it:
 // its sender might never hear that it has come.
 func TestWireSwitchMeetsHole(t *testing.T) {

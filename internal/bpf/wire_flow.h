@@ -112,7 +112,7 @@ struct flow {
 	__u32 shown;	  // acknowledged, as far as the socket was told
 	__u32 owned;	  // what the other socket had received, in its peer's numbers: a floor
 			  // for acknowledgements that go there
-	__u32 promised;	  // the right edge that the other socket has announced, in its peer's numbers
+	__u32 promised;	  // a right edge that the other socket's peer has heard of, in its numbers
 	__u32 from;	  // acked at the switch
 	__u8 barred;	  // bar is valid
 	__u8 bar_met;	  // something was dropped for it

@@ -75,10 +75,13 @@ static __noinline int recast(struct __sk_buff *skb, struct flow *f, const struct
 		// As long as the receiver gets bytes from the socket it must not
 		// move on further than the socket has promised: it would take the
 		// socket's acknowledgement for too old (RFC 5961), and its data
-		// with it.
-		if (peer && before(peer->shown, *(volatile __u32 *)&peer->cut_ack) &&
-		    before(f->promised, ack + (__u32)window))
-			window = before(ack, f->promised) ? f->promised - ack : 0;
+		// with it. What it has sent it was promised.
+		if (peer && before(peer->shown, *(volatile __u32 *)&peer->cut_ack)) {
+			__u32 most = before(f->promised, peer->end) ? peer->end : f->promised;
+
+			if (before(most, ack + (__u32)window))
+				window = before(ack, most) ? most - ack : 0;
+		}
 	}
 	window >>= r->window_out & 15;
 	if (window > 65535)

@@ -134,6 +134,107 @@ func TestDrainAfterLoss(t *testing.T) {
 	}
 }
 
+// The socket's last acknowledgements are lost, and with them how far its window has grown. The peer hears
+// of that first by what goes across, which has moved on. It must not be let that far: it would take the socket's segments,
+// which acknowledge what they did at the switch, for too old by more than the largest window that it has seen
+// (RFC 5961, 5), and what is in them for nothing, for ever.
+func TestDrainAfterLostWindow(t *testing.T) {
+	for i, pl := range places()[:2] {
+		t.Run(pl.name, func(t *testing.T) {
+			c := newChain(t)
+			testnet.Need(t, "peers")
+			b := pl.open(t, c)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+
+			// What B's sockets say has its TTL, and what goes across another one.
+			hear := deaf(t, c.C, []string{"ip ttl 64", "ip6 hoplimit 64"}[i])
+			const few = 5 * 1388 // half of what a sender may have under way at first
+			data := make([]byte, 4<<20)
+			_, _ = rand.NewChaCha8([32]byte{}).Read(data)
+			if _, err := b.server.Write(data[:few]); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len(data))
+			_ = b.a.SetReadDeadline(time.Now().Add(patience))
+			_ = b.b.SetReadDeadline(time.Now().Add(patience))
+			_ = b.client.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.ReadFull(b.b, got[:few]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.a.Write(got[:few]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(b.client, got[:few]); err != nil {
+				t.Fatal(err)
+			}
+			// This the socket has to deliver as long as the server is deaf to it.
+			if _, err := b.client.Write(data[:few]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(b.a, got[:few]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.b.Write(got[:few]); err != nil {
+				t.Fatal(err)
+			}
+			if err := pair.Switch(0, true); err != nil {
+				t.Fatal(err)
+			}
+			// As much as the program lets the server send: more than it knew of at the switch.
+			ended := make(chan error, 1)
+			go func() {
+				_, err := b.server.Write(data)
+				ended <- err
+			}()
+			if _, err := io.ReadFull(b.client, got[:few]); err != nil {
+				t.Fatal(err)
+			}
+			n, quiet := few, 300*time.Millisecond
+			for n < len(data) {
+				_ = b.client.SetReadDeadline(time.Now().Add(quiet))
+				m, err := b.client.Read(got[n:])
+				if n += m; err != nil {
+					break
+				}
+			}
+			t.Logf("the server could send %d bytes", n)
+			if drained, err := pair.Drained(); drained || err != nil {
+				t.Fatalf("drained: %v, %v, before anything was delivered", drained, err)
+			}
+			hear()
+			began := time.Now()
+			_ = b.client.SetReadDeadline(time.Time{})
+			eventually(t, "drained", func() bool {
+				drained, err := pair.Drained()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return drained
+			})
+			t.Logf("drained after %v", time.Since(began))
+			if err := pair.Settle(wire.Meta{}); err != nil {
+				t.Fatal(err)
+			}
+			pair.Dissolve()
+			_ = b.client.SetReadDeadline(time.Now().Add(patience))
+			if m, err := io.ReadFull(b.client, got[n:]); err != nil {
+				t.Fatalf("%d bytes of %d, %v", n+m, len(got), err)
+			}
+			if err := <-ended; err != nil || !bytes.Equal(got, data) {
+				t.Error("bytes differ: ", err)
+			}
+			_ = b.server.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.ReadFull(b.server, got[:few]); err != nil || !bytes.Equal(got[:few], data[:few]) {
+				t.Error("the server has not got it: ", err)
+			}
+			carry(t, b.client, b.server, 1<<20)
+			pair.Abort()
+		})
+	}
+}
+
 // What the program has passed up is waited for, however long it takes to its socket: there is no
 // switch before.
 func TestSwitchWaitsForSockets(t *testing.T) {

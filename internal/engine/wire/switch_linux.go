@@ -126,7 +126,7 @@ func (pair *Pair) trySwitch(now time.Duration, anyhow bool) error {
 		from, to := &pair.legs[i], &pair.legs[1-i]
 		sides[i] = bpf.WireSide{
 			Key: pair.keys[i], Received: from.received,
-			Edge: from.received + from.flight(), Promised: from.received + from.info.ReceiveWindow,
+			Edge: from.received + from.flight(), Promised: from.received + from.promised(),
 			Rewrite: pair.rewrite(i, from, to, &flows),
 		}
 		back := &flows[1-i]
@@ -172,6 +172,15 @@ func (l *leg) flight() uint32 {
 	}
 	return min(l.info.ReceiveWindow, n)
 }
+
+// knownWindow is a window that each peer has heard of: sockets announce 32 KiB, rounded down to
+// whole segments, or more from their first segment on. A socket with less room has a smaller one at the switch.
+const knownWindow = 24 << 10
+
+// promised is the window that the peer may use as long as it gets bytes from the socket. Behind the largest
+// that it has seen it would take the socket for one of the past (RFC 5961, 5). What the socket has announced
+// last it need not have heard of: that can be lost, or overtaken by what goes across.
+func (l *leg) promised() uint32 { return min(l.info.ReceiveWindow, knownWindow) }
 
 func (pair *Pair) flows() (flows [2]bpf.WireFlow, err error) {
 	for i := range flows {
