@@ -235,6 +235,43 @@ func TestDrainAfterLostWindow(t *testing.T) {
 	}
 }
 
+// What was lost on its way to the socket before the cut can come again in one segment with what is behind it: that goes
+// across whole, and the socket never gets it. It need not: its receiver has it.
+func TestDrainFilledAcross(t *testing.T) {
+	for i, pl := range places()[:2] {
+		t.Run(pl.name, func(t *testing.T) {
+			c := newChain(t)
+			b := pl.open(t, c)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+			if err := pair.Switch(0, true); err != nil {
+				t.Fatal(err)
+			}
+			const lost = 500
+			from, to := b.client, b.server
+			if i > 0 {
+				from, to = to, from
+			}
+			if err := pair.PassUp(i, lost); err != nil {
+				t.Fatal(err)
+			}
+			if drained, err := pair.Drained(); drained || err != nil {
+				t.Fatalf("drained: %v, %v, and the socket lacks something", drained, err)
+			}
+			carry(t, from, to, 2*lost) // one segment
+			settle(t, pair)
+			pair.Dissolve()
+			carry(t, from, to, 1<<20)
+			carry(t, to, from, 1<<20)
+			if v, err := pair.Look(); err != nil || v.Delivered[i] != 2*lost+1<<20 || v.Delivered[1-i] != 1<<20 {
+				t.Errorf("%+v, %v: bytes were delivered to sockets", v.Delivered, err)
+			}
+			pair.Abort()
+		})
+	}
+}
+
 // What the program has passed up is waited for, however long it takes to its socket: there is no
 // switch before.
 func TestSwitchWaitsForSockets(t *testing.T) {

@@ -238,7 +238,7 @@ func (pair *Pair) rewrite(i int, from, to *leg, flows *[2]bpf.WireFlow) bpf.Wire
 }
 
 // Drained says whether the peers have acknowledged all that the sockets have
-// received: then nobody needs them any more.
+// received, and all that lies before the cut: then nobody needs them any more.
 func (pair *Pair) Drained() (bool, error) {
 	// In this order: what was received by now is to be acknowledged.
 	var received [2]uint32
@@ -253,8 +253,13 @@ func (pair *Pair) Drained() (bool, error) {
 		return false, err
 	}
 	for i := range received {
-		// What came at the moment of the switch is still on its way to the socket.
-		if before(received[i], flows[i].Cut) || before(flows[1-i].Acked, received[i]+pair.add[i]) {
+		// What came at the moment of the switch is still on its way to the socket, or was lost there, and went
+		// across when it was sent again.
+		all := received[i]
+		if before(all, flows[i].Cut) {
+			all = flows[i].Cut
+		}
+		if before(flows[1-i].Acked, all+pair.add[i]) {
 			return false, nil
 		}
 	}
