@@ -82,7 +82,8 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	}
 	if (sends && before(s->seq, f->end))
 		__sync_fetch_and_add(&f->retransmits, 1);
-	if (believes(f, s, end, &peer)) {
+	switch (believes(f, s, end, &peer)) {
+	case BELIEVED:
 		// Behind what was seen; behind a gap it is to be looked at.
 		fin = s->fin && sends && !before(end, f->end);
 		if (sends && before(f->end, end)) {
@@ -90,8 +91,17 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 			f->last_moved = now;
 		}
 		acknowledge(f, s, now);
+		break;
+	case OUTDATED:
+		if (s->fin && sends && !f->fin && before(f->end, end) && other(f, &peer)) {
+			peer->peer_fin = end + r->seq_add;
+			peer->peer_finned = MAYBE_FINNED;
+		}
+		break;
+	case NOT:
+		break;
 	}
-	if (f->peer_finned && !f->fin_acked && !before(f->acked, f->peer_fin)) {
+	if (f->peer_finned && !f->fin_acked && !before(f->acked, f->peer_fin) && finned(f, &peer)) {
 		f->fin_acked = 1;
 		news = 1;
 	}
@@ -105,7 +115,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		f->fin = 1;
 		f->last_moved = now;
 		peer->peer_fin = end + r->seq_add;
-		peer->peer_finned = 1;
+		peer->peer_finned = FINNED;
 	}
 	if (f->over) {
 		// what comes now is late

@@ -32,6 +32,13 @@ static __always_inline int acknowledges(const struct flow *f, const struct segme
 // A clock may go back by one tick, as far as PAWS is concerned.
 #define CLOCK_BACK 1
 
+// What is thought of a segment.
+enum belief {
+	NOT,
+	OUTDATED, // its receiver takes it if it has not received what came here before in line
+	BELIEVED,
+};
+
 // believes says whether a receiver takes a segment, but for a RST: it is within the window
 // (RFC 9293), acknowledges what can be acknowledged (RFC 5961, 5), and its clock has not gone
 // back (RFC 7323, 5). It takes note of the clock.
@@ -39,33 +46,33 @@ static __always_inline int acknowledges(const struct flow *f, const struct segme
 // A receiver compares with the clock of what it has received in line. What is in line here
 // has been received in line, or is lost behind here: what its sender had sent before it, and
 // is overtaken, tells nothing new.
-static __always_inline int believes(struct flow *f, const struct segment *s, __u32 end, struct flow **peer)
+static __always_inline enum belief believes(struct flow *f, const struct segment *s, __u32 end, struct flow **peer)
 {
 	__u32 add = f->rewrite.seq_add;
 	int in_line = !before(f->end, s->seq) && !before(end, f->end);
 
 	if (s->rst || s->syn || !acknowledges(f, s, peer))
-		return 0;
+		return NOT;
 	// No window was larger.
 	if (before(s->ack, f->acked - (65535U << (f->rewrite.window_in & 15))))
-		return 0;
-	if (s->stamped && f->clocked == IN_LINE && before(s->tsval + CLOCK_BACK, f->recent))
-		return 0;
+		return NOT;
 	if (!in_line) {
 		if (!other(f, peer) || before(end + add, (*peer)->acked))
-			return 0;
+			return NOT;
 		if (before(f->end, s->seq) && before((*peer)->edge, s->seq + add))
-			return 0;
+			return NOT;
 	}
+	if (s->stamped && f->clocked == IN_LINE && before(s->tsval + CLOCK_BACK, f->recent))
+		return OUTDATED;
 	if (!s->stamped)
-		return 1;
+		return BELIEVED;
 	if (!f->clocked || before(f->tsval, s->tsval))
 		f->tsval = s->tsval;
 	if (in_line)
 		f->recent = s->tsval;
 	if (in_line || !f->clocked)
 		f->clocked = in_line ? IN_LINE : CLOCKED;
-	return 1;
+	return BELIEVED;
 }
 
 // acknowledge counts what a segment acknowledges.
@@ -92,6 +99,25 @@ static __always_inline void acknowledge(struct flow *f, const struct segment *s,
 			break;
 		}
 	}
+}
+
+// finned says whether the other side's FIN is believed. One that was outdated is, when its receiver has
+// acknowledged just that, and nothing came by since that it could have meant.
+static __always_inline int finned(struct flow *f, struct flow **peer)
+{
+	__u32 end;
+
+	if (f->peer_finned == FINNED)
+		return 1;
+	if (f->acked != f->peer_fin || !other(f, peer))
+		return 0;
+	end = f->peer_fin - (*peer)->rewrite.seq_add;
+	if (!before((*peer)->end, end))
+		return 0;
+	(*peer)->end = (*peer)->fin_end = end;
+	(*peer)->fin = 1;
+	f->peer_finned = FINNED;
+	return 1;
 }
 
 // heed does so for a segment that is not believed otherwise.

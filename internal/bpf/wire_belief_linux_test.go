@@ -253,3 +253,77 @@ func TestWireBeliefOfClocks(t *testing.T) {
 		})
 	}
 }
+
+// A FIN with a clock of the past is one when its receiver has acknowledged it: what went by before with a newer
+// clock can be lost behind, and be sent again. Nothing else makes it one.
+func TestWireBeliefOfOutdatedFINs(t *testing.T) {
+	o := loadWire(t)
+	const (
+		heardByA = sentByC - addAck
+		clock    = ^uint32(0) - 5
+		size     = 100 // of the data before the FIN
+	)
+	for _, tc := range []struct {
+		name  string
+		fin   uint32   // its number, behind the data
+		data  int      // that comes with it
+		acked []uint32 // by C, behind the data before it
+		sent  int      // by A, before that
+		ends  bool
+	}{
+		{"acknowledged", 0, 0, []uint32{1}, 0, true},
+		{"acknowledged after the data", 0, 0, []uint32{0, 1}, 0, true},
+		{"acknowledged with its data", 0, 50, []uint32{51}, 0, true},
+		{"not acknowledged", 0, 0, []uint32{0}, 0, false},
+		{"behind a gap", 200, 0, []uint32{0, 100, 201}, 0, true},
+		{"passed over", 200, 0, []uint32{0, 202}, 0, false},
+		{"of a number that has data", 0, 0, []uint32{1}, 50, false},
+		{"of a number before more data", 0, 0, []uint32{0, 50, 1}, 50, false},
+	} {
+		for i := range ways {
+			w := &ways[i]
+			keys := w.spliced(t, o)
+			says := func(seq uint32, size int, flags byte, at uint32) {
+				t.Helper()
+				c := crafted{
+					from: w.a, to: w.ba, seq: sentByA + seq, ack: heardByA, flags: flags, window: 1,
+					data: make([]byte, size), options: join([]byte{1, 1, 8, 10}, be32(clock+at, 0)),
+				}
+				if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
+					t.Fatalf("%s, %s: the program answers %d, want that it goes across", w.name, tc.name, ret)
+				}
+			}
+			says(0, size, ack, 10) // it is lost behind, and sent again
+			says(size+tc.fin, tc.data, fin|ack, 8)
+			if tc.sent > 0 {
+				says(size, tc.sent, ack, 11)
+			}
+			for _, n := range tc.acked {
+				c := crafted{from: w.c, to: w.bc, seq: sentByC, ack: sentByA + addSeq + size + n, flags: ack, window: 1}
+				runWire(t, o, c.frame())
+			}
+			var flows [2]bpf.WireFlow
+			for i := range keys {
+				var err error
+				if flows[i], err = o.Flow(&keys[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a, c := &flows[0], &flows[1]
+			if ends := a.Fin != 0 && c.FinAcked != 0 && c.PeerFinned == bpf.WireFinned && a.End == a.FinEnd; ends != tc.ends || ends != (a.Fin != 0) {
+				t.Errorf("%s, %s: FIN %d, acknowledged %d, want %v", w.name, tc.name, a.Fin, c.FinAcked, tc.ends)
+			}
+			if want := sentByA + size + tc.fin + uint32(tc.data) + 1; tc.ends && a.FinEnd != want {
+				t.Errorf("%s, %s: the FIN ends at %d, want %d", w.name, tc.name, a.FinEnd, want)
+			}
+			if tc.ends {
+				continue
+			}
+			// The true one counts.
+			says(uint32(size+max(tc.sent, int(tc.fin)+10)), 0, fin|ack, 12)
+			if f, err := o.Flow(&keys[0]); err != nil || f.Fin != 1 {
+				t.Errorf("%s, %s: %+v, %v: the FIN does not count", w.name, tc.name, f, err)
+			}
+		}
+	}
+}

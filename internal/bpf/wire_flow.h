@@ -62,6 +62,12 @@ enum clocked {
 	IN_LINE, // recent too
 };
 
+// What is known of a side's FIN.
+enum finned {
+	FINNED = 1,
+	MAYBE_FINNED, // it came with a clock of the past
+};
+
 // A tuple as the packet carries it, in network byte order. IPv4 addresses are
 // mapped into IPv6.
 struct key {
@@ -104,7 +110,7 @@ struct flow {
 	__u32 peer_fin;	  // number after the other side's FIN, as this sender acknowledges it
 	__u8 seen;	  // acked, window and tsval are valid
 	__u8 fin;	  // this sender sent a FIN
-	__u8 peer_finned; // peer_fin is valid
+	__u8 peer_finned; // peer_fin is valid: enum finned
 	__u8 fin_acked;	  // this sender acknowledged the other side's FIN
 	__u32 end;	  // the highest number after data seen since the switch
 	__u32 cut;	  // data from here goes across

@@ -25,6 +25,9 @@ const (
 	WireEndedHand = 3
 )
 
+// WireFinned is what an entry's PeerFinned is when PeerFin is that of a FIN for certain, as in wire_flow.h.
+const WireFinned = 1
+
 // The commands of wire_control.
 const (
 	wireSwitch = iota + 1

@@ -21,7 +21,7 @@ import (
 
 // meaning is the version of what the fields of the pinned maps mean. Their names, kinds
 // and places are part of the layout's name by themselves.
-const meaning = 3
+const meaning = 4
 
 // layout names what is pinned. A program and a map of different layouts must not
 // meet.
