@@ -69,6 +69,8 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	struct flow *peer = NULL;
 	int news = 0, fin = 0;
 
+	if (now - f->last_seen >= CLOCK_LASTS)
+		f->clocked = 0;
 	f->last_seen = now;
 	if (barred) {
 		__sync_fetch_and_add(&f->held_back, 1);

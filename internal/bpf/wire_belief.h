@@ -31,6 +31,9 @@ static __always_inline int acknowledges(const struct flow *f, const struct segme
 
 // A clock may go back by one tick, as far as PAWS is concerned.
 #define CLOCK_BACK 1
+// After so long without a segment the clock of the last one counts for nothing (RFC 7323, 5.5): it may
+// have come half way round, in ns.
+#define CLOCK_LASTS (24ULL * 24 * 60 * 60 * 1000 * 1000 * 1000)
 
 // What is thought of a segment.
 enum belief {

@@ -2,6 +2,7 @@ package bpf_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/bpf"
 )
@@ -324,6 +325,48 @@ func TestWireBeliefOfOutdatedFINs(t *testing.T) {
 			if f, err := o.Flow(&keys[0]); err != nil || f.Fin != 1 {
 				t.Errorf("%s, %s: %+v, %v: the FIN does not count", w.name, tc.name, f, err)
 			}
+		}
+	}
+}
+
+// A clock counts for 24 days, as it does for a receiver: then it may have come half way round.
+func TestWireBeliefForgetsClocks(t *testing.T) {
+	o := loadWire(t)
+	w := &ways[0]
+	for _, tc := range []struct {
+		silent   time.Duration
+		believed bool
+	}{
+		{24*24*time.Hour - time.Minute, false},
+		{24*24*time.Hour + time.Minute, true},
+	} {
+		keys := w.spliced(t, o)
+		says := func(seq, clock uint32) bpf.WireFlow {
+			t.Helper()
+			c := crafted{
+				from: w.a, to: w.ba, seq: sentByA + seq, ack: sentByC - addAck, flags: ack, window: 1,
+				data: make([]byte, 100), options: join([]byte{1, 1, 8, 10}, be32(clock, 0)),
+			}
+			runWire(t, o, c.frame())
+			f, err := o.Flow(&keys[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}
+		const clock = 1000
+		f := says(0, clock)
+		f.LastSeen -= uint64(tc.silent)
+		if err := o.Flows.Put(&keys[0], &f); err != nil {
+			t.Fatal(err)
+		}
+		const half = 1 << 31
+		f = says(100, clock+half+5)
+		if f.End != sentByA+200 != !tc.believed || (f.Tsval == clock+half+5) != tc.believed {
+			t.Errorf("after %v: end %d, clock %d, want that it is believed: %v", tc.silent, f.End-sentByA, f.Tsval, tc.believed)
+		}
+		if f = says(200, clock+half+4-2); f.End-sentByA > 200 {
+			t.Errorf("after %v: a clock of the past counts again", tc.silent)
 		}
 	}
 }
