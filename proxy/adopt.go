@@ -39,6 +39,9 @@ func (s *Server) adopt() error {
 type adoption struct {
 	lives  bool          // the process that has had the instance does
 	except []splice.Flow // that are that one's yet
+	// rest says that nothing is to be done if the server has let go of the instance: what is
+	// left is the next one's.
+	rest bool
 	// known returns the connection that a flow is, not counted yet, and what is known of
 	// its session; nil: nobody knows it.
 	known func(splice.Flow) (*conn, *splice.Past)
@@ -46,6 +49,14 @@ type adoption struct {
 
 // adoptFlows takes the instance, and makes connections of its flows.
 func (s *Server) adoptFlows(a adoption) (n int, err error) {
+	s.instance.Lock()
+	defer s.instance.Unlock()
+	s.mu.Lock()
+	letGo := s.letGo
+	s.mu.Unlock()
+	if a.rest && letGo {
+		return 0, nil
+	}
 	type adopted struct {
 		conn    *conn
 		session *splice.Session
@@ -79,7 +90,9 @@ func (s *Server) adoptFlows(a adoption) (n int, err error) {
 		a.conn.session = a.session
 		sessions = append(sessions, a.session)
 	}
-	s.holds = s.holds || err == nil
+	if err == nil {
+		s.holds, s.letGo, s.others = true, false, a.except
+	}
 	aborting, left := s.aborting, s.left
 	s.change()
 	s.mu.Unlock()
@@ -118,16 +131,18 @@ func (s *Server) comes(c *conn) {
 }
 
 // leaveInstance lets another process have the instance, and returns the flows that are this one's
-// yet.
+// yet, or its predecessor's.
 func (s *Server) leaveInstance() []splice.Flow {
+	s.instance.Lock()
+	defer s.instance.Unlock()
 	s.mu.Lock()
-	holds := s.holds
-	s.holds = false
+	holds, others := s.holds, s.others
+	s.holds, s.letGo = false, true
 	s.mu.Unlock()
 	if !holds {
-		return nil
+		return others
 	}
-	return splice.LeaveWire(s.Wire)
+	return append(splice.LeaveWire(s.Wire), others...)
 }
 
 const (

@@ -57,7 +57,7 @@ func (m *Succession) leave() error {
 		return m.free()
 	}
 	for chunk := range slices.Chunk(records, flowsAtOnce) {
-		if err := say(m.conn, message{Flows: chunk}, nil); err != nil {
+		if err := m.say(message{Flows: chunk}, nil); err != nil {
 			return err
 		}
 		if err := expectAnswer(m.conn, "taking connections over", func(a *message) bool { return a.Got }); err != nil {
@@ -135,7 +135,7 @@ func (m *Succession) free() error {
 	}
 	// Clients that were not joined yet are connected to servers here.
 	m.release, _ = keepOff(taken) // if not, for a moment one of them could get the port of a flow
-	if err := say(m.conn, message{Free: &free{Except: s.leaveInstance()}}, nil); err != nil {
+	if err := m.say(message{Free: &free{Except: s.leaveInstance()}}, nil); err != nil {
 		return err
 	}
 	answer, p, err := hear(m.conn)
@@ -157,6 +157,9 @@ func (m *Succession) free() error {
 // reclaim takes the instance back, with all that is there.
 func (m *Succession) reclaim() error {
 	_, err := m.server.adoptSoon(context.Background(), adoption{known: m.known})
+	if errors.Is(err, splice.ErrInstanceInUse) && m.n > 0 {
+		return nil // the next one had handed it on before it died: it has the flows
+	}
 	m.n = 0
 	if err != nil {
 		return fmt.Errorf("take the flows back: %w", err)

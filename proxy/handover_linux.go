@@ -204,6 +204,15 @@ func expectAnswer(conn *net.UnixConn, what string, fine func(*message) bool) err
 	return nil
 }
 
+// say sends a message to the other process.
+func (m *Succession) say(msg message, raw []byte, fds ...int) error {
+	err := say(m.conn, msg, raw, fds...)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		err = errors.New("the new process has ended while connections moved")
+	}
+	return err
+}
+
 // say sends a message.
 func say(conn *net.UnixConn, m message, raw []byte, fds ...int) error {
 	body, err := json.Marshal(m)
@@ -510,7 +519,7 @@ func (m *Succession) send(load []*parcelled) error {
 		msg.Conns = append(msg.Conns, q.record())
 		raw = append(append(raw, q.first[0]...), q.first[1]...)
 	}
-	if err := say(m.conn, msg, raw, fds...); err != nil {
+	if err := m.say(msg, raw, fds...); err != nil {
 		return err
 	}
 	return expectAnswer(m.conn, "taking connections over", func(m *message) bool { return m.Got })

@@ -347,7 +347,7 @@ func (s *Server) arrivals(ctx context.Context, conn *net.UnixConn, instance bool
 		s.Hooks.Inherited(told)
 	}
 	s.mu.Lock()
-	s.arriving = false
+	s.arriving, s.others = false, nil
 	s.change()
 	s.mu.Unlock()
 }
@@ -427,7 +427,7 @@ func (a *arrival) adoptRest(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil // they are the next one's
 	}
-	n, err := a.server.adoptSoon(ctx, adoption{known: a.known})
+	n, err := a.server.adoptSoon(ctx, adoption{rest: true, known: a.known})
 	a.told.Flows += n
 	a.told.Connections += n
 	return err

@@ -49,6 +49,8 @@ type Server struct {
 
 	// configuring is closed while the configuration changes.
 	configuring gate
+	// instance is held while the server takes the instance, or lets go of it. It comes before mu.
+	instance sync.Mutex
 	// steering is held while what an operator says would be lost.
 	steering   sync.Mutex
 	succeeded  atomic.Bool // another process accepts in the place of this one
@@ -76,6 +78,8 @@ type Server struct {
 	adopted  uint64
 	left     bool                   // sessions of the instance go on without the server
 	holds    bool                   // the instance
+	letGo    bool                   // of the instance: another process is to have it
+	others   []splice.Flow          // of the instance, that are its predecessor's yet
 	open     int                    // accepted, and the end not yet reported
 	leaving  int                    // of these, those that have ended
 	hurrying bool                   // clients that say nothing have to make room

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spliced-io/spliced/cmd/spliced/internal/adminapi"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
@@ -22,6 +23,7 @@ import (
 // nothing of it is touched meanwhile.
 //
 //	TestUpgradeInstance         again and again, in mid transfer, beside clients that come and go
+//	TestUpgradeInstanceAgain    while the process before the old one is not done yet
 //	TestUpgradeInstanceRefused  by a program that is none: the old process keeps its instance
 //	TestUpgradeInstanceKilled   one of the two is killed, early and late in the hand-over
 //	TestUpgradeInstanceStopped  both are told to end, in the middle of it
@@ -316,6 +318,65 @@ func TestUpgradeInstance(t *testing.T) {
 	}
 	t.Logf("%d upgrades, %d flows, %d conversations beside, %d looks at the flows", times, stay, crowd.short.Load(), looks)
 	i.stopLast(t)
+}
+
+// A client that has said nothing yet keeps the first process from its end; the second has handed
+// on by then what it has got of it, and the instance.
+func TestUpgradeInstanceAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	for _, killed := range []bool{false, true} {
+		t.Run(map[bool]string{false: "done", true: "killed"}[killed], func(t *testing.T) {
+			i := startInstance(t, 3, ", routes: {protocol: ssh, upstream: web}, handshake_timeout: 1h")
+			stop := i.transfer(t)
+			client := &adminapi.Client{Address: regexp.MustCompile(`unix:[^"]*`).FindString(i.text)}
+			silent, err := startTalk(i.addr(t, "web"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer silent.c.Close()
+			for n := 2; n < 5; n++ {
+				if err := syscall.Kill(i.last(), syscall.SIGUSR2); err != nil {
+					t.Fatal(err)
+				}
+				i.stderr.awaitNth(t, "msg=started", n)
+				eventually(t, func() error { // it has the instance
+					var st adminapi.Status
+					err := client.Get(t.Context(), "/v1/status", nil, &st)
+					if err == nil && (st.PID != i.last() || st.Adopted < 3) {
+						err = fmt.Errorf("process %d has adopted %d, want %d to have 3", st.PID, st.Adopted, i.last())
+						time.Sleep(time.Millisecond)
+					}
+					return err
+				})
+			}
+			pids := i.generations()
+			ends := len(pids) - 1
+			if killed {
+				_ = syscall.Kill(pids[1], syscall.SIGKILL)
+				ends--
+			}
+			if err := silent.say([]byte("SSH-")); err != nil {
+				t.Fatal(err)
+			}
+			if err := silent.end(); err != nil {
+				t.Error(err)
+			}
+			i.stderr.awaitNth(t, "msg=ended", ends)
+			stop()
+			if err := i.spliced(t); err != nil {
+				t.Error(err)
+			}
+			i.end(t, "web")
+			for line := range strings.Lines(i.log()) {
+				if strings.Contains(line, "level=ERROR") || strings.Contains(line, "in use") || !killed && strings.Contains(line, "level=WARN") && strings.Contains(line, "handed over") {
+					t.Error(line)
+				}
+			}
+			i.stopAll(t)
+		})
+	}
 }
 
 // The old process goes on with its instance: it has another connection spliced, and says how
