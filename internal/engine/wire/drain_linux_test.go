@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
+	"github.com/spliced-io/spliced/internal/sys"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
@@ -268,6 +269,68 @@ func TestDrainFilledAcross(t *testing.T) {
 				t.Errorf("%+v, %v: bytes were delivered to sockets", v.Delivered, err)
 			}
 			pair.Abort()
+		})
+	}
+}
+
+// A RST behind what went across ends the socket of its sender, which lacks that, and has a smaller window: nobody says it again.
+func TestDrainReset(t *testing.T) {
+	for i, pl := range places()[:2] {
+		t.Run(pl.name, func(t *testing.T) {
+			c := newChain(t)
+			testnet.Need(t, "peers")
+			b := &bench{}
+			b.client, b.a = connectWith(t, c.A, c.B, pl.front, "", func(_, _ string, c syscall.RawConn) (err error) {
+				cerr := c.Control(func(fd uintptr) {
+					err = errors.Join(
+						syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400),
+						syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10),
+					)
+				})
+				return errors.Join(err, cerr)
+			})
+			b.b, b.server = connect(t, c.B, c.C, pl.back)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			defer pair.Abort()
+			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+
+			// What the socket has to deliver is lost; what goes across is not.
+			hear := deaf(t, c.C, []string{"ip ttl 64", "ip6 hoplimit 64"}[i])
+			defer hear()
+			var message [1000]byte
+			carry(t, b.client, b.a, int64(len(message)))
+			if _, err := b.b.Write(message[:]); err != nil {
+				t.Fatal(err)
+			}
+			if err := pair.Switch(0, true); err != nil {
+				t.Fatal(err)
+			}
+			carry(t, b.server, b.client, 100) // with the server's window
+			v, err := pair.Look()
+			if err != nil {
+				t.Fatal(err)
+			}
+			const across = 9 * 1388 // less than a sender may have under way at first
+			info, err := sys.ReadTCPInfo(fd(t, b.a))
+			if err != nil || info.ReceiveWindow >= across {
+				t.Fatalf("a window of %d, %v: this shows nothing", info.ReceiveWindow, err)
+			}
+			if _, err := b.client.Write(make([]byte, across)); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it went across", func() bool {
+				now, err := pair.Look()
+				return err == nil && now.Flows[0].End == v.Flows[0].End+across
+			})
+			// Asked, the client's machine would say it again.
+			if err := errors.Join(b.a.SetKeepAlive(false), b.client.SetLinger(0), b.client.Close()); err != nil {
+				t.Fatal(err)
+			}
+			_ = b.a.SetReadDeadline(time.Now().Add(patience))
+			if _, err := b.a.Read(message[:]); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the socket says %v, want that it was reset", err)
+			}
 		})
 	}
 }
