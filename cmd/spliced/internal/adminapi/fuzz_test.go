@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,10 +76,14 @@ func FuzzAPI(f *testing.F) {
 		if method == http.MethodConnect {
 			return // net/http's client takes its answer for a tunnel
 		}
+		u, notHTTP := url.ParseRequestURI(sent)
 		asked := time.Now()
 		response, err := client.Do(r)
 		if err != nil {
 			var ue *url.Error
+			if notHTTP != nil && (errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+				return // net/http's server has hung up before the client had sent the body, and the client has lost the answer
+			}
 			if errors.As(err, &ue) && !ue.Timeout() && (strings.Contains(err.Error(), "invalid") || strings.Contains(err.Error(), "net/http: ")) {
 				t.Skip("the client sends no such thing")
 			}
@@ -94,8 +99,7 @@ func FuzzAPI(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s %q: the answer: %v", method, sent, err)
 		}
-		u, err := url.ParseRequestURI(sent)
-		if err != nil {
+		if notHTTP != nil {
 			if x.status != http.StatusBadRequest { // net/http's own, of what is no HTTP
 				t.Fatalf("%s %q: %d %s", method, sent, x.status, x.body)
 			}
