@@ -143,6 +143,8 @@ type memberRecord struct {
 	Weight   int    `json:"weight,omitempty"` // that an operator has set
 	Listed   int    `json:"listed,omitempty"` // weight in the configuration, by then
 	Down     string `json:"down,omitempty"`   // what its check says
+	Up       bool   `json:"up,omitempty"`     // so says its check
+	Fails    int    `json:"fails,omitempty"`  // of checks in a row, though it is up
 
 	Ejected    time.Duration `json:"ejected,omitempty"` // for how long it still is
 	EjectedFor string        `json:"ejected_for,omitempty"`

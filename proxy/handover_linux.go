@@ -311,8 +311,11 @@ func (s *Server) memberRecords() (records []memberRecord) {
 		u.mu.Lock()
 		for _, m := range u.members {
 			r := memberRecord{Upstream: u.name, Server: m.name, Draining: m.draining, Weight: m.steered, Listed: m.listed}
-			if m.down && m.lastError != nil {
+			switch {
+			case m.down && m.lastError != nil:
 				r.Down = m.lastError.Error()
+			case m.checked && !m.down:
+				r.Up, r.Fails = true, m.fails
 			}
 			m.record(&r)
 			if r != (memberRecord{Upstream: u.name, Server: m.name}) {

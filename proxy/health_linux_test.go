@@ -157,7 +157,7 @@ func TestChecks(t *testing.T) {
 		if problem == "" {
 			state = proxy.ServerUp
 		}
-		if s.State != state || problem == "" && s.Error != "" || !strings.Contains(s.Error, problem) {
+		if s.State != state || problem == "" && s.Error != "" || !strings.Contains(s.Error, problem) || strings.Count(s.Error, "connect:") > 1 {
 			t.Errorf("%s: %s, %q; want %s, %q", u.Name, s.State, s.Error, state, problem)
 		}
 	}

@@ -283,13 +283,31 @@ func (s *Server) recallServers(records []memberRecord) {
 			if r.Weight > 0 && r.Weight <= maxWeight && r.Listed == m.listed {
 				m.steered, m.weight = r.Weight, r.Weight
 			}
-			if r.Down != "" && u.config.Health != nil && !m.checked {
-				m.checked, m.down, m.downSince, m.lastError = true, true, time.Now(), errors.New(r.Down)
-			}
+			m.recallChecks(&r)
 			m.recall(&r)
 			u.balancer.reset()
 		}
 		u.mu.Unlock()
+	}
+}
+
+// recallChecks makes the member what the checks of the predecessor have found. Where it was up
+// there, a first check in vain is one like any other: while two processes are at work and
+// thousands of connections move, an answer may come late, and with one server all clients would
+// be sent away. The upstream's lock is held.
+func (m *member) recallChecks(r *memberRecord) {
+	switch {
+	case m.upstream.config.Health == nil:
+	case r.Down != "" && !m.checked:
+		m.checked, m.down, m.downSince, m.lastError = true, true, time.Now(), errors.New(r.Down)
+	case r.Up && !m.checked:
+		m.checked, m.fails = true, max(0, r.Fails)
+	case r.Up && m.down:
+		m.fails += max(0, r.Fails)
+		if m.fails < m.checkConf.Fall {
+			m.down, m.downSince = false, time.Time{}
+			m.upstream.changed(m, Up, nil, "the process before this one has found it so")
+		}
 	}
 }
 

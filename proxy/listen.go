@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"time"
 )
 
@@ -54,11 +55,17 @@ func listenWith(ctx context.Context, lc *net.ListenConfig, addr Addr, o SocketOp
 	return ln, err
 }
 
-// cause drops the words that net.OpError puts before its error: whoever wraps
-// it says them too.
+// cause drops the words that net.OpError puts before its error, and the name of a system
+// call that is no more than the operation: whoever wraps it says them too.
 func cause(err error) error {
 	if op, ok := err.(*net.OpError); ok {
-		return op.Err
+		err = op.Err
+	}
+	if call, ok := err.(*os.SyscallError); ok {
+		switch call.Syscall {
+		case "connect", "read", "write":
+			return call.Err
+		}
 	}
 	return err
 }
