@@ -124,11 +124,12 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	var after usage
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if after = d.usage(t, page); after.descriptors <= before.descriptors+4 && after.goroutines <= before.goroutines+4 {
+		// Checks of servers and the pool of pipes hold some for a moment.
+		if after = d.usage(t, page); after.descriptors <= before.descriptors && after.goroutines <= before.goroutines+4 {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("the daemon holds %+v after %d reloads, %+v before", after, times, before)
+			t.Errorf("the daemon holds %+v after %d reloads, %+v before: %v", after, times, before, descriptorKinds(t, d.cmd.Process.Pid))
 			break
 		}
 	}

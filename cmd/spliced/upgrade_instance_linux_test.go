@@ -34,6 +34,7 @@ import (
 type instanceTest struct {
 	*daemonProcess
 	root, text string
+	idle       int // descriptors without a client
 	steady     []*steady
 	others     []*daemonProcess // started again
 }
@@ -112,6 +113,7 @@ upstreams:
   web: {servers: %q, balance: least-connections}
 `, i.root, t.TempDir(), limits, testnet.Echo(t, "tcp", "127.0.0.1:0"))
 	i.daemonProcess = runUpgradable(t, i.text)
+	i.idle = descriptors(t, i.last())
 	i.join(t, n)
 	return i
 }
@@ -235,25 +237,25 @@ func (i *instanceTest) upgraded(t *testing.T, n int) (taken, handed string) {
 }
 
 // SPLICED_UPGRADES is the number of upgrades, 5 by default; with 50 and more there are
-// 300 clients that stay.
+// 500 clients that stay, and others stay for up to 10 s.
 func TestUpgradeInstance(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	times, stay := 5, 40
+	times, stay, others, longest := 5, 40, 8, 300*time.Millisecond
 	if v := os.Getenv("SPLICED_UPGRADES"); v != "" {
 		var err error
 		if times, err = strconv.Atoi(v); err != nil {
 			t.Fatal(err)
 		}
 		if times >= 50 {
-			stay = 300
+			stay, others, longest = 500, 16, 10*time.Second
 		}
 	}
 	i := startInstance(t, stay, "")
 	page := regexp.MustCompile(`url=(\S+)`).FindStringSubmatch(i.stderr.await(t, "msg=metrics"))[1]
 	stop := i.transfer(t)
-	crowd := startCrowd(t, i.addr(t, "web"), 0, 8, 300*time.Millisecond)
+	crowd := startCrowd(t, i.addr(t, "web"), 0, others, longest)
 	// All the time.
 	watched := make(chan struct{})
 	var watching sync.WaitGroup
@@ -308,6 +310,16 @@ func TestUpgradeInstance(t *testing.T) {
 	stop()
 	crowd.end()
 	i.end(t, "web")
+	// The program's two links to the interface come with the first client, and stay.
+	const some = 8
+	left := descriptors(t, i.last())
+	for deadline := time.Now().Add(patience); left > i.idle+some; left = descriptors(t, i.last()) {
+		if time.Now().After(deadline) {
+			t.Errorf("the last process has %v without a connection, the first had %d descriptors", descriptorKinds(t, i.last()), i.idle)
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	if crowd.short.Load() == 0 || looks == 0 {
 		t.Errorf("%d conversations beside, %d looks at the flows", crowd.short.Load(), looks)
 	}
@@ -316,7 +328,7 @@ func TestUpgradeInstance(t *testing.T) {
 			t.Log(strings.TrimSpace(line))
 		}
 	}
-	t.Logf("%d upgrades, %d flows, %d conversations beside, %d looks at the flows", times, stay, crowd.short.Load(), looks)
+	t.Logf("%d upgrades, %d flows, %d conversations beside, %d looks at the flows; descriptors %d, in the end %d", times, stay, crowd.short.Load(), looks, i.idle, left)
 	i.stopLast(t)
 }
 

@@ -221,6 +221,23 @@ func descriptors(t *testing.T, pid int) int {
 	return len(list)
 }
 
+// descriptorKinds counts them by what they are.
+func descriptorKinds(t *testing.T, pid int) map[string]int {
+	t.Helper()
+	list, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := make(map[string]int)
+	for _, path := range list {
+		if what, err := os.Readlink(path); err == nil { // else it is closed by now
+			kind, _, _ := strings.Cut(what, ":[")
+			kinds[kind]++
+		}
+	}
+	return kinds
+}
+
 // A new process takes the place of the old one, again and again, by signal and by
 // command, and the clients notice nothing.
 //
@@ -304,16 +321,22 @@ upstreams:
 		t.Error("nobody has come and gone")
 	}
 	// The engine wire, once loaded, keeps some for itself.
-	for deadline := time.Now().Add(patience); descriptors(t, d.last()) > idle+30; time.Sleep(10 * time.Millisecond) {
+	left := descriptors(t, d.last())
+	for deadline := time.Now().Add(patience); left > idle+30; left = descriptors(t, d.last()) {
 		if time.Now().After(deadline) {
-			t.Errorf("the last process has %d descriptors without a connection, the first had %d", descriptors(t, d.last()), idle)
+			t.Errorf("the last process has %v without a connection, the first had %d descriptors", descriptorKinds(t, d.last()), idle)
 			break
 		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	t.Logf("%d upgrades, %d clients stayed, %d conversations beside", times, stay, w.short.Load())
+	t.Logf("%d upgrades, %d clients stayed, %d conversations beside; descriptors %d, in the end %d", times, stay, w.short.Load(), idle, left)
 	for line := range strings.Lines(d.stderr.all()) {
-		if strings.Contains(line, "msg=upgraded") || strings.Contains(line, "handed over") {
-			t.Log(strings.TrimSpace(line))
+		switch line = strings.TrimSpace(line); {
+		case strings.Contains(line, "msg=upgraded"), strings.Contains(line, "handed over"),
+			strings.Contains(line, `msg="server down"`), strings.Contains(line, `msg="no target reached"`):
+			t.Log(line)
+		case strings.Contains(line, `msg="connection ended" listener=echo`) && !strings.Contains(line, "end_to_target=eof end_to_client=eof"):
+			t.Error(line)
 		}
 	}
 	d.stopLast(t)
