@@ -22,7 +22,8 @@ import (
 // nothing but that honest clients of the daemon are served. SPLICED_FLOODS is how
 // many slow clients there are, 0 for connections over a limit instead;
 // SPLICED_FLOOD_RATE how many come a second, SPLICED_FLOOD_ROUNDS how often each
-// state is measured, SPLICED_FLOOD_PROXIES which proxies.
+// state is measured, SPLICED_FLOOD_PROXIES which proxies: a path is another build of
+// this test, whose daemon is measured, and what follows a word is its environment.
 func TestFloods(t *testing.T) {
 	slow, err := strconv.Atoi(os.Getenv("SPLICED_FLOODS"))
 	if err != nil {
@@ -41,7 +42,7 @@ func TestFloods(t *testing.T) {
 		if name == "HAProxy" {
 			f.open, f.limited, f.pid = startHAProxyFlooded(t, server)
 		} else {
-			d := startDaemon(t, commandWithin(t, time.Hour, "run"), floodConfig(server), (*exec.Cmd).Start)
+			d := startDaemon(t, floodedDaemon(t, name), floodConfig(server), (*exec.Cmd).Start)
 			f.open, f.limited, f.pid = d.addr(t, "open"), d.addr(t, "limited"), d.cmd.Process.Pid
 		}
 		f.target, f.slowTarget = f.limited, f.open
@@ -68,6 +69,18 @@ func TestFloods(t *testing.T) {
 		}
 	}
 	t.Logf("%d slow clients, %d/s come, %d rounds\n%s", slow, rate, rounds, &table)
+}
+
+// floodedDaemon is the command of a daemon that SPLICED_FLOOD_PROXIES names.
+func floodedDaemon(t *testing.T, name string) *exec.Cmd {
+	t.Helper()
+	cmd := commandWithin(t, time.Hour, "run")
+	words := strings.Fields(name)
+	if filepath.IsAbs(words[0]) {
+		cmd.Path = words[0]
+	}
+	cmd.Env = append(cmd.Env, words[1:]...)
+	return cmd
 }
 
 func floodNumber(t *testing.T, name string, n int) int {
