@@ -167,12 +167,7 @@ func (r *relay) awaitNames(t *testing.T, want string) {
 func TestNameChanges(t *testing.T) {
 	testnet.Leaks(t)
 	dns := newNameServer(t)
-	one := newNamed(t, "127.0.0.2:0", "a")
-	_, port, err := net.SplitHostPort(one.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	newNamed(t, "127.0.0.3:"+port, "b")
+	port := samePort(t, "127.0.0.2", "a", "127.0.0.3", "b")
 	dns.set(t, "db.test.", 1, "127.0.0.3", "127.0.0.2")
 	name := "db.test:" + port
 	u := proxy.Upstream{
@@ -298,12 +293,8 @@ func TestServiceRecordsChange(t *testing.T) {
 // are servers that come first.
 func TestNameOverTCP(t *testing.T) {
 	testnet.Leaks(t)
-	six := newNamed(t, loopback(t, "tcp6").Address, "6")
-	_, port, err := net.SplitHostPort(six.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	newNamed(t, "127.0.0.2:"+port, "4")
+	loopback(t, "tcp6")
+	port := samePort(t, "::1", "6", "127.0.0.2", "4")
 	dns := newNameServer(t)
 	dns.long = true
 	dns.set(t, "db.test.", 1, "::1", "127.0.0.2")

@@ -35,6 +35,36 @@ func newNamed(t *testing.T, addr, name string) *namedServer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveNamed(t, ln, name)
+}
+
+// samePort starts two servers, a and b, with one port at two addresses of this machine.
+func samePort(t *testing.T, hostA, a, hostB, b string) (port string) {
+	t.Helper()
+	const attempts = 100 // somebody may have the port that is free at the one at the other
+	for range attempts {
+		atA, err := net.Listen("tcp", net.JoinHostPort(hostA, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ = net.SplitHostPort(atA.Addr().String())
+		atB, err := net.Listen("tcp", net.JoinHostPort(hostB, port))
+		if err == nil {
+			serveNamed(t, atA, a)
+			serveNamed(t, atB, b)
+			return port
+		}
+		_ = atA.Close()
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("no port is free at both %s and %s", hostA, hostB)
+	return ""
+}
+
+func serveNamed(t *testing.T, ln net.Listener, name string) *namedServer {
+	t.Helper()
 	n := &namedServer{addr: ln.Addr().String(), ln: ln, done: make(chan struct{})}
 	go func() {
 		defer close(n.done)

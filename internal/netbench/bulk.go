@@ -39,7 +39,7 @@ func (s *Source) bulk(ctx context.Context, load Load, both bool) (*Outcome, erro
 		return nil, err
 	}
 	if out.BytesPerS == 0 {
-		return nil, errors.New("nothing arrived within the measured time: too short, or stuck")
+		return nil, fmt.Errorf("nothing arrived %w", errOutside)
 	}
 	out.noteLate(late, load.Streams)
 	return out, nil

@@ -67,7 +67,7 @@ func (s *Source) conn(ctx context.Context, load Load) (*Outcome, error) {
 		out.OpsPerS += x.rate()
 	}
 	if latency.TotalCount() == 0 {
-		return nil, errors.New("no connection was completed within the measured time")
+		return nil, fmt.Errorf("no connection was completed %w", errOutside)
 	}
 	if load.MaxConns > 0 && begun.Load() > int64(load.MaxConns) {
 		out.Notes = append(out.Notes, fmt.Sprintf(

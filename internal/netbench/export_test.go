@@ -9,6 +9,9 @@ import (
 // SetPatience shortens what would make a test of a silent path slow.
 func (s *Source) SetPatience(d time.Duration) { s.patience = d }
 
+// ErrOutside is what a round ends with that was too short.
+var ErrOutside = errOutside
+
 // KindStall is what the header of a stalled connection says at byte 8.
 const KindStall = byte(kindStall)
 

@@ -357,7 +357,7 @@ func sumExchanges(streams []*stream, results []exchange, c *clock) (*Outcome, er
 		out.OpsPerS = float64(planned) / ended.Sub(c.base.Add(time.Duration(c.from.Load()))).Seconds()
 	}
 	if latency.TotalCount() == 0 {
-		return nil, errors.New("no exchange was completed within the measured time")
+		return nil, fmt.Errorf("no exchange was completed %w", errOutside)
 	}
 	var err error
 	if out.Latency, err = encode(latency); err != nil {

@@ -36,9 +36,27 @@ func quickOptions(t *testing.T) netbench.Options {
 	return o
 }
 
+// run measures. A machine that has other things to do may leave a process without a processor for a
+// whole round: the run says so then, and is repeated with rounds of twice the time.
 func run(t *testing.T, o netbench.Options) *netbench.File {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	const most = 5 * time.Second // of a round
+	for {
+		file := runOnce(t, o)
+		short := slices.ContainsFunc(file.Results, func(r netbench.Result) bool {
+			return strings.Contains(r.Error, netbench.ErrOutside.Error())
+		})
+		if !short || 2*o.Duration > most {
+			return file
+		}
+		t.Logf("%v was too short a round: %q", o.Duration, file.Failures())
+		o.Duration *= 2
+	}
+}
+
+func runOnce(t *testing.T, o netbench.Options) *netbench.File {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	file, err := netbench.Run(ctx, o)
 	if err != nil {
@@ -50,16 +68,21 @@ func run(t *testing.T, o netbench.Options) *netbench.File {
 func TestRunOnLoopback(t *testing.T) {
 	testnet.Leaks(t)
 	o := quickOptions(t)
-	finished := 0
+	finished := make(map[[2]string]int)
 	o.OnProgress = func(p netbench.Progress) {
 		if p.Finished && p.Extra == "" {
-			finished++
+			finished[[2]string{p.Path, p.Workload}]++
 		}
 	}
 	file := run(t, o)
 	requireFigures(t, file, o)
-	if want := 2 * len(o.Workloads); finished != want {
-		t.Errorf("progress told of %d measurements, want %d", finished, want)
+	runs := finished[[2]string{o.Paths[0], o.Workloads[0]}]
+	for _, path := range o.Paths {
+		for _, workload := range o.Workloads {
+			if n := finished[[2]string{path, workload}]; n == 0 || n != runs {
+				t.Errorf("progress told %d times that %s was measured on %s, in %d runs", n, workload, path, runs)
+			}
+		}
 	}
 }
 

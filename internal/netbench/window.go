@@ -1,6 +1,13 @@
 package netbench
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// errOutside ends a round in which all was well, but for its figure: what was to be counted came before or
+// behind the window. The path may have been stuck then, or the machine have let it do nothing for so long.
+var errOutside = errors.New("within the measured time: too short, or stuck")
 
 // windowTimes say when a window opens after the load's start, and for how
 // long.
