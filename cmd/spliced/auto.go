@@ -13,31 +13,30 @@ import (
 	"github.com/spliced-io/spliced/splice"
 )
 
-// sayAuto says in the log whether connections of the engine auto are handed over to wire,
-// and why they are not. It has the program loaded, with the privileges that are left: so
-// that is the truth, and connections need not wait for it.
-func (d *daemon) sayAuto(file *config.File) {
-	auto := false
-	for _, l := range file.Listeners {
-		auto = auto || l.Engine == splice.EngineAuto
+// readyWire has the program of wire loaded, with the privileges that are left, where listeners of the
+// file may use it; and says in the log whether connections of the engine auto are handed over to
+// it, and why they are not. Where wire can't be had by name the start was refused.
+func (d *daemon) readyWire(file *config.File) {
+	var err error
+	if usesWire(file) {
+		err = keepWire(d.ending, file.WirePolicy())
 	}
-	if !auto {
+	if !hasEngine(file, splice.EngineAuto) {
 		return
 	}
-	if err := d.tryWire(file); err != nil {
+	if err = d.whyNotWire(file, err); err != nil {
 		d.log.Info("engine auto stays with splice and copy", "error", oneLine{err})
 		return
 	}
 	d.log.Info("engine auto hands over to wire", "after_bytes", int64(file.Config.Wire.AfterBytes), "after_age", time.Duration(file.Config.Wire.AfterAge).String())
 }
 
-// tryWire returns why no connection of the engine auto can be handed over.
-func (d *daemon) tryWire(file *config.File) error {
+// whyNotWire returns why no connection of the engine auto can be handed over, if the program could
+// be loaded, or not for err.
+func (d *daemon) whyNotWire(file *config.File, err error) error {
 	if len(file.Wants()) == 0 {
 		return errors.New("no listener with it has connections that wire could carry")
 	}
-	release, err := splice.KeepWire(file.WirePolicy())
-	context.AfterFunc(d.ending, release)
 	var op *splice.Error
 	if errors.As(err, &op) {
 		err = fmt.Errorf("wire: %w", op.Err) // what it was for is nothing to the user
@@ -45,6 +44,29 @@ func (d *daemon) tryWire(file *config.File) error {
 	if err != nil && d.became {
 		err = fmt.Errorf("user %s is given what wire takes for a listener with engine: wire only: %w", file.User, err)
 	}
+	return err
+}
+
+// usesWire says whether the file has listeners whose connections may be handed over to wire.
+func usesWire(file *config.File) bool {
+	return hasEngine(file, splice.EngineWire) || len(file.Wants()) > 0
+}
+
+// hasEngine says whether the file has a listener of that engine.
+func hasEngine(file *config.File, engine splice.Engine) bool {
+	for _, l := range file.Listeners {
+		if l.Engine == engine {
+			return true
+		}
+	}
+	return false
+}
+
+// keepWire has the program of wire loaded, and kept so until ctx ends: no connection has to wait for
+// it, and the first download is not over before.
+func keepWire(ctx context.Context, policy splice.WirePolicy) error {
+	release, err := splice.KeepWire(policy)
+	context.AfterFunc(ctx, release)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/internal/testnet"
+	"github.com/spliced-io/spliced/splice"
 )
 
 // The privileges of the engine wire, by their bits in linux/capability.h.
@@ -197,6 +199,63 @@ func wireByNameNoMore(t *testing.T, binary string) {
 		t.Fatal(err)
 	}
 	d.wait()
+}
+
+// The program is loaded for listeners that have wire by name too, before anybody connects, and is kept.
+func TestWireByNameIsKept(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	testnet.Leaks(t)
+	text := func(engine string) string {
+		return "log: {format: json}\nlisteners:\n  web: {address: \"127.0.0.1:0\", engine: " + engine + ", upstream: web}\n" +
+			"upstreams:\n  web: {servers: [\"127.0.0.1:1\"]}\n"
+	}
+	d := runDaemon(t, text("wire"))
+	d.stderr.await(t, `"msg":"started"`)
+	outlastsOther := func() {
+		t.Helper()
+		eventually(t, func() error {
+			if programs(d.cmd.Process.Pid) == 0 {
+				return errors.New("the daemon has no program")
+			}
+			return nil
+		})
+		// This process lets one go that it has loaded later.
+		release, err := splice.KeepWire(splice.WirePolicy{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		eventually(t, func() error {
+			if n := programs(os.Getpid()); n > 0 {
+				return fmt.Errorf("%d programs are loaded here", n)
+			}
+			return nil
+		})
+		if programs(d.cmd.Process.Pid) == 0 {
+			t.Error("the daemon has let its program go")
+		}
+	}
+	outlastsOther()
+	d.stop(t)
+	// A reload that brings it is as good as a start.
+	d = runDaemon(t, text("splice"))
+	d.stderr.await(t, `"msg":"started"`)
+	d.write(t, text("wire"))
+	d.signal(syscall.SIGHUP)
+	d.stderr.await(t, `"msg":"reloaded"`)
+	outlastsOther()
+	d.stop(t)
+}
+
+// programs is how many BPF programs a process has descriptors of.
+func programs(pid int) (n int) {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, link := range links {
+		if to, err := os.Readlink(link); err == nil && to == "anon_inode:bpf-prog" {
+			n++
+		}
+	}
+	return n
 }
 
 // When a connection is handed over is the file's, and the next one's after a reload.

@@ -24,9 +24,7 @@ type events struct {
 	toClient [reasonCount]atomic.Uint64
 	held     atomic.Uint64
 	failures repeats[failureKind]
-
-	mu       sync.Mutex
-	lastHeld time.Time
+	short    seldom
 }
 
 // A failureKind is what the lines of a flood of failures have in common.
@@ -254,14 +252,7 @@ func (e *events) onInherited(i proxy.Inherited) {
 // onHeld says so once a second at most: a shortage is told for each client.
 func (e *events) onHeld(h proxy.Held) {
 	e.held.Add(1)
-	e.mu.Lock()
-	now := time.Now()
-	quiet := now.Sub(e.lastHeld) < time.Second
-	if !quiet {
-		e.lastHeld = now
-	}
-	e.mu.Unlock()
-	if !quiet {
+	if e.short.may(time.Now()) {
 		e.log.Warn("new connections have to wait", "listen", h.Addr.String(), "error", oneLine{h.Err})
 	}
 }

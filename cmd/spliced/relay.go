@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -128,7 +129,7 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	}
 	service := newNotifier(os.LookupEnv)
 	service.tell(log, "READY=1")
-	defer c.keepWire(engine)()
+	defer c.readyWire(engine)()
 
 	<-signals
 	service.tell(log, "STOPPING=1")
@@ -139,18 +140,19 @@ func (c *relayCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-// keepWire has the program of wire loaded in the background, so that the first download is not over
-// before. What is missing for it the connections say that would have gone by it.
-func (c *relayCmd) keepWire(engine splice.Engine) (release func()) {
+// readyWire has the program of wire loaded in the background, until stop is called. What is missing for
+// it the connections say that would have gone by it.
+func (c *relayCmd) readyWire(engine splice.Engine) (stop func()) {
 	if engine != splice.EngineAuto && engine != splice.EngineWire {
 		return func() {}
 	}
-	loaded := make(chan func(), 1)
-	go func() {
-		release, _ := splice.KeepWire(c.wire())
-		loaded <- release
-	}()
-	return func() { (<-loaded)() }
+	ctx, cancel := context.WithCancel(context.Background())
+	var loading sync.WaitGroup
+	loading.Go(func() { _ = keepWire(ctx, c.wire()) })
+	return func() {
+		loading.Wait()
+		cancel()
+	}
 }
 
 // relayName is that of the one listener and the one upstream.

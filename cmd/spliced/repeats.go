@@ -70,3 +70,20 @@ func (r *repeats[K]) flush() {
 		}
 	}
 }
+
+// A seldom keeps lines that say the same a second apart.
+type seldom struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+// may says whether one is to be told now.
+func (s *seldom) may(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.last) < time.Second {
+		return false
+	}
+	s.last = now
+	return true
+}

@@ -56,3 +56,17 @@ func TestRepeats(t *testing.T) {
 		expect()
 	})
 }
+
+func TestSeldom(t *testing.T) {
+	var s seldom
+	now := time.Now()
+	for _, step := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, true}, {0, false}, {999 * time.Millisecond, false}, {time.Millisecond, true}, {time.Millisecond, false}, {time.Hour, true}} {
+		now = now.Add(step.after)
+		if got := s.may(now); got != step.want {
+			t.Errorf("%v later: %t, want %t", step.after, got, step.want)
+		}
+	}
+}

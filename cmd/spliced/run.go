@@ -71,7 +71,7 @@ func (c *runCmd) run(ctx context.Context, std streams, lines *patientLog, before
 				d.hangUp()
 				continue
 			case slices.Contains(upgradeSignals(), s):
-				d.background.Go(func() { _, _ = d.upgrade(d.ending) }) // says so itself
+				d.background.Go(func() { d.upgradeBySignal() })
 				continue
 			}
 			d.end()
@@ -139,6 +139,7 @@ type daemon struct {
 	reloaded *adminapi.Reload // the last one; nil: none
 
 	upgrading  sync.Mutex
+	again      seldom                 // said that one is under way
 	succeeded  chan *proxy.Succession // another process has taken this one's place
 	background sync.WaitGroup
 }
@@ -215,7 +216,7 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 	d.log.Info("started", args...)
 	d.quiet = d.events.tellEvery(time.Duration(file.Log.Interval), d.server.Connections)
 	d.sayAddresses()
-	d.background.Go(func() { d.sayAuto(file) })
+	d.background.Go(func() { d.readyWire(file) })
 	return nil
 }
 
@@ -232,7 +233,7 @@ func (d *daemon) sayAddresses() {
 func (d *daemon) bringIntoForce(ctx context.Context) error {
 	begun := time.Now()
 	d.mu.Lock()
-	wanted := len(d.file.Wants())
+	wanted, used := len(d.file.Wants()), usesWire(d.file)
 	d.mu.Unlock()
 	file, err := (config.Reader{Files: true}).Load(d.path)
 	if err != nil {
@@ -252,8 +253,8 @@ func (d *daemon) bringIntoForce(ctx context.Context) error {
 	d.log.Info("reloaded", "config", d.path, "listeners", len(file.Listeners), "upstreams", len(file.Upstreams),
 		"duration_ms", float64(time.Since(begun).Microseconds())/1e3)
 	d.sayAddresses()
-	if wanted == 0 && len(file.Wants()) > 0 {
-		d.sayAuto(file) // it may have given up what is wanted now
+	if wanted == 0 && len(file.Wants()) > 0 || !used && usesWire(file) {
+		d.readyWire(file) // it may have given up what is wanted now
 	}
 	return nil
 }

@@ -168,11 +168,21 @@ func program() string {
 	return path
 }
 
+// errUpgrading is what a further upgrade meets.
+var errUpgrading = errors.New("an upgrade is under way")
+
+// upgradeBySignal has the log say how it has gone: also that it was not begun, once a second at most.
+func (d *daemon) upgradeBySignal() {
+	if _, err := d.upgrade(d.ending); errors.Is(err, errUpgrading) && d.again.may(time.Now()) {
+		d.log.Warn("upgrade not begun", "error", err)
+	}
+}
+
 // upgrade starts the program again and has it take this process's place. After an
 // error this process goes on as if nothing was.
 func (d *daemon) upgrade(ctx context.Context) (int, error) {
 	if !d.upgrading.TryLock() {
-		return 0, errors.New("an upgrade is under way")
+		return 0, errUpgrading
 	}
 	defer d.upgrading.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -456,6 +456,53 @@ func TestUpgradeRefused(t *testing.T) {
 	d.stopLast(t)
 }
 
+// A signal for an upgrade while one is under way begins none, and the log says so.
+func TestUpgradeAgain(t *testing.T) {
+	testnet.Leaks(t)
+	dir := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, pids := filepath.Join(dir, "spliced"), filepath.Join(dir, "pids")
+	if err := os.Symlink(exe, program); err != nil {
+		t.Fatal(err)
+	}
+	d := &daemonProcess{config: filepath.Join(dir, "c.yaml")}
+	d.write(t, fmt.Sprintf("listeners:\n  echo: {address: 127.0.0.1:0, upstream: echo}\nupstreams:\n  echo: {servers: %q}\n", testnet.Echo(t, "tcp", "127.0.0.1:0")))
+	cmd := command(t, "run", "-c", d.config)
+	cmd.Path, cmd.Args[0] = program, program
+	d.process = start(t, cmd)
+	d.stderr.await(t, "msg=started")
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	silent := fmt.Sprintf("#!/bin/sh\necho $$ >> %s\nexec sleep 1000\n", pids)
+	if err := os.WriteFile(program, []byte(silent), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d.signal(syscall.SIGUSR2)
+	d.stderr.await(t, "msg=upgrading")
+	d.signal(syscall.SIGUSR2)
+	d.stderr.await(t, `msg="upgrade not begun" error="an upgrade is under way"`)
+	var pid int
+	eventually(t, func() error {
+		text, err := os.ReadFile(pids)
+		if err == nil {
+			pid, err = strconv.Atoi(strings.TrimSpace(string(text))) // of one process only
+		}
+		return err
+	})
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	d.stderr.await(t, "upgrade refused")
+	d.stop(t)
+	if n := strings.Count(d.stderr.all(), "msg=upgrading"); n != 1 {
+		t.Errorf("%d upgrades were begun", n)
+	}
+}
+
 // The file of an admin socket is removed by whoever has the socket, and only if it
 // is still that of the socket: after an upgrade too, and if the address has changed.
 func TestUpgradeLeavesForeignAdminFile(t *testing.T) {
