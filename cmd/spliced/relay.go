@@ -28,7 +28,7 @@ type relayCmd struct {
 	ConnectTimeout   duration `default:"5s" help:"Give each target this long to answer."`
 	MaxBytes         size     `default:"0" help:"End a direction after so many bytes, like 64KiB or 10MB (0: never)."`
 	MaxConns         count    `default:"0" help:"Have clients wait while so many connections are open (0: what the limit of open files allows, beside those that wire carries)."`
-	DrainTimeout     duration `default:"30s" help:"After SIGTERM, give connections this long to end."`
+	DrainTimeout     duration `default:"30s" help:"After SIGTERM, give connections this long to end (0: for ever)."`
 	LogFormat        string   `enum:"text,json" default:"text" help:"How to log to standard error: ${enum}."`
 	Metrics          *address `placeholder:"ADDR" help:"Serve /metrics, /healthz and /connections here."`
 	Instance         string   `placeholder:"NAME" help:"Connections that were handed over to wire outlive the relay under this name; its next start adopts them."`
@@ -168,7 +168,7 @@ func (c *relayCmd) config(engine splice.Engine, targets []proxy.Addr, passed *pa
 	return proxy.Config{
 		MaxConnections: int(c.MaxConns),
 		Wire:           proxy.Wire{AfterBytes: c.WireAfterBytes, AfterAge: proxy.Duration(c.WireAfterAge)},
-		Drain:          proxy.Drain{Timeout: max(1, proxy.Timeout(c.DrainTimeout)), Spread: -1}, // 0 cuts at once
+		Drain:          proxy.Drain{Timeout: forEver(c.DrainTimeout), Spread: -1},
 		Listeners: map[string]proxy.Listener{relayName: {
 			Address:  []string{listen},
 			Upstream: relayName,

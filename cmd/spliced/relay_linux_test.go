@@ -425,7 +425,8 @@ func TestDrainEnds(t *testing.T) {
 		signals int
 	}{
 		"timeout":       {"50ms", 1},
-		"no timeout":    {"0s", 1},
+		"the shortest":  {"1ns", 1},
+		"for ever":      {"0s", 2},
 		"second signal": {"1h", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -435,7 +436,10 @@ func TestDrainEnds(t *testing.T) {
 			echo1(t, c, "x")
 			r.signal(syscall.SIGTERM)
 			if tc.signals > 1 {
-				r.stderr.await(t, `"msg":"draining"`)
+				if line := r.stderr.await(t, `"msg":"draining"`); strings.Contains(line, `"timeout":"never"`) != (tc.timeout == "0s") {
+					t.Errorf("--drain-timeout %s: %s", tc.timeout, line)
+				}
+				echo1(t, c, "y")
 				r.signal(syscall.SIGTERM)
 			}
 			if n, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
@@ -454,7 +458,7 @@ func TestDrainEnds(t *testing.T) {
 // Where nothing is open, nothing is cut, however little time a drain has.
 func TestNothingToCut(t *testing.T) {
 	testnet.Leaks(t)
-	r := startRelay(t, nil, "--drain-timeout", "0s", "127.0.0.1:0", echoServer(t))
+	r := startRelay(t, nil, "--drain-timeout", "1ns", "127.0.0.1:0", echoServer(t))
 	r.stop(t)
 	if log := r.stderr.all(); !strings.Contains(log, "relay ended") || strings.Contains(log, "cutting connections") {
 		t.Errorf("the log is\n%s", log)
