@@ -44,7 +44,7 @@ func newAdmin(ctx context.Context, file *config.File, passed map[string]net.List
 	a.api.SetToken(token)
 	a.api.Pages = adminpage.Pages()
 	a.server = a.api.NewServer()
-	a.server.ConnState = tellHall
+	inHall(a.server)
 	for _, address := range file.Admin.Address {
 		ln := passed[address]
 		delete(passed, address)

@@ -90,6 +90,63 @@ func TestAdminCrowd(t *testing.T) {
 	d.stop(t)
 }
 
+// A crowd that has nothing to ask keeps no operator out of the only address that he can reach, be it
+// from where he is or from somewhere else; and sends nobody away who is being answered.
+func TestCrowdWithoutQuestions(t *testing.T) {
+	testnet.Leaks(t)
+	for name, from := range map[string]string{"from the same address": "127.0.0.1", "from another": "127.0.0.2"} {
+		t.Run(name, func(t *testing.T) {
+			d := runOperated(t, "")
+			client := &adminapi.Client{Address: d.tcp}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			told, watching := make(chan struct{}, 1), make(chan struct{})
+			go func() {
+				defer close(watching)
+				err := client.Watch(ctx, 100*time.Millisecond, 0, func([]byte) error {
+					select {
+					case told <- struct{}{}:
+					default:
+					}
+					return nil
+				})
+				if ctx.Err() == nil {
+					t.Errorf("who watches is sent away: %v", err)
+				}
+			}()
+			<-told
+			const crowd = 10 * hallRoom // these would have had 100 s
+			dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+			for i := range crowd {
+				c, err := dialer.Dial("tcp", d.tcp)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				_, _ = io.WriteString(c, []string{"", "GET /v1/st"}[i%2]) // it may be sent away already
+			}
+			for range 10 {
+				asking, done := context.WithTimeout(t.Context(), patience)
+				var s adminapi.Status
+				err := client.Get(asking, "/v1/status", nil, &s)
+				done()
+				if err != nil {
+					t.Fatalf("an operator is not answered: %v", err)
+				}
+			}
+			select { // what was told before the crowd came is out by now
+			case <-told:
+			default:
+			}
+			<-told
+			cancel()
+			<-watching
+			http.DefaultClient.CloseIdleConnections()
+			d.stop(t)
+		})
+	}
+}
+
 // Those who were answered and ask nothing more make room for who comes.
 func TestIdleAskersMakeRoom(t *testing.T) {
 	testnet.Leaks(t)

@@ -67,10 +67,12 @@ func newMetrics(ln net.Listener, relay *proxy.Server, counts ...prometheus.Colle
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	return &metrics{
+	m := &metrics{
 		addr: ln.Addr().String(), ln: ln, mux: mux,
-		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, ConnState: tellHall},
+		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute},
 	}
+	inHall(m.server)
+	return m
 }
 
 func (m *metrics) serve() {
