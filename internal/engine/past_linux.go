@@ -27,22 +27,27 @@ func (s *Session) handOver(l *loop) {
 
 // Past is complete once Done is closed.
 func (s *Session) Past() Past {
-	p := Past{
-		Idle: s.limits.Idle, HalfClose: s.limits.HalfClose, MaxLife: s.limits.Lifetime,
-		Age: s.endAt - s.startedAt, Quiet: max(0, s.endAt-s.active),
-	}
-	rates := [2]int64{s.limits.RateAToB, s.limits.RateBToA}
-	for i, pd := range [2]*PastDirection{&p.AToB, &p.BToA} {
-		d := &s.dirs[i]
-		st := d.stats()
-		*pd = PastDirection{Bytes: st.Bytes, Spliced: st.Spliced, Redirected: st.Redirected, Max: d.max, Rate: rates[i], Reason: st.Reason}
-		if st.Reason == Stopped {
-			pd.Reason = Running
-		}
-	}
+	p := s.past([2]DirectionStats{s.dirs[0].stats(), s.dirs[1].stats()}, s.endAt-s.startedAt, s.endAt-s.active)
 	for i, errno := range [2]*int{&p.BrokenA, &p.BrokenB} {
 		if e, ok := s.ends[i].err.(syscall.Errno); ok {
 			*errno = int(e)
+		}
+	}
+	return p
+}
+
+// past is what is known of a session that goes on elsewhere: what a stop has ended does, too.
+func (s *Session) past(now [2]DirectionStats, age, quiet time.Duration) Past {
+	p := Past{
+		Idle: s.limits.Idle, HalfClose: s.limits.HalfClose, MaxLife: s.limits.Lifetime,
+		Age: max(0, age), Quiet: max(0, quiet),
+	}
+	rates := [2]int64{s.limits.RateAToB, s.limits.RateBToA}
+	for i, d := range [2]*PastDirection{&p.AToB, &p.BToA} {
+		st := &now[i]
+		*d = PastDirection{Bytes: st.Bytes, Spliced: st.Spliced, Redirected: st.Redirected, Max: s.dirs[i].max, Rate: rates[i], Reason: st.Reason}
+		if st.Reason == Stopped {
+			d.Reason = Running
 		}
 	}
 	return p

@@ -188,13 +188,6 @@ func (s *Session) Flow() (Flow, Past, bool) {
 		return Flow{}, Past{}, false
 	}
 	st := s.Stats()
-	p := Past{
-		Idle: s.limits.Idle, HalfClose: s.limits.HalfClose, MaxLife: s.limits.Lifetime,
-		Age: max(0, time.Since(st.Started)), Quiet: max(0, time.Since(st.LastProgress)),
-	}
-	for i, d := range [2]*PastDirection{&p.AToB, &p.BToA} {
-		of := [2]DirectionStats{st.AToB, st.BToA}[i]
-		*d = PastDirection{Bytes: of.Bytes, Spliced: of.Spliced, Max: s.dirs[i].max, Reason: of.Reason}
-	}
+	p := s.past([2]DirectionStats{st.AToB, st.BToA}, time.Since(st.Started), time.Since(st.LastProgress))
 	return wired.pair.Flow(), p, true
 }
