@@ -87,8 +87,6 @@ func (k *checker) source(u *Upstream, path []string) {
 	case !ip.IsValid():
 	case ip.IsUnspecified():
 		k.wrong(fmt.Sprintf("%s is no address of a machine: want one of this machine, or none, for the kernel to choose", ip), where...)
-	case ip.IsMulticast():
-		k.wrong(fmt.Sprintf("%s: a group connects to nobody: want an address of this machine", ip), where...)
 	default:
 		if err := oneMachine(ip, ""); err != nil {
 			k.wrong(fmt.Sprintf("%s: %v", ip, err), where...)

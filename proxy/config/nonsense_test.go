@@ -92,7 +92,7 @@ func nonsense() map[string]mistake {
 		"a long label":            {servers(`"` + strings.Repeat("a", 64) + `.org:443"`), `is neither a host name nor an IP address`},
 		"a name's last dot":       {servers(`"www.example.org.:443"`), ""},
 		"original with a port":    {servers(`"original-destination:80"`), `c.yaml:5:18: address "original-destination:80": the port is the one that the client has dialled: want original-destination`},
-		"source, a group":         {upstream("source_address: 224.0.0.1"), `c.yaml:5:52: 224.0.0.1: a group connects to nobody`},
+		"source, a group":         {upstream("source_address: 224.0.0.1"), `c.yaml:5:52: 224.0.0.1: a group has no connections`},
 		"source, anything":        {upstream("source_address: 0.0.0.0"), `c.yaml:5:52: 0.0.0.0 is no address of a machine: want one of this machine`},
 		"source, of any link":     {servers(`["[fe80::2%eth0]:443"], source_address: "fe80::1"`), `want its interface too, like fe80::1%eth0`},
 		"name server, a group":    {upstream(`resolve: {servers: "224.0.0.251:53"}`), `c.yaml:5:55: "224.0.0.251:53": a group has no connections`},
