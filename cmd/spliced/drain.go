@@ -4,13 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/spliced-io/spliced/proxy"
 )
 
 // drain lets connections end as the configuration says, or until a further
-// signal.
+// signal to end. Others are not heeded any more, and said not to be.
 func drain(server *proxy.Server, log *slog.Logger, signals <-chan os.Signal) {
 	timeout := "never"
 	if t := server.CurrentConfig().Drain.Timeout; t != proxy.Never {
@@ -22,15 +23,23 @@ func drain(server *proxy.Server, log *slog.Logger, signals <-chan os.Signal) {
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- server.Drain(ctx) }()
-	var err error
-	select {
-	case err = <-drained:
-	case <-signals:
-		cancel()
-		err = <-drained
+	for {
+		select {
+		case err := <-drained:
+			cutting(server, log, err)
+			return
+		case s := <-signals:
+			if toEnd(s) {
+				cancel()
+			} else {
+				log.Warn("signal not heeded", "signal", s.String(), "error", "this process drains")
+			}
+		}
 	}
-	cutting(server, log, err)
 }
+
+// toEnd says whether a signal asks for the end.
+func toEnd(s os.Signal) bool { return s == syscall.SIGTERM || s == syscall.SIGINT }
 
 // cutting says how many connections a drain has left that ended with err.
 func cutting(server *proxy.Server, log *slog.Logger, err error) {

@@ -261,7 +261,7 @@ func (d *daemon) retire(next *proxy.Succession, signals <-chan os.Signal) {
 		for n := 0; n < 2; {
 			select {
 			case s := <-signals:
-				if s == os.Interrupt || s.String() == "terminated" {
+				if toEnd(s) {
 					n++
 				}
 			case <-ctx.Done():
