@@ -71,6 +71,10 @@ func (s *Server) adoptFlows(a adoption) (n int, err error) {
 		if c == nil {
 			c = s.found(f, session.Stats().Started)
 		}
+		if !c.flown { // else it was this server's
+			c.before = adoptedWith(session.Stats(), past)
+		}
+		c.flown = false
 		c.member.active.Add(1)
 		s.mu.Lock()
 		if c.id == 0 {
@@ -103,6 +107,17 @@ func (s *Server) adoptFlows(a adoption) (n int, err error) {
 		abortAll(sessions)
 	}
 	return n, err
+}
+
+// adoptedWith is what another process has counted of a session that is adopted now. past knows
+// what of it was moved by splice(2).
+func adoptedWith(st splice.Stats, past *splice.Past) *totals {
+	t := new(totals)
+	t.add(st)
+	if past != nil {
+		t.splicedToTarget, t.splicedToClient = min(past.AToB.Spliced, t.bytesToTarget), min(past.BToA.Spliced, t.bytesToClient)
+	}
+	return t
 }
 
 // found makes the connection of a flow that nobody knows.

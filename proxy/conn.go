@@ -31,11 +31,12 @@ type conn struct {
 	tls        *tls.ConnectionState // with the client, if it ends here
 	behind     bool                 // a proxy: its PROXY header names the client
 	header     *proxyproto.Header
-	counted    bool // among the connections of its client
-	bare       bool // it has no sockets: packets are spliced
-	parting    bool // it is being handed over to another process
-	flown      bool // it goes on without this one
-	outward    bool // local is in the server's map of that name
+	counted    bool    // among the connections of its client
+	bare       bool    // it has no sockets: packets are spliced
+	parting    bool    // it is being handed over to another process
+	flown      bool    // it goes on without this one
+	outward    bool    // local is in the server's map of that name
+	before     *totals // what another process has counted of it, or this one before it left; nil: nothing. It does not change
 
 	client, target, local netip.AddrPort // invalid for unix sockets; see destination for the target
 }
@@ -102,7 +103,7 @@ func (c *conn) onEnd(r splice.Result) {
 	s := c.listener.server
 	s.mu.Lock()
 	if w := r.Stats.Wire; c.parting && w != nil && w.Left {
-		s.flown(c)
+		s.flown(c, r.Stats)
 		s.mu.Unlock()
 		c.member.leave()
 		return
@@ -124,10 +125,14 @@ func (c *conn) onEnd(r splice.Result) {
 }
 
 // flown forgets a connection that goes on without this process, until another one adopts it.
-// s.mu is held.
-func (s *Server) flown(c *conn) {
+// If it comes back, what it has had counts no more. s.mu is held.
+func (s *Server) flown(c *conn, st splice.Stats) {
 	c.flown = true
 	s.live.remove(c)
+	s.keepCounts(c, st)
+	before := new(totals)
+	before.add(st)
+	c.before = before
 	s.arrived(c)
 	s.open--
 	if c.bare {
@@ -136,6 +141,16 @@ func (s *Server) flown(c *conn) {
 	}
 	c.listener.release(c)
 	s.change()
+}
+
+// keepCounts counts what a connection has carried that is about to be gone from here. s.mu is
+// held, under which it leaves the live ones: no byte is counted twice, or not at all.
+func (s *Server) keepCounts(c *conn, st splice.Stats) {
+	s.ended.count(st, c.before)
+	c.listener.ended.count(st, c.before)
+	carried := counted(st, c.before)
+	c.member.counts.bytesToServer.Add(carried.ToServer)
+	c.member.counts.bytesToClient.Add(carried.ToClient)
 }
 
 // A parted connection is one whose session has ended to be handed over.
@@ -153,11 +168,9 @@ func (c *conn) conclude(r splice.Result) {
 	s.live.remove(c)
 	s.arrived(c)
 	s.ended.conns++
-	s.ended.add(r.Stats)
 	c.listener.ended.conns++
-	c.listener.ended.add(r.Stats)
+	s.keepCounts(c, r.Stats)
 	c.listener.account.ended(c, &r)
-	c.member.carried(r)
 	s.tell(unsaid{conn: c, result: &r})
 	s.mu.Unlock()
 }

@@ -177,7 +177,7 @@ func (m *Succession) known(f splice.Flow) (*conn, *splice.Past) {
 	s := m.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d.conn.parting, d.conn.flown, d.conn.session = false, false, nil
+	d.conn.parting, d.conn.session = false, nil
 	return d.conn, &d.past
 }
 

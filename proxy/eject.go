@@ -28,13 +28,6 @@ func (m *member) connectFailed(err error) {
 	}
 }
 
-// carried counts the bytes of a connection that ends. The server's lock is held,
-// under which it leaves the live ones: no byte is counted twice, or not at all.
-func (m *member) carried(r splice.Result) {
-	m.counts.bytesToServer.Add(r.AToB.Bytes)
-	m.counts.bytesToClient.Add(r.BToA.Bytes)
-}
-
 // ended counts a connection out, and notes whether the server has reset it before
 // its first byte.
 func (m *member) ended(r splice.Result) {

@@ -547,6 +547,7 @@ func (q *parcelled) gone() {
 	s.mu.Lock()
 	s.open--
 	s.arrived(c)
+	s.keepCounts(c, q.result.Stats)
 	c.listener.release(c)
 	s.change()
 	s.mu.Unlock()

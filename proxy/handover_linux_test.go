@@ -158,7 +158,8 @@ func echoConfig(target string, engine splice.Engine) proxy.Config {
 }
 
 // Generation after generation takes over sessions in mid-transfer, while others
-// come and go: not a byte is lost, and nobody is turned away.
+// come and go: not a byte is lost, and nobody is turned away. Each byte is in the counts of one
+// of them.
 func TestHandOverUnderLoad(t *testing.T) {
 	for _, engine := range []splice.Engine{splice.EngineAuto, splice.EngineCopy} {
 		t.Run(engine.String(), func(t *testing.T) {
@@ -191,14 +192,24 @@ func TestHandOverUnderLoad(t *testing.T) {
 				})
 			}
 			all := 0
+			var counted [3]proxy.Stats // by server, listener and target
+			count := func() {
+				listener, target := g.Listeners()[0], g.Upstreams()[0].Servers[0]
+				for i, st := range []proxy.Stats{g.Stats(), listener.Stats, {BytesToTarget: target.BytesToServer, BytesToClient: target.BytesToClient}} {
+					counted[i].BytesToTarget += st.BytesToTarget
+					counted[i].BytesToClient += st.BytesToClient
+				}
+			}
 			for range 6 {
+				before := g.Stats()
 				next, moved := g.succeed(t, c)
-				if st := g.Stats(); st.Open != 0 {
-					t.Errorf("%d connections are left behind", st.Open)
+				if st := g.Stats(); st.Open != 0 || st.BytesToTarget < before.BytesToTarget || st.BytesToClient < before.BytesToClient {
+					t.Errorf("%+v are left behind of %+v", st, before)
 				}
 				if err := g.Close(); err != nil {
 					t.Error(err)
 				}
+				count()
 				if i := receive(t, next.inherited, "the end of the hand-over"); i.Connections != moved || i.Lost != 0 || i.Err != nil {
 					t.Errorf("%d were handed over, and taken: %+v", moved, i)
 				}
@@ -217,6 +228,12 @@ func TestHandOverUnderLoad(t *testing.T) {
 			}
 			t.Logf("%d hand-overs of connections, %d short conversations", all, short.Load())
 			_ = g.Close()
+			count()
+			for i, st := range counted {
+				if want := 30*8<<20 + 1000*short.Load(); st.BytesToTarget != want || st.BytesToClient != want {
+					t.Errorf("%d: all together have counted %d and %d bytes, want %d", i, st.BytesToTarget, st.BytesToClient, want)
+				}
+			}
 		})
 	}
 }

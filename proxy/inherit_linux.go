@@ -467,6 +467,10 @@ func (a *arrival) welcome(r *connRecord, p *parcel.Parcel, n int) error {
 	p.Raw = raw[r.First[0]+r.First[1]:]
 	s := a.server
 	c, plan := a.place(r)
+	c.before = &totals{
+		bytesToTarget: r.Past.AToB.Bytes, splicedToTarget: r.Past.AToB.Spliced,
+		bytesToClient: r.Past.BToA.Bytes, splicedToClient: r.Past.BToA.Spliced,
+	}
 	c.member.active.Add(1)
 	s.mu.Lock()
 	s.comes(c)

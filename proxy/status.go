@@ -98,6 +98,40 @@ func (t *totals) add(s splice.Stats) {
 	t.wire.add(s.Wire)
 }
 
+// less takes out what o has of what is added up by the byte, the packet and the moment.
+func (t *totals) less(o *totals) {
+	t.bytesToTarget -= o.bytesToTarget
+	t.bytesToClient -= o.bytesToClient
+	t.splicedToTarget -= o.splicedToTarget
+	t.splicedToClient -= o.splicedToClient
+	w, ow := &t.wire, &o.wire
+	w.Late -= ow.Late
+	w.Closed -= ow.Closed
+	for i := range w.Packets {
+		w.Bytes[i] -= ow.Bytes[i]
+		w.Packets[i] -= ow.Packets[i]
+		w.Retransmits[i] -= ow.Retransmits[i]
+		w.Errors[i] -= ow.Errors[i]
+		w.TooBig[i] -= ow.TooBig[i]
+	}
+}
+
+// count adds what this process has seen a connection carry: st is all, and before what another
+// one has seen, if not nil. That is in the other's counts.
+func (t *totals) count(st splice.Stats, before *totals) {
+	t.add(st)
+	if before != nil {
+		t.less(before)
+	}
+}
+
+// counted are the bytes that count adds.
+func counted(st splice.Stats, before *totals) Carried {
+	var t totals
+	t.count(st, before)
+	return Carried{t.bytesToTarget, t.bytesToClient}
+}
+
 func (t *totals) into(st *Stats) {
 	st.Ended = t.conns
 	st.BytesToTarget, st.BytesToClient = t.bytesToTarget, t.bytesToClient

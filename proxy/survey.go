@@ -22,6 +22,7 @@ type Survey struct {
 // A surveyed connection has told its counts.
 type surveyed struct {
 	joinedConn
+	before  *totals
 	started time.Time
 	carried Carried
 }
@@ -65,7 +66,7 @@ func (s *Server) Survey() *Survey {
 		if c.session == nil {
 			continue
 		}
-		v.conns = append(v.conns, surveyed{joinedConn: joinedConn{c, c.session}})
+		v.conns = append(v.conns, surveyed{joinedConn: joinedConn{c, c.session}, before: c.before})
 		if ofMember[c.member] == nil {
 			carried := c.member.hasCarried()
 			ofMember[c.member] = &carried
@@ -79,18 +80,18 @@ func (s *Server) Survey() *Survey {
 		c := &v.conns[i]
 		st := c.session.Stats()
 		c.started, c.carried = st.Started, Carried{st.AToB.Bytes, st.BToA.Bytes}
-		all.add(st)
+		all.count(st, c.before)
 		if w := st.Wire; w != nil && w.Switched && !w.Returned {
 			flows++
 		}
 		if l := ofListener[c.listener]; l != nil {
-			l.totals.add(st)
+			l.totals.count(st, c.before)
 			engine, _ := CarriedBy(st)
 			l.ListenerStatus.Account.Joined[engine]++
 		}
-		m := ofMember[c.member]
-		m.ToServer += c.carried.ToServer
-		m.ToClient += c.carried.ToClient
+		m, carried := ofMember[c.member], counted(st, c.before)
+		m.ToServer += carried.ToServer
+		m.ToClient += carried.ToClient
 	}
 	all.into(&v.Stats)
 	v.Stats.Wire.Flows = flows
