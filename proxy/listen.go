@@ -2,9 +2,12 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -38,9 +41,24 @@ func Listen(ctx context.Context, addr Addr, o SocketOptions) (net.Listener, erro
 	}
 	ln, err := listenWith(ctx, &lc, addr, o)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", addr, cause(err))
+		return nil, fmt.Errorf("listen on %s: %w", addr, hinted(addr, cause(err)))
 	}
 	return ln, nil
+}
+
+// hinted adds to why nobody can listen there what would be right.
+func hinted(addr Addr, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: another socket listens there", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: want one that an interface of this machine has", err)
+	case errors.Is(err, syscall.EACCES):
+		if ap, bad := netip.ParseAddrPort(addr.Address); bad == nil && ap.Port() < 1024 {
+			return fmt.Errorf("%w: want a port from 1024 on, root, or CAP_NET_BIND_SERVICE", err)
+		}
+	}
+	return err
 }
 
 // listenWith listens, with the backlog that o says.

@@ -419,9 +419,9 @@ func TestCheckTellsNeeds(t *testing.T) {
 func TestRunInUse(t *testing.T) {
 	path, taken := filepath.Join(t.TempDir(), "c.yaml"), tlsServer(t, "x")
 	for want, text := range map[string]string{
-		"listener web: listen on " + taken + ": ": "listeners:\n  web: {address: '" + taken + "', upstream: web}\n",
-		"admin: listen on " + taken + ": ":        "admin: " + taken + "\nlisteners:\n  web: {address: '127.0.0.1:0', upstream: web}\n",
-		"metrics: listen tcp " + taken + ": ":     "metrics: " + taken + "\nlisteners:\n  web: {address: '127.0.0.1:0', upstream: web}\n",
+		"listener web: listen on " + taken + ": bind: address already in use: another socket listens there": "listeners:\n  web: {address: '" + taken + "', upstream: web}\n",
+		"admin: listen on " + taken + ": ":    "admin: " + taken + "\nlisteners:\n  web: {address: '127.0.0.1:0', upstream: web}\n",
+		"metrics: listen tcp " + taken + ": ": "metrics: " + taken + "\nlisteners:\n  web: {address: '127.0.0.1:0', upstream: web}\n",
 	} {
 		if err := os.WriteFile(path, []byte(text+"upstreams:\n  web: {servers: '127.0.0.1:1'}\n"), 0o600); err != nil {
 			t.Fatal(err)

@@ -320,6 +320,10 @@ func (c *upgradeCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	answer, err := askUpgrade(ctx, client)
+	var refused *adminapi.Error
+	if errors.As(err, &refused) && refused.Code == adminapi.UpgradeRefused {
+		return fmt.Errorf("upgrade refused, the old process goes on:\n%w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", explain(client, err))
 	}

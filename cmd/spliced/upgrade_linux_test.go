@@ -430,6 +430,8 @@ func TestUpgradeRefused(t *testing.T) {
 			d.signal(syscall.SIGUSR2)
 			stderr = d.stderr.await(t, "upgrade refused")
 			code = exitFailed
+		} else if !strings.HasPrefix(stderr, "spliced: upgrade refused, the old process goes on:\n") {
+			t.Errorf("%s: %q does not say that the old process goes on", test.name, stderr)
 		}
 		if code != exitFailed || !strings.Contains(stderr, test.want) && !strings.Contains(stderr, strings.ReplaceAll(test.want, `"`, `\"`)) {
 			t.Errorf("%s: exit code %d, %q, want %q", test.name, code, stderr, test.want)

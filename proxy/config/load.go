@@ -331,10 +331,24 @@ func (l *loader) syntax(name string, err error) {
 		if t := ye.GetToken(); t != nil {
 			at = placeOf(name, t)
 		}
-		l.wrong(at, ye.GetMessage())
+		l.wrong(at, withHint(ye.GetMessage()))
 		return
 	}
 	l.wrong(place{file: name}, err.Error())
+}
+
+// withHint adds what would be right to what the parser says of the mistakes that people make.
+func withHint(message string) string {
+	for _, hint := range [][2]string{
+		{"found character '\t' that cannot start any token", "want spaces to indent, no tab"},
+		{"value is not allowed in this context", "want each key indented as far as its neighbours"},
+		{"',' or '}' must be specified", "want a brace or a quote before this closed"},
+	} {
+		if strings.Contains(message, hint[0]) {
+			return message + ": " + hint[1]
+		}
+	}
+	return message
 }
 
 func placeOf(file string, t *token.Token) place {
