@@ -88,10 +88,8 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	case BELIEVED:
 		// Behind what was seen; behind a gap it is to be looked at.
 		fin = s->fin && sends && !before(end, f->end);
-		if (sends && before(f->end, end)) {
-			f->end = end;
+		if (sends && raise(&f->end, end))
 			f->last_moved = now;
-		}
 		acknowledge(f, s, now);
 		break;
 	case OUTDATED:

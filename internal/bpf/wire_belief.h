@@ -78,29 +78,35 @@ static __always_inline enum belief believes(struct flow *f, const struct segment
 	return BELIEVED;
 }
 
+// raise puts a number forward, and says how far. Segments of one sender can come by on several CPUs
+// at a time: to read, compare and write would now and then have the lower number stay. Whoever loses
+// four times in a row was overtaken by higher numbers, or leaves its own to the next segment.
+static __always_inline __u32 raise(__u32 *number, __u32 to)
+{
+	for (int i = 0; i < 4; i++) {
+		__u32 was = *(volatile __u32 *)number;
+
+		if (!before(was, to))
+			break;
+		if (__sync_val_compare_and_swap(number, was, to) == was)
+			return to - was;
+	}
+	return 0;
+}
+
 // acknowledge counts what a segment acknowledges.
 static __always_inline void acknowledge(struct flow *f, const struct segment *s, __u64 now)
 {
-	__u32 edge = s->ack + (s->window << (f->rewrite.window_in & 15));
+	__u32 news;
 
 	if (before(s->ack, f->acked))
 		return; // an older one, overtaken
 	f->window = s->window;
-	if (before(f->edge, edge))
-		f->edge = edge;
-	// Segments of one sender can come by on several CPUs at a time. Whoever
-	// loses four times in a row was overtaken by higher numbers, or leaves
-	// its own to the next segment.
-	for (int i = 0; i < 4; i++) {
-		__u32 was = f->acked;
-
-		if (!before(was, s->ack))
-			break;
-		if (__sync_val_compare_and_swap(&f->acked, was, s->ack) == was) {
-			__sync_fetch_and_add(&f->acked_bytes, s->ack - was);
-			f->last_moved = now;
-			break;
-		}
+	raise(&f->edge, s->ack + (s->window << (f->rewrite.window_in & 15)));
+	news = raise(&f->acked, s->ack);
+	if (news) {
+		__sync_fetch_and_add(&f->acked_bytes, news);
+		f->last_moved = now;
 	}
 }
 

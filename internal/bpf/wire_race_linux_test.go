@@ -182,3 +182,81 @@ func TestWireSwitchMeetsData(t *testing.T) {
 	})
 	t.Logf("%d segments came before the switch, %d between, %d after it", before, between, after)
 }
+
+// Two segments of one sender come by at once, on two CPUs. What is known of them is what the later one says: a
+// pair of which less seems to have been sent than was acknowledged is never at rest, and never taken back.
+func TestWireNumbersNeverRetreat(t *testing.T) {
+	o := loadWire(t)
+	if runtime.NumCPU() < 2 {
+		t.Skip("needs two CPUs")
+	}
+	const size, rounds, enough = 100, 200000, 3 * time.Second
+	w := &ways[0]
+	keys := w.spliced(t, o)
+	was, err := o.Flow(&keys[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := crafted{from: w.a, to: w.ba, seq: sentByA, ack: was.Acked + size, flags: ack, window: room >> shiftIn, data: make([]byte, size)}
+	second := first
+	second.seq, second.ack = first.seq+size, first.ack+size
+	frames := [2][]byte{first.frame(), second.frame()}
+	var turn, arrived atomic.Int64
+	const over = -1
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for i := int64(1); ; i++ {
+			for turn.Load() != i { // not Gosched: both are to be quick
+				if turn.Load() == over {
+					done <- nil
+					return
+				}
+			}
+			if _, err := o.WireIngress.Run(&ebpf.RunOptions{Data: frames[0]}); err != nil {
+				done <- err
+				return
+			}
+			arrived.Store(i)
+		}
+	}()
+	defer func() {
+		turn.Store(over)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	retreats, n := 0, int64(0)
+	for began := time.Now(); n < rounds && time.Since(began) < enough; {
+		n++
+		if err := o.Flows.Put(&keys[0], &was); err != nil {
+			t.Fatal(err)
+		}
+		turn.Store(n)
+		for range rand.IntN(300) {
+			turn.Load()
+		}
+		if _, err := o.WireIngress.Run(&ebpf.RunOptions{Data: frames[1]}); err != nil {
+			t.Fatal(err)
+		}
+		for arrived.Load() != n {
+			if len(done) > 0 {
+				return // it says why
+			}
+			runtime.Gosched()
+		}
+		f, err := o.Flow(&keys[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.End != second.seq+size || f.Acked != second.ack || f.Edge != second.ack+room {
+			retreats++
+		}
+	}
+	if retreats > 0 {
+		t.Errorf("in %d rounds of %d the lower number stayed", retreats, n)
+	}
+}
