@@ -80,10 +80,11 @@ int wire_ingress(struct __sk_buff *skb)
 		return state == DRAINING ? show(skb, f, &s) : TCX_DROP;
 	}
 	if (state == DRAINING) {
-		// What a segment acknowledges can be the socket's, and its place be one that the socket has
-		// promised, beyond what the receiver has.
-		heed(f, &s, &peer, now);
-		switch (drain(f, &s)) {
+		int is_credible = credible(f, &s, &peer);
+
+		if (is_credible)
+			acknowledge(f, &s, now);
+		switch (drain(f, &s, is_credible)) {
 		case UP:
 			return lower(skb, f, &s);
 		case SHOW:

@@ -18,9 +18,17 @@ enum course {
 	UP,   // all of it to the socket
 };
 
+// credible says whether a segment can be of the flow. Its place can be one that the socket has promised, beyond
+// what the receiver has, and what it acknowledges the socket's. What a socket is shown is made to fit it: it
+// would believe a stranger's acknowledgement of all, and not send again what was lost.
+static __always_inline int credible(const struct flow *f, const struct segment *s, struct flow **peer)
+{
+	return near(s->seq, f->end - NEAR, f->end + NEAR) && acknowledges(f, s, peer);
+}
+
 // drain says which course a segment takes while the sockets still have something
-// to deliver.
-static __always_inline enum course drain(struct flow *f, const struct segment *s)
+// to deliver. What is not credible is left to the receiver.
+static __always_inline enum course drain(struct flow *f, const struct segment *s, int credible)
 {
 	__u32 end = s->seq + s->len + s->fin + s->syn;
 	__u32 cut_ack = *(volatile __u32 *)&f->cut_ack;
@@ -29,12 +37,12 @@ static __always_inline enum course drain(struct flow *f, const struct segment *s
 	// The socket ends the pair.
 	if (s->rst || s->syn)
 		return UP;
+	if (!credible)
+		return ACROSS;
 	// The socket has it, and says so again. What goes on behind the cut goes across
 	// as it is: its receiver knows what is before the cut, or takes it from here.
 	if (end != s->seq && !before(f->cut, end))
 		return UP;
-	if (!s->acks)
-		return ACROSS;
 	across = end != s->seq || !before(s->ack, cut_ack);
 	show = before(f->shown, cut_ack);
 	if (show && before(f->shown, s->ack)) {

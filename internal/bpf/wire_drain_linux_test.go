@@ -158,6 +158,45 @@ func TestWireDrainingPackets(t *testing.T) {
 	}
 }
 
+// What a stranger says, who knows neither number, is for the receiver to judge: nothing is noted of it, and the socket,
+// which would be told that all has arrived, gets nothing.
+func TestWireDrainingStrangers(t *testing.T) {
+	o := loadWire(t)
+	const heardByA = sentByC - addAck
+	past := uint32(sentByA)
+	past -= 1 << 30
+	for i := range ways {
+		w := &ways[i]
+		for _, tc := range []struct {
+			name     string
+			seq, ack uint32
+			data     int
+		}{
+			{"an acknowledgement of what was not sent", sentByA, heardByA + 1<<30, 0},
+			{"from far ahead", sentByA + 1<<30, heardByA + undelivered, 0},
+			{"from the far past", past, heardByA + undelivered, 0},
+			{"both", sentByA + 1<<30, heardByA + 1<<30, 0},
+			{"with data from before the cut", past, heardByA + 1<<30, 64},
+			{"with data", sentByA + 1<<30, heardByA + 1<<30, 64},
+		} {
+			w.draining(t, o)
+			key := bpf.WireKeyOf(w.a, w.ba)
+			was, err := o.Flow(&key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := crafted{from: w.a, to: w.ba, seq: tc.seq, ack: tc.ack, flags: ack, window: 100, data: make([]byte, tc.data)}
+			if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
+				t.Errorf("%s, %s: the program answers %d, want that it goes across alone", w.name, tc.name, ret)
+			}
+			f, err := o.Flow(&key)
+			if err != nil || f.Acked != was.Acked || f.Shown != was.Shown || f.Edge != was.Edge || f.Shows > 0 || f.End != was.End {
+				t.Errorf("%s, %s: %+v, %v, was %+v", w.name, tc.name, f, err, was)
+			}
+		}
+	}
+}
+
 // A RST where its receiver is, is where the socket is when that gets it: it would pass over one beyond
 // its window in silence, and nobody sends it again. It answers one that may be true.
 func TestWireDrainingResets(t *testing.T) {
