@@ -59,7 +59,7 @@ func (s *Server) look(c *conn, client net.Conn, p *policy) {
 // lookAt is look for a client that the event loops have accepted, and go on with.
 func (s *Server) lookAt(c *conn, held *splice.Held, p *policy) {
 	w := &watcher{server: s, conn: c, held: held, policy: p, header: c.behind}
-	w.wait(peek.Guest{Raw: held, Look: w.look, Done: w.done})
+	w.wait(peek.Guest{Held: held, Look: w.look, Done: w.done})
 }
 
 // A watcher finds out what a client wants.

@@ -54,11 +54,12 @@ type Way struct {
 
 // Held is an accepted connection whose way is not known yet. One of Go, Conn and
 // Reset must be called in the end, and nothing after it. Its SyscallConn is for
-// looking at what the client says.
+// looking at what the client says, and Listen for being told that there is something.
 type Held struct{ held }
 
 type held interface {
 	SyscallConn() (syscall.RawConn, error)
+	listen(said func(gone bool)) error
 	proceed(Way) (*Session, error)
 	conn() (net.Conn, error)
 	reset()
@@ -66,6 +67,12 @@ type held interface {
 
 // SyscallConn gives the descriptor, as that of [net.TCPConn] does.
 func (h *Held) SyscallConn() (syscall.RawConn, error) { return h.held.SyscallConn() }
+
+// Listen has the event loop call said when the client has said something, also for what it
+// has said already, and with gone when it says nothing any more: how much, and why, is to be
+// looked up. It may be called once, by [Way.Hold] before that returns. The end of it is Go,
+// Conn or Reset, while said may be running, or about to. said must not block.
+func (h *Held) Listen(said func(gone bool)) error { return h.listen(said) }
 
 // Go has the connection take its way inside the event loops, and returns its session,
 // whose Handler may have been told of its end by then. The Hold of w is ignored. Without

@@ -84,7 +84,7 @@ func (f *Forwarding) accepted(s *engine.Session, client netip.AddrPort) engine.W
 	w := f.Accepted(session, client)
 	if hold := w.Hold; hold != nil {
 		session.carrier = nil // s is for the next one
-		return engine.Way{Hold: func(h engine.Held) { hold(&Held{heldFD{h}}) }}
+		return engine.Way{Hold: func(h engine.Held) { hold(newHeld(h)) }}
 	}
 	if w.Plan == nil {
 		session.carrier = nil
@@ -96,7 +96,7 @@ func (f *Forwarding) accepted(s *engine.Session, client netip.AddrPort) engine.W
 	return w.engine()
 }
 
-func resetHeld(h engine.Held) { heldFD{h}.reset() }
+func resetHeld(h engine.Held) { h.Reset() }
 
 func (w *Way) engine() engine.Way {
 	return engine.Way{Plan: w.Plan.plan, Lifetime: w.Lifetime, Targets: w.Targets, Handler: w.Handler, Dialing: w.Dialing, Trying: w.Trying}
@@ -105,25 +105,37 @@ func (w *Way) engine() engine.Way {
 // heldFD is a held connection, and the access to its descriptor.
 type heldFD struct{ engine.Held }
 
-func (h heldFD) SyscallConn() (syscall.RawConn, error) { return h, nil }
+// newHeld makes both in one piece: in a flood there are many.
+func newHeld(h engine.Held) *Held {
+	one := &struct {
+		Held
+		fd heldFD
+	}{fd: heldFD{h}}
+	one.held = &one.fd
+	return &one.Held
+}
 
-func (h heldFD) Control(f func(fd uintptr)) error {
+func (h *heldFD) SyscallConn() (syscall.RawConn, error) { return h, nil }
+
+func (h *heldFD) Control(f func(fd uintptr)) error {
 	f(uintptr(h.FD))
 	return nil
 }
 
 // Read and Write wait for nothing, as nobody is told when there is something.
-func (h heldFD) Read(f func(fd uintptr) bool) error  { return h.once(f) }
-func (h heldFD) Write(f func(fd uintptr) bool) error { return h.once(f) }
+func (h *heldFD) Read(f func(fd uintptr) bool) error  { return h.once(f) }
+func (h *heldFD) Write(f func(fd uintptr) bool) error { return h.once(f) }
 
-func (h heldFD) once(f func(fd uintptr) bool) error {
+func (h *heldFD) once(f func(fd uintptr) bool) error {
 	if !f(uintptr(h.FD)) {
 		return syscall.EAGAIN
 	}
 	return nil
 }
 
-func (h heldFD) proceed(w Way) (*Session, error) {
+func (h *heldFD) listen(said func(gone bool)) error { return h.Listen(said) }
+
+func (h *heldFD) proceed(w Way) (*Session, error) {
 	s, err := h.Go(w.engine())
 	if err != nil {
 		h.reset()
@@ -132,12 +144,10 @@ func (h heldFD) proceed(w Way) (*Session, error) {
 	return &Session{carrier: loopSession{s}, own: true}, nil
 }
 
-func (h heldFD) reset() {
-	_ = sys.Disconnect(h.FD)
-	_ = sys.Close(h.FD)
-}
+func (h *heldFD) reset() { h.Reset() }
 
-func (h heldFD) conn() (net.Conn, error) {
+func (h *heldFD) conn() (net.Conn, error) {
+	h.Deafen()
 	f := os.NewFile(uintptr(h.FD), "socket")
 	defer f.Close()
 	c, err := net.FileConn(f)

@@ -59,6 +59,17 @@ func accept(t *testing.T, network, addr string, h Handler, admit func() bool, ta
 // acceptAt is accept with a listener, which it closes.
 func acceptAt(t *testing.T, ln net.Listener, h Handler, admit func() bool, targets ...Target) (*Acceptor, string) {
 	t.Helper()
+	r := new(Reactor)
+	plan, err := r.Plan(Plan{Timeout: 1e9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return acceptEach(t, r, ln, admit, func(*Session, netip.AddrPort) Way { return Way{Plan: plan, Targets: targets, Handler: h} })
+}
+
+// acceptEach has a reactor ask for the way of each client of a listener, which is closed.
+func acceptEach(t *testing.T, r *Reactor, ln net.Listener, admit func() bool, accepted func(*Session, netip.AddrPort) Way) (*Acceptor, string) {
+	t.Helper()
 	defer ln.Close()
 	if u, ok := ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
@@ -74,16 +85,7 @@ func acceptAt(t *testing.T, ln net.Listener, h Handler, admit func() bool, targe
 	if admit == nil {
 		admit = func() bool { return true }
 	}
-	r := new(Reactor)
-	plan, err := r.Plan(Plan{Timeout: 1e9})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := r.Listen(AcceptSpec{
-		FD: fd, Admit: admit,
-		Accepted: func(*Session, netip.AddrPort) Way { return Way{Plan: plan, Targets: targets, Handler: h} },
-		Held:     func(err error) { t.Log("held:", err) },
-	})
+	a, err := r.Listen(AcceptSpec{FD: fd, Admit: admit, Accepted: accepted, Held: func(err error) { t.Log("held:", err) }})
 	if err != nil {
 		t.Fatal(err)
 	}

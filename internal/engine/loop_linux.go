@@ -20,7 +20,9 @@ type loop struct {
 
 	mu     sync.Mutex
 	posted []command
+	asleep bool // waits, or is about to: who posts has to wake it
 	closed bool // no more commands are taken
+	seats  seats
 
 	// For the loop's goroutine alone.
 	now      time.Duration // monotonic, since the reactor's epoch
@@ -120,9 +122,10 @@ func (l *loop) post(c command) bool {
 		return false
 	}
 	l.posted = append(l.posted, c)
-	first := len(l.posted) == 1
+	wake := l.asleep
+	l.asleep = false
 	l.mu.Unlock()
-	if first {
+	if wake {
 		_ = sys.EventfdAdd(l.wake) // EAGAIN: it is awake 2^64-2 times over
 	}
 	return true
@@ -146,6 +149,7 @@ func (l *loop) run() {
 		for i := range events[:n] {
 			l.event(&events[i])
 		}
+		l.obey()
 		l.runReady()
 		for t := l.timers.pop(l.now); t != nil; t = l.timers.pop(l.now) {
 			t.owner.expire(l)
@@ -164,6 +168,9 @@ func (l *loop) wait(events []sys.EpollEvent) (int, error) {
 	streaming := l.moved >= streamTurn
 	l.moved = 0
 	timeout := l.timeout()
+	if timeout != 0 && !l.fallAsleep() {
+		timeout = 0
+	}
 	if streaming && timeout != 0 {
 		sys.Yield()
 		if n, err := sys.EpollWait(l.ep, events, 0); n > 0 || err != nil {
@@ -171,6 +178,14 @@ func (l *loop) wait(events []sys.EpollEvent) (int, error) {
 		}
 	}
 	return sys.EpollWait(l.ep, events, timeout)
+}
+
+// fallAsleep is false if something was posted meanwhile: by the loop itself, say.
+func (l *loop) fallAsleep() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asleep = len(l.posted) == 0
+	return l.asleep
 }
 
 // timeout is how long, in milliseconds, epoll may wait.
@@ -202,7 +217,7 @@ func (l *loop) idle() bool {
 	if l.sessions == 0 {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if len(l.posted) > 0 {
+		if len(l.posted) > 0 || l.seats.taken() > 0 {
 			return false
 		}
 		l.closed = true
@@ -216,7 +231,10 @@ func (l *loop) idle() bool {
 func (l *loop) event(ev *sys.EpollEvent) {
 	if ev.Fd == wakeSlot {
 		sys.EventfdDrain(l.wake)
-		l.obey()
+		return
+	}
+	if ev.Fd < lastSeat {
+		l.said(ev)
 		return
 	}
 	if ev.Fd < wakeSlot {
@@ -258,9 +276,13 @@ func (l *loop) runReady() {
 
 func (l *loop) obey() {
 	l.mu.Lock()
+	l.asleep = false
 	commands := l.posted
 	l.posted = l.commands[:0]
 	l.mu.Unlock()
+	if len(commands) > 0 {
+		l.now = l.reactor.clock() // not from before they were posted
+	}
 	for i, c := range commands {
 		commands[i] = command{}
 		switch {

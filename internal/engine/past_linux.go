@@ -18,7 +18,8 @@ func (s *Session) handOver(l *loop) {
 		return
 	}
 	s.stopping = true
-	s.run(l) // a last attempt to deliver; it may find the end
+	s.run(l)                  // a last attempt to deliver; it may find the end
+	l.now = l.reactor.clock() // which may have taken long: the age goes on from here
 	if s.over || s.ended() || s.wire.carried() || s.wire.draining() {
 		return
 	}

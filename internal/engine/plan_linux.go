@@ -55,12 +55,15 @@ type Held struct {
 	Client   netip.AddrPort
 	acceptor *Acceptor
 	loop     *loop
+	seat     int32 // in the loop, if it listens
+	seated   bool
 }
 
 // Go begins a session that takes the way, on the event loop that has accepted the
 // connection if that still runs. It may have ended before Go returns. After an error
 // the descriptor is still the holder's.
-func (h Held) Go(way Way) (*Session, error) {
+func (h *Held) Go(way Way) (*Session, error) {
+	h.Deafen()
 	s, r := &Session{own: true, loop: h.loop}, h.loop.reactor
 	h.acceptor.lead(s, h.FD, h.Client, way)
 	for {

@@ -14,6 +14,9 @@ const (
 	EpollErr   = unix.EPOLLERR
 	EpollHup   = unix.EPOLLHUP
 	EpollRDHup = unix.EPOLLRDHUP
+
+	// EpollGone are those of a peer that says nothing more.
+	EpollGone = EpollRDHup | EpollHup | EpollErr
 )
 
 // EpollEvent is struct epoll_event; Fd and Pad are the caller's.

@@ -15,8 +15,8 @@ type Guest struct {
 	// Conn stays the caller's. It must not be read, nor closed, while it is
 	// waited for.
 	Conn net.Conn
-	// Raw, if it is not nil, takes the place of Conn, on Linux.
-	Raw syscall.Conn
+	// Held, if it is not nil, takes the place of Conn, on Linux.
+	Held Held
 	// Deadline is when the waiting ends. Zero is never.
 	Deadline time.Time
 	// Hurried is when it ends if the room is told to hurry ([Room.Hurry]) and the
@@ -29,6 +29,13 @@ type Guest struct {
 	Look func(b []byte) Action
 	// Done is told the outcome, once. It must not block either.
 	Done func(Outcome)
+}
+
+// Held is a connection that an event loop listens to for its guest: that
+// of [splice.Held].
+type Held interface {
+	syscall.Conn
+	Listen(said func(gone bool)) error
 }
 
 // An Action is what is to happen after a look. The zero value ends the waiting.

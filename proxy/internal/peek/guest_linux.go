@@ -2,6 +2,7 @@ package peek
 
 import (
 	"io"
+	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -9,33 +10,56 @@ import (
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
-// A guest is a [Guest] in its slot. The room's goroutine owns
-// need and low.
+// A guest is a [Guest] in its slot. Who has it in hand, or takes it out, owns need
+// and low.
 type guest struct {
 	Guest
+	room  *Room
 	fd    int // stays open as long as it is waited for
 	slot  int32
 	turn  int32 // counts who had the slots: an event from before is not for this one
 	place int   // in the clock; -1 is none
+	busy  bool  // somebody has it in hand: nobody else may take it out
 	need  int   // bytes for the next look
 	low   int   // what SO_RCVLOWAT was set to; 0 is that it was not
 }
 
-// hangup are the events of a client that says nothing more.
-const hangup = sys.EpollRDHup | sys.EpollHup | sys.EpollErr
+// said is told by the event loop of a held connection.
+func (g *guest) said(gone bool) {
+	r := g.room
+	if !r.take(g) {
+		return
+	}
+	defer r.parting.Done()
+	b := glances.Get().(*[Max]byte)
+	defer glances.Put(b)
+	r.look(g, b[:], gone)
+}
 
-// look shows a guest its bytes.
-func (r *Room) look(g *guest, events uint32) {
-	seen, enough, err := g.show(r.buf[:])
+// look shows a guest that the caller has in hand its bytes, and lets it go, or out.
+func (r *Room) look(g *guest, b []byte, gone bool) {
+	seen, over, err := g.show(b)
 	switch {
-	case err != nil || enough:
-		r.leave(g, err)
-	case events&hangup != 0: // nothing comes after that
-		r.leave(g, g.gone())
+	case err != nil || over:
+	case gone: // nothing comes after that
+		err = g.gone()
 	default:
-		if err := g.await(len(seen)); err != nil {
-			r.leave(g, err)
-		}
+		err = g.await(len(seen))
+	}
+	r.mu.Lock()
+	g.busy = false
+	if err == nil && !over && r.closed {
+		err = net.ErrClosed
+	}
+	if over || err != nil {
+		r.remove(g)
+	}
+	r.mu.Unlock()
+	switch {
+	case err != nil:
+		r.part(g, g.rest(b), err)
+	case over:
+		r.part(g, seen, nil)
 	}
 }
 
@@ -65,7 +89,7 @@ func (g *guest) show(b []byte) (seen []byte, enough bool, err error) {
 	}
 }
 
-// glances has the buffers of who looks outside the room's goroutine.
+// glances has the buffers of who looks outside of the room's goroutine.
 var glances = sync.Pool{New: func() any { return new([Max]byte) }}
 
 // glance has the waiting end before it has begun for a guest that has said all by
@@ -128,28 +152,28 @@ func (g *guest) gone() error {
 	return err
 }
 
-// leave ends the waiting of a guest that the room's goroutine has.
-func (r *Room) leave(g *guest, err error) {
-	r.mu.Lock()
-	r.remove(g)
-	r.mu.Unlock()
-	r.part(g, r.buf[:], err)
-}
-
 // dismiss ends the waiting of one that was taken out, on any goroutine.
 func (r *Room) dismiss(g *guest) {
 	b := glances.Get().(*[Max]byte)
 	defer glances.Put(b)
 	defer r.parting.Done()
-	r.part(g, b[:], os.ErrDeadlineExceeded)
+	r.part(g, g.rest(b[:]), os.ErrDeadlineExceeded)
 }
 
-// part gives a guest's connection back, with nothing changed but what it took.
-func (r *Room) part(g *guest, b []byte, err error) {
-	_ = sys.EpollDel(r.ep, g.fd)
+// part gives the connection of a guest that was taken out back, with nothing changed but
+// what it took.
+func (r *Room) part(g *guest, has []byte, err error) {
+	if g.Held == nil {
+		_ = sys.EpollDel(r.ep, g.fd)
+	}
 	if g.low > 1 {
 		_ = sys.SetReceiveLow(g.fd, 1) // worked before
 	}
-	n, _ := g.peek(b) // one that is broken has nothing to show
-	g.Done(Outcome{Bytes: b[:n], Err: err})
+	g.Done(Outcome{Bytes: has, Err: err})
+}
+
+// rest returns what the connection has to give at the end, by way of b.
+func (g *guest) rest(b []byte) []byte {
+	n, _ := g.peek(b) // one that is broken has nothing
+	return b[:n]
 }

@@ -25,9 +25,9 @@ type Room struct {
 	free   []int32
 	turn   int32
 	clocks clocks
-	with   *guest // that the goroutine is with: nobody else may dismiss it
 
-	parting sync.WaitGroup // those who are being dismissed
+	// Of guests that others than the goroutine have in hand or have taken out.
+	parting sync.WaitGroup
 
 	// For the goroutine alone.
 	buf [Max]byte
@@ -40,8 +40,8 @@ const wakeSlot = -1
 // taken in: Done is not called then. It is called before Wait returns if all was
 // said already.
 func (r *Room) Wait(g Guest) error {
-	sc := g.Raw
-	if sc == nil {
+	var sc syscall.Conn = g.Held
+	if g.Held == nil {
 		var ok bool
 		if sc, ok = g.Conn.(syscall.Conn); !ok {
 			return r.reader.wait(g)
@@ -51,12 +51,19 @@ func (r *Room) Wait(g Guest) error {
 	if err != nil {
 		return err
 	}
-	in := &guest{Guest: g, place: -1, need: 1}
+	in := &guest{Guest: g, room: r, place: -1, need: 1}
 	if err := rc.Control(func(fd uintptr) { in.fd = int(fd) }); err != nil {
 		return err
 	}
 	if in.glance() {
 		return nil
+	}
+	// The first event says what is there already. That of an event loop can't come
+	// before this has returned: the loop waits for it.
+	if in.Held != nil {
+		if err := in.Held.Listen(in.said); err != nil {
+			return fmt.Errorf("peek: %w", err)
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,10 +71,11 @@ func (r *Room) Wait(g Guest) error {
 		return err
 	}
 	r.enter(in)
-	// Its first event says what is there already.
-	if err := sys.EpollAddEdge(r.ep, in.fd, in.slot, in.turn, false); err != nil {
-		r.remove(in)
-		return fmt.Errorf("peek: epoll_ctl: %w", err)
+	if in.Held == nil {
+		if err := sys.EpollAddEdge(r.ep, in.fd, in.slot, in.turn, false); err != nil {
+			r.remove(in)
+			return fmt.Errorf("peek: epoll_ctl: %w", err)
+		}
 	}
 	if !in.Deadline.IsZero() {
 		if r.clocks.push(in) {
@@ -108,7 +116,7 @@ func (r *Room) hurried(of any) *guest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g, at := r.clocks.soonest(of)
-	if g == nil || g == r.with || r.closed || time.Now().Before(at) {
+	if g == nil || g.busy || r.closed || time.Now().Before(at) {
 		return nil
 	}
 	r.parting.Add(1)
@@ -196,7 +204,7 @@ func (r *Room) run() {
 	for {
 		g, wait, closed := r.next()
 		for ; g != nil; g, wait, closed = r.next() {
-			r.leave(g, os.ErrDeadlineExceeded)
+			r.part(g, g.rest(r.buf[:]), os.ErrDeadlineExceeded)
 		}
 		if closed {
 			r.clear()
@@ -210,31 +218,42 @@ func (r *Room) run() {
 		for _, ev := range events[:n] {
 			if ev.Fd == wakeSlot {
 				sys.EventfdDrain(r.wake)
-			} else if g := r.guest(ev.Fd, ev.Pad); g != nil {
-				r.look(g, ev.Events)
+			} else if g := r.guest(ev.Fd, ev.Pad); g != nil && r.take(g) {
+				r.look(g, r.buf[:], ev.Events&sys.EpollGone != 0)
+				r.parting.Done()
 			}
 		}
 	}
 }
 
-// guest returns who has the slot, for the goroutine to be with, unless the event was
-// another's who had it before.
+// guest returns who has the slot, unless the event was another's who had it before.
 func (r *Room) guest(slot, turn int32) *guest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.with = nil
 	if g := r.guests[slot]; g != nil && g.turn == turn {
-		r.with = g
+		return g
 	}
-	return r.with
+	return nil
 }
 
-// next returns a guest whose time is over, for the goroutine to be with; or, if there is
-// none, how long that is so, in milliseconds, -1 for ever; or that the room was closed.
+// take puts a guest into the hands of the caller, if it is there still: it is for a look,
+// and parting is done after that.
+func (r *Room) take(g *guest) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.guests[g.slot] != g {
+		return false
+	}
+	g.busy = true
+	r.parting.Add(1)
+	return true
+}
+
+// next takes out a guest whose time is over; or, if there is none, says how long that is
+// so, in milliseconds, -1 for ever; or that the room was closed.
 func (r *Room) next() (g *guest, wait int, closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.with = nil
 	if r.closed {
 		return nil, 0, true
 	}
@@ -247,20 +266,27 @@ func (r *Room) next() (g *guest, wait int, closed bool) {
 		ms := (left + time.Millisecond - 1) / time.Millisecond
 		return nil, int(min(ms, 1<<30)), false // epoll_wait's is an int of 32 bits
 	}
+	if g.busy {
+		return nil, 1, false // it may have had the last word
+	}
 	r.clocks.left(g.Of)
-	r.with = g
+	r.remove(g)
 	return g, 0, false
 }
 
 // clear ends the room, which was closed. Nobody comes in any more.
 func (r *Room) clear() {
 	r.mu.Lock()
-	left := r.guests
+	var left []*guest
+	for _, g := range r.guests {
+		if g != nil && !g.busy {
+			r.remove(g)
+			left = append(left, g)
+		}
+	}
 	r.mu.Unlock()
 	for _, g := range left {
-		if g != nil {
-			r.leave(g, net.ErrClosed)
-		}
+		r.part(g, g.rest(r.buf[:]), net.ErrClosed)
 	}
 	r.parting.Wait()
 	_ = sys.Close(r.ep)
