@@ -349,7 +349,7 @@ func TestWireShowsWhatSocketSent(t *testing.T) {
 			key := bpf.WireKeyOf(peer, local)
 			f := bpf.WireFlow{
 				State: bpf.WireDraining, Seen: 1, Cut: 1000, Passed: 1000, End: 1000,
-				Acked: sent - 50, Shown: sent - 50, CutAck: sent + 70,
+				Acked: sent - 50, Shown: sent - 50, Edge: sent + 50, CutAck: sent + 70,
 			}
 			if err := o.Insert(&key, &f); err != nil {
 				t.Fatal(err)

@@ -355,7 +355,25 @@ func captureHandOver(t *testing.T, c *testnet.Chain, r *relay, server string, st
 		t.Logf("at %s: %d packets, %d bytes twice, in %d segments, %d of these probes", side.name, count, bytes, len(twice), probes)
 	}
 	t.Logf("%d attempts, windows closed for %v, packets across %v", res.Wire.Attempts, res.Wire.Closed, res.Wire.Packets)
+	if t.Failed() {
+		for name, ns := range map[string]*testnet.Namespace{"A": c.A, "B": c.B, "C": c.C} {
+			t.Logf("%s's kernel has counted%s", name, droppedBy(ns))
+		}
+	}
 	return ""
+}
+
+// droppedBy says what a kernel has dropped of segments that had come, and why its sockets sent again.
+func droppedBy(ns *testnet.Namespace) (text string) {
+	for _, name := range []string{
+		"TCPBacklogDrop", "TCPRcvQDrop", "PruneCalled", "TCPOFODrop", "TCPZeroWindowDrop",
+		"TCPFastRetrans", "TCPLossProbes", "TCPTimeouts", "TCPSACKReorder", "TCPDSACKRecv",
+	} {
+		if n, err := ns.Counter("TcpExt" + name); err != nil || n > 0 {
+			text += fmt.Sprintf(" %s %d", name, n)
+		}
+	}
+	return text
 }
 
 // playPingPong exchanges messages until some went by the program.
