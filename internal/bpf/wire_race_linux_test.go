@@ -47,60 +47,87 @@ func watched(t *testing.T, o *bpf.WireObjects, i int) (keys [2]bpf.WireKey, side
 	return keys, sides
 }
 
+// A rival has packets arrive on a CPU of its own, each at about the moment at which the test, on another
+// one, does something else.
+type rival struct {
+	turn, arrived atomic.Int64
+	answer        atomic.Uint32
+	done          chan error
+}
+
+// newRival returns one whose i-th packet is packets[i%len(packets)], from 1 on. The test's goroutine stays on
+// its thread from now on.
+func newRival(t *testing.T, o *bpf.WireObjects, packets ...[]byte) *rival {
+	t.Helper()
+	if runtime.NumCPU() < 2 {
+		t.Skip("needs two CPUs")
+	}
+	const over = -1
+	r := &rival{done: make(chan error, 1)}
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for i := int64(1); ; i++ {
+			for r.turn.Load() != i { // not Gosched: both are to be quick
+				if r.turn.Load() == over {
+					r.done <- nil
+					return
+				}
+			}
+			ret, err := o.WireIngress.Run(&ebpf.RunOptions{Data: packets[i%int64(len(packets))]})
+			if err != nil {
+				r.done <- err
+				return
+			}
+			r.answer.Store(ret)
+			r.arrived.Store(i)
+		}
+	}()
+	runtime.LockOSThread()
+	t.Cleanup(func() {
+		runtime.UnlockOSThread()
+		r.turn.Store(over)
+		if err := <-r.done; err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// send has the i-th packet arrive, and waits for about that long.
+func (r *rival) send(i int64, lag int) {
+	r.turn.Store(i)
+	for range lag {
+		r.turn.Load()
+	}
+}
+
+// sent waits until it has arrived; false is that it never does, and the test fails in the end.
+func (r *rival) sent(i int64) bool {
+	for r.arrived.Load() != i {
+		if len(r.done) > 0 {
+			return false
+		}
+		runtime.Gosched()
+	}
+	return true
+}
+
 // meet has packets arrive at about the moment at which a pair is switched, many times. judge is told
 // what both say and what the entries are then: earlier means that the packet was, as far as it
 // shows.
 func meet(t *testing.T, o *bpf.WireObjects, packets [2][]byte, judge func(err error, answer uint32, flows *[2]bpf.WireFlow) (earlier bool)) {
 	t.Helper()
-	if runtime.NumCPU() < 2 {
-		t.Skip("needs two CPUs")
-	}
 	const rounds, enough = 20000, 3 * time.Second
-	const over = -1
 	began := time.Now()
-	var turn, arrived atomic.Int64
-	var answer atomic.Uint32
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		for i := int64(1); ; i++ {
-			for turn.Load() != i { // not Gosched: both are to be quick
-				if turn.Load() == over {
-					done <- nil
-					return
-				}
-			}
-			ret, err := o.WireIngress.Run(&ebpf.RunOptions{Data: packets[i%2]})
-			if err != nil {
-				done <- err
-				return
-			}
-			answer.Store(ret)
-			arrived.Store(i)
-		}
-	}()
-	defer func() {
-		turn.Store(over)
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	rival := newRival(t, o, packets[:]...)
 	lag := 0 // moves to where both come first about equally often
 	for i := int64(1); i <= rounds && time.Since(began) < enough && !t.Failed(); i++ {
 		keys, sides := watched(t, o, 0)
-		turn.Store(i)
-		for range lag + rand.IntN(200) {
-			turn.Load()
-		}
+		rival.send(i, lag+rand.IntN(200))
 		err := o.Switch(&sides, true)
-		for arrived.Load() != i {
-			if len(done) > 0 {
-				return // it says why
-			}
-			runtime.Gosched()
+		if !rival.sent(i) {
+			return
 		}
 		var flows [2]bpf.WireFlow
 		for k := range keys {
@@ -113,7 +140,7 @@ func meet(t *testing.T, o *bpf.WireObjects, packets [2][]byte, judge func(err er
 			}
 			o.Delete(&keys[k])
 		}
-		if judge(err, answer.Load(), &flows) {
+		if judge(err, rival.answer.Load(), &flows) {
 			lag = max(0, lag-20)
 		} else {
 			lag += 20
@@ -187,9 +214,6 @@ func TestWireSwitchMeetsData(t *testing.T) {
 // pair of which less seems to have been sent than was acknowledged is never at rest, and never taken back.
 func TestWireNumbersNeverRetreat(t *testing.T) {
 	o := loadWire(t)
-	if runtime.NumCPU() < 2 {
-		t.Skip("needs two CPUs")
-	}
 	const size, rounds, enough = 100, 200000, 3 * time.Second
 	w := &ways[0]
 	keys := w.spliced(t, o)
@@ -200,53 +224,19 @@ func TestWireNumbersNeverRetreat(t *testing.T) {
 	first := crafted{from: w.a, to: w.ba, seq: sentByA, ack: was.Acked + size, flags: ack, window: room >> shiftIn, data: make([]byte, size)}
 	second := first
 	second.seq, second.ack = first.seq+size, first.ack+size
-	frames := [2][]byte{first.frame(), second.frame()}
-	var turn, arrived atomic.Int64
-	const over = -1
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		for i := int64(1); ; i++ {
-			for turn.Load() != i { // not Gosched: both are to be quick
-				if turn.Load() == over {
-					done <- nil
-					return
-				}
-			}
-			if _, err := o.WireIngress.Run(&ebpf.RunOptions{Data: frames[0]}); err != nil {
-				done <- err
-				return
-			}
-			arrived.Store(i)
-		}
-	}()
-	defer func() {
-		turn.Store(over)
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	rival, frame := newRival(t, o, first.frame()), second.frame()
 	retreats, n := 0, int64(0)
 	for began := time.Now(); n < rounds && time.Since(began) < enough; {
 		n++
 		if err := o.Flows.Put(&keys[0], &was); err != nil {
 			t.Fatal(err)
 		}
-		turn.Store(n)
-		for range rand.IntN(300) {
-			turn.Load()
-		}
-		if _, err := o.WireIngress.Run(&ebpf.RunOptions{Data: frames[1]}); err != nil {
+		rival.send(n, rand.IntN(300))
+		if _, err := o.WireIngress.Run(&ebpf.RunOptions{Data: frame}); err != nil {
 			t.Fatal(err)
 		}
-		for arrived.Load() != n {
-			if len(done) > 0 {
-				return // it says why
-			}
-			runtime.Gosched()
+		if !rival.sent(n) {
+			return
 		}
 		f, err := o.Flow(&keys[0])
 		if err != nil {
