@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,7 +18,7 @@ import (
 func (d *daemon) readyWire(file *config.File) {
 	var err error
 	if usesWire(file) {
-		err = keepWire(d.ending, file.WirePolicy())
+		err = d.wire.keep(file.WirePolicy())
 	}
 	if !hasEngine(file, splice.EngineAuto) {
 		return
@@ -60,14 +59,6 @@ func hasEngine(file *config.File, engine splice.Engine) bool {
 		}
 	}
 	return false
-}
-
-// keepWire has the program of wire loaded, and kept so until ctx ends: no connection has to wait for
-// it, and the first download is not over before.
-func keepWire(ctx context.Context, policy splice.WirePolicy) error {
-	release, err := splice.KeepWire(policy)
-	context.AfterFunc(ctx, release)
-	return err
 }
 
 // wanted says what the file's listeners with the engine auto do with which capabilities,

@@ -247,6 +247,33 @@ func TestWireByNameIsKept(t *testing.T) {
 	d.stop(t)
 }
 
+// The program is held once, however many reloads bring wire back, and not by one that comes too late.
+func TestWireIsHeldOnce(t *testing.T) {
+	testnet.Need(t, "root", "bpf")
+	testnet.Leaks(t)
+	var hold wireHold
+	for range 3 {
+		if err := hold.keep(splice.WirePolicy{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if programs(os.Getpid()) == 0 {
+		t.Fatal("no program is loaded")
+	}
+	hold.end()
+	none := func() error {
+		if n := programs(os.Getpid()); n > 0 {
+			return fmt.Errorf("%d programs are loaded", n)
+		}
+		return nil
+	}
+	eventually(t, none)
+	if err := errors.Join(hold.keep(splice.WirePolicy{}), none()); err != nil {
+		t.Errorf("by one that has come too late: %v", err)
+	}
+	hold.end()
+}
+
 // programs is how many BPF programs a process has descriptors of.
 func programs(pid int) (n int) {
 	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))

@@ -146,12 +146,12 @@ func (c *relayCmd) readyWire(engine splice.Engine) (stop func()) {
 	if engine != splice.EngineAuto && engine != splice.EngineWire {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	release := func() {}
 	var loading sync.WaitGroup
-	loading.Go(func() { _ = keepWire(ctx, c.wire()) })
+	loading.Go(func() { release, _ = splice.KeepWire(c.wire()) })
 	return func() {
 		loading.Wait()
-		cancel()
+		release()
 	}
 }
 

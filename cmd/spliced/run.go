@@ -74,8 +74,7 @@ func (c *runCmd) run(ctx context.Context, std streams, lines *patientLog, before
 				d.background.Go(func() { d.upgradeBySignal() })
 				continue
 			}
-			d.end()
-			d.background.Wait()
+			d.beginNothing()
 			d.upgrading.Lock() // for ever; one that an operator has asked for ends now
 			select {
 			case next := <-d.succeeded: // it was too late to give up
@@ -90,8 +89,7 @@ func (c *runCmd) run(ctx context.Context, std streams, lines *patientLog, before
 			return nil
 		case next := <-d.succeeded:
 			lines.leave()
-			d.end()
-			d.background.Wait()
+			d.beginNothing()
 			d.retire(next, signals)
 			return nil
 		}
@@ -142,6 +140,7 @@ type daemon struct {
 	again      seldom                 // said that one is under way
 	succeeded  chan *proxy.Succession // another process has taken this one's place
 	background sync.WaitGroup
+	wire       wireHold
 }
 
 func newDaemon(path string, file *config.File, passed *passedSockets, std streams, log io.Writer) *daemon {
@@ -218,6 +217,13 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 	d.sayAddresses()
 	d.background.Go(func() { d.readyWire(file) })
 	return nil
+}
+
+// beginNothing has nothing new begun, and waits for what was begun in the background.
+func (d *daemon) beginNothing() {
+	d.end()
+	d.background.Wait()
+	d.wire.end()
 }
 
 // sayAddresses prints where each listener listens, as bound.
