@@ -69,8 +69,6 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	struct flow *peer = NULL;
 	int news = 0, fin = 0;
 
-	if (now - f->last_seen >= CLOCK_LASTS)
-		f->clocked = 0;
 	f->last_seen = now;
 	if (barred) {
 		__sync_fetch_and_add(&f->held_back, 1);
@@ -84,7 +82,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	}
 	if (sends && before(s->seq, f->end))
 		__sync_fetch_and_add(&f->retransmits, 1);
-	switch (believes(f, s, end, &peer)) {
+	switch (believes(f, s, end, &peer, now)) {
 	case BELIEVED:
 		// Behind what was seen; behind a gap it is to be looked at.
 		fin = s->fin && sends && !before(end, f->end);
@@ -120,7 +118,8 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	if (f->over) {
 		// what comes now is late
 	} else if (s->rst && resets(f, peer, s)) {
-		heed(f, s, &peer, now); // it says how much its sender had received
+		if (acknowledges(f, s, &peer))
+			acknowledge(f, s, now); // it says how much its sender had received
 		f->verdict = ENDED_RST;
 		f->over = peer->over = OVER;
 		news = 1;

@@ -31,9 +31,11 @@ static __always_inline int acknowledges(const struct flow *f, const struct segme
 
 // A clock may go back by one tick, as far as PAWS is concerned.
 #define CLOCK_BACK 1
-// After so long without a segment the clock of the last one counts for nothing (RFC 7323, 5.5): it may
-// have come half way round, in ns.
-#define CLOCK_LASTS (24ULL * 24 * 60 * 60 * 1000 * 1000 * 1000)
+// After so long without a segment in line the clock of the last one counts for nothing (RFC 7323, 5.5): it may
+// have come half way round. What a sender says out of line meanwhile, as its keep-alive probes, does not count: its
+// receiver takes no note of their clock either.
+#define CLOCK_LASTS (__s32)(24ULL * 24 * 60 * 60 * 1000 * 1000 * 1000 >> CLOCK_UNIT)
+#define CLOCK_UNIT 30 // 2^30 ns, about a second
 
 // What is thought of a segment.
 enum belief {
@@ -49,9 +51,10 @@ enum belief {
 // A receiver compares with the clock of what it has received in line. What is in line here
 // has been received in line, or is lost behind here: what its sender had sent before it, and
 // is overtaken, tells nothing new.
-static __always_inline enum belief believes(struct flow *f, const struct segment *s, __u32 end, struct flow **peer)
+static __always_inline enum belief believes(struct flow *f, const struct segment *s, __u32 end, struct flow **peer, __u64 now)
 {
 	__u32 add = f->rewrite.seq_add;
+	__u32 at = now >> CLOCK_UNIT;
 	int in_line = !before(f->end, s->seq) && !before(end, f->end);
 
 	if (s->rst || s->syn || !acknowledges(f, s, peer))
@@ -65,16 +68,20 @@ static __always_inline enum belief believes(struct flow *f, const struct segment
 		if (before(f->end, s->seq) && before((*peer)->edge, s->seq + add))
 			return NOT;
 	}
-	if (s->stamped && f->clocked == IN_LINE && before(s->tsval + CLOCK_BACK, f->recent))
-		return OUTDATED;
 	if (!s->stamped)
 		return BELIEVED;
+	if (f->clocked && (__s32)(at - f->clocked_at) >= CLOCK_LASTS) // another CPU can be ahead
+		f->clocked = 0;
+	if (f->clocked == IN_LINE && before(s->tsval + CLOCK_BACK, f->recent))
+		return OUTDATED;
 	if (!f->clocked || before(f->tsval, s->tsval))
 		f->tsval = s->tsval;
 	if (in_line)
 		f->recent = s->tsval;
-	if (in_line || !f->clocked)
+	if (in_line || !f->clocked) {
 		f->clocked = in_line ? IN_LINE : CLOCKED;
+		f->clocked_at = at;
+	}
 	return BELIEVED;
 }
 
@@ -127,13 +134,6 @@ static __always_inline int finned(struct flow *f, struct flow **peer)
 	(*peer)->fin = 1;
 	f->peer_finned = FINNED;
 	return 1;
-}
-
-// heed does so for a segment that is not believed otherwise.
-static __always_inline void heed(struct flow *f, const struct segment *s, struct flow **peer, __u64 now)
-{
-	if (acknowledges(f, s, peer))
-		acknowledge(f, s, now);
 }
 
 #endif

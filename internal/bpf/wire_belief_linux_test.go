@@ -329,44 +329,61 @@ func TestWireBeliefOfOutdatedFINs(t *testing.T) {
 	}
 }
 
-// A clock counts for 24 days, as it does for a receiver: then it may have come half way round.
+// A clock counts for 24 days, as it does for a receiver: then it may have come half way round. What is not in
+// line meanwhile, a probe of a sender that has nothing to say, makes it no younger, for a receiver neither.
 func TestWireBeliefForgetsClocks(t *testing.T) {
 	o := loadWire(t)
 	w := &ways[0]
+	const days = 24 * time.Hour
 	for _, tc := range []struct {
-		silent   time.Duration
+		name     string
+		silent   []time.Duration // with a probe in between
 		believed bool
 	}{
-		{24*24*time.Hour - time.Minute, false},
-		{24*24*time.Hour + time.Minute, true},
+		{"not yet", []time.Duration{24*days - time.Minute}, false},
+		{"silent", []time.Duration{24*days + time.Minute}, true},
+		{"silent but for probes, not yet", []time.Duration{12 * days, 12*days - time.Minute}, false},
+		{"silent but for probes", []time.Duration{12 * days, 12*days + time.Minute}, true},
 	} {
 		keys := w.spliced(t, o)
-		says := func(seq, clock uint32) bpf.WireFlow {
+		look := func() bpf.WireFlow {
 			t.Helper()
-			c := crafted{
-				from: w.a, to: w.ba, seq: sentByA + seq, ack: sentByC - addAck, flags: ack, window: 1,
-				data: make([]byte, 100), options: join([]byte{1, 1, 8, 10}, be32(clock, 0)),
-			}
-			runWire(t, o, c.frame())
 			f, err := o.Flow(&keys[0])
 			if err != nil {
 				t.Fatal(err)
 			}
 			return f
 		}
-		const clock = 1000
-		f := says(0, clock)
-		f.LastSeen -= uint64(tc.silent)
-		if err := o.Flows.Put(&keys[0], &f); err != nil {
-			t.Fatal(err)
+		says := func(seq uint32, size int, clock uint32) {
+			t.Helper()
+			c := crafted{
+				from: w.a, to: w.ba, seq: sentByA + seq, ack: sentByC - addAck, flags: ack, window: 1,
+				data: make([]byte, size), options: join([]byte{1, 1, 8, 10}, be32(clock, 0)),
+			}
+			runWire(t, o, c.frame())
 		}
-		const half = 1 << 31
-		f = says(100, clock+half+5)
-		if f.End != sentByA+200 != !tc.believed || (f.Tsval == clock+half+5) != tc.believed {
-			t.Errorf("after %v: end %d, clock %d, want that it is believed: %v", tc.silent, f.End-sentByA, f.Tsval, tc.believed)
+		const clock, half = 1000, 1 << 31
+		says(0, 100, clock)
+		heard := crafted{from: w.c, to: w.bc, seq: sentByC, ack: sentByA + addSeq + 100, flags: ack, window: 1}
+		runWire(t, o, heard.frame())
+		for i, silent := range tc.silent {
+			if i > 0 {
+				says(99, 0, clock+half/2)
+			}
+			f := look()
+			f.LastSeen -= uint64(silent)
+			f.ClockedAt -= uint32(silent >> 30)
+			if err := o.Flows.Put(&keys[0], &f); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if f = says(200, clock+half+4-2); f.End-sentByA > 200 {
-			t.Errorf("after %v: a clock of the past counts again", tc.silent)
+		says(100, 100, clock+half+5)
+		if f := look(); f.End != sentByA+200 != !tc.believed || (f.Tsval == clock+half+5) != tc.believed {
+			t.Errorf("%s: end %d, clock %d, want that it is believed: %v", tc.name, f.End-sentByA, f.Tsval, tc.believed)
+		}
+		says(200, 100, clock+half+4-2)
+		if f := look(); f.End-sentByA > 200 {
+			t.Errorf("%s: a clock of the past counts again", tc.name)
 		}
 	}
 }

@@ -68,6 +68,8 @@ type WireFlow struct {
 	Bar         uint32
 	Edge        uint32
 	Recent      uint32
+	ClockedAt   uint32
+	_           [4]byte
 	Packets     uint64
 	Bytes       uint64
 	AckedBytes  uint64

@@ -128,6 +128,7 @@ struct flow {
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 	__u32 edge;	  // of the window that this sender has announced: it never retreats
 	__u32 recent;	  // the clock of the last segment in line, since the switch
+	__u32 clocked_at; // when that came, in CLOCK_UNIT; with CLOCKED the first segment that counts
 
 	// Since the switch.
 	__u64 packets;
