@@ -25,8 +25,8 @@ static __always_inline void lift(struct flow *f, __u32 end)
 	bpf_spin_unlock(&f->lock);
 }
 
-// A RST where the receiver may be, but need not: at most so often its sender is asked whether it is
-// there, in ns.
+// At most so often somebody is asked whether it is there, in ns: after a RST where its receiver may be, but need not,
+// or a silence.
 #define DOUBT_PAUSE (1000 * 1000 * 1000ULL)
 
 // resets says whether a RST ends the flow. Everywhere but at one number its receiver answers it
@@ -54,6 +54,25 @@ static __always_inline int doubtful(const struct flow *f, const struct flow *pee
 	return may_reset(f, peer, s) && now - f->doubted >= DOUBT_PAUSE;
 }
 
+// For so long, in ns, a peer on this machine is waited for, and that twice.
+#define SILENCE (200 * 1000 * 1000ULL)
+
+// silent says whether a peer on this machine has not answered what was said to it again, twice, and it is time to ask
+// it. One that is gone says nothing itself: the kernel has no RST for a packet whose route is not one to this machine, and
+// what bpf_redirect_neigh finds by lo is that, of IPv4, for addresses of lo alone.
+static __always_inline int silent(struct flow *f, const struct flow *peer, __u64 now)
+{
+	__u64 heard = *(volatile __u64 *)&peer->last_seen;
+
+	if (now - heard < SILENCE)
+		return 0;
+	if (f->begged <= heard) {
+		f->begged = now;
+		return 0;
+	}
+	return now - f->begged >= SILENCE && now - peer->doubted >= DOUBT_PAUSE;
+}
+
 // account counts a segment of a spliced flow, and tells when the flow is over.
 // It says whether the segment may go on: beyond the bar it may not, but the
 // acknowledgement that it carries counts.
@@ -66,6 +85,8 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		lift(f, end);
 	int barred = end != s->seq && *(volatile __u8 *)&f->barred && before(f->bar, end);
 	int sends = end != s->seq && !barred;
+	int again = before(s->seq, f->end); // a probe too
+	int begs = again && r->ifindex == LOOPBACK;
 	struct flow *peer = NULL;
 	int news = 0, fin = 0;
 
@@ -80,7 +101,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		__sync_fetch_and_add(&f->packets, 1);
 		__sync_fetch_and_add(&f->bytes, s->len);
 	}
-	if (sends && before(s->seq, f->end))
+	if (sends && again)
 		__sync_fetch_and_add(&f->retransmits, 1);
 	switch (believes(f, s, end, &peer, now)) {
 	case BELIEVED:
@@ -103,7 +124,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		f->fin_acked = 1;
 		news = 1;
 	}
-	if (!fin && !s->rst && !news)
+	if (!fin && !s->rst && !news && !begs)
 		return !barred;
 
 	if (!other(f, &peer))
@@ -128,6 +149,9 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		f->over = peer->over = OVER;
 	} else if (s->rst && doubtful(f, peer, s, now)) {
 		f->doubted = now;
+		news = 1;
+	} else if (begs && silent(f, peer, now)) {
+		peer->doubted = now;
 		news = 1;
 	}
 	if (news)

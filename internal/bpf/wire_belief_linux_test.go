@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/internal/bpf"
+	"github.com/spliced-io/spliced/internal/sys"
 )
 
 // Anybody can send a segment with the right addresses. What its receiver would not
@@ -173,6 +174,114 @@ func TestWireBeliefOfResets(t *testing.T) {
 			t.Errorf("%s: %+v, want that it is over", w.name, f)
 		}
 	}
+}
+
+// A peer on this machine that leaves unanswered what is said to it again is asked whether it is there. An answer in between is
+// enough, and others are left to say so themselves.
+func TestWireBeliefOfSilence(t *testing.T) {
+	o := loadWire(t)
+	const away = time.Second // as long as any wait
+	type sent struct {
+		seq   uint32 // from sentByA on
+		size  int
+		after time.Duration // the one before
+	}
+	const back = ^uint32(0)
+	for _, tc := range []struct {
+		name     string
+		heard    time.Duration // before the first; of the peer
+		asked    time.Duration // before the first; 0 is never
+		ifindex  uint32
+		sent     []sent
+		answered bool // before the last
+		asks     bool
+	}{
+		{"data, once", away, 0, 1, []sent{{back - 99, 100, 0}}, false, false},
+		{"data, twice", away, 0, 1, []sent{{back - 99, 100, 0}, {back - 99, 100, away}}, false, true},
+		{"data, twice at a time", away, 0, 1, []sent{{back - 99, 100, 0}, {back - 99, 100, 0}}, false, false},
+		{"a probe, twice", away, 0, 1, []sent{{back, 0, 0}, {back, 0, away}}, false, true},
+		{"answered", away, 0, 1, []sent{{back, 0, 0}, {back, 0, away}}, true, false},
+		{"new data", away, 0, 1, []sent{{0, 100, 0}, {100, 100, away}}, false, false},
+		{"new data, and again", away, 0, 1, []sent{{0, 100, 0}, {0, 100, away}, {0, 100, away}}, false, true},
+		{"heard of just now", 0, 0, 1, []sent{{back, 0, 0}, {back, 0, 0}}, false, false},
+		{"on another machine", away, 0, 2, []sent{{back, 0, 0}, {back, 0, away}}, false, false},
+		{"asked just now", away, time.Millisecond, 1, []sent{{back, 0, 0}, {back, 0, away / 4}}, false, false},
+		{"asked before", away, 2 * away, 1, []sent{{back, 0, 0}, {back, 0, away / 4}}, false, true},
+	} {
+		for i := range ways {
+			w := &ways[i]
+			asked := false
+			within(t, "all of it in less than any wait", away/10, func() {
+				keys := w.spliced(t, o)
+				// earlier has all that is noted be so much older, and changes it.
+				earlier := func(by time.Duration, change func(a, c *bpf.WireFlow)) (doubted uint64) {
+					t.Helper()
+					var flows [2]bpf.WireFlow
+					var err error
+					for i := range keys {
+						if flows[i], err = o.Flow(&keys[i]); err != nil {
+							t.Fatal(err)
+						}
+					}
+					a, c := &flows[0], &flows[1]
+					c.LastSeen -= uint64(by)
+					if a.Begged > 0 {
+						a.Begged -= uint64(by)
+					}
+					if c.Doubted > 0 {
+						c.Doubted -= uint64(by)
+					}
+					change(a, c)
+					for i := range keys {
+						if err := o.Flows.Put(&keys[i], &flows[i]); err != nil {
+							t.Fatal(err)
+						}
+					}
+					return c.Doubted
+				}
+				before := func(d time.Duration) uint64 { return uint64(sys.Monotonic() - int64(d)) }
+				was := earlier(0, func(a, c *bpf.WireFlow) {
+					a.Rewrite.Ifindex, c.LastSeen = tc.ifindex, before(tc.heard)
+					if tc.asked > 0 {
+						c.Doubted = before(tc.asked)
+					}
+				})
+				for n, s := range tc.sent {
+					was = earlier(s.after, func(_, c *bpf.WireFlow) {
+						if tc.answered && n == len(tc.sent)-1 {
+							c.LastSeen = before(away / 2)
+						}
+					})
+					c := crafted{
+						from: w.a, to: w.ba, seq: sentByA + s.seq, ack: sentByC - addAck, flags: ack, window: 1, data: make([]byte, s.size),
+					}
+					if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
+						t.Errorf("%s, %s: the program answers %d, want that it goes across", w.name, tc.name, ret)
+					}
+				}
+				c, err := o.Flow(&keys[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				asked = c.Doubted != was
+			})
+			if asked != tc.asks {
+				t.Errorf("%s, %s: asked %v, want %v", w.name, tc.name, asked, tc.asks)
+			}
+		}
+	}
+}
+
+// within has f done in less than a time: again, on a machine that is busy.
+func within(t *testing.T, what string, most time.Duration, f func()) {
+	t.Helper()
+	for range 100 {
+		began := time.Now()
+		if f(); time.Since(began) < most {
+			return
+		}
+	}
+	t.Fatal("not done: ", what)
 }
 
 // A clock that goes back is not believed, as the receiver would not (PAWS), once a segment was in

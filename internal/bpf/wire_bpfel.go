@@ -82,6 +82,7 @@ type WireFlow struct {
 	TooBig      uint64
 	Warned      uint64
 	Doubted     uint64
+	Begged      uint64
 	Beyond      uint64
 }
 

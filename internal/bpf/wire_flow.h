@@ -24,6 +24,8 @@
 #define TCX_PASS 0
 #define TCX_DROP 2
 
+#define LOOPBACK 1 // the index of lo, in every network namespace
+
 #define FLOWS_MAX 262144 // default size; the loader may change it
 
 enum state {
@@ -143,6 +145,7 @@ struct flow {
 	__u64 too_big;	   // for the interface that they were to leave by: dropped
 	__u64 warned;	   // ns: when user space was asked last to tell the sender that
 	__u64 doubted;	   // ns: when it was asked last whether the sender is still there
+	__u64 begged;	   // ns: when it said something again first, of late, to one on this machine that is silent
 
 	__u64 beyond;	   // so much later than bar is the limit: numbers are too short for it
 };

@@ -9,7 +9,6 @@
 
 // Every link takes packets of so many bytes.
 #define SMALL 576
-#define LOOPBACK 1 // the index of lo, in every network namespace
 #define WARN_PAUSE (10 * 1000 * 1000ULL) // ns
 
 // fits_link says whether a packet is as small as the interface that it leaves by wants it. Else

@@ -2,13 +2,12 @@ package engine
 
 import "github.com/spliced-io/spliced/internal/engine/wire"
 
-// doubtQuestions is how often a side is asked after a RST that may be its own: what is asked can be
-// lost, and what is answered.
+// doubtQuestions is how often a side is asked: what is asked can be lost, and what is answered.
 const doubtQuestions = 3
 
-// A doubt is about a RST that is not where its receiver is, as far as the program knows. If it is
-// true and was believed, nobody is left to say that the flow is over, but what is left of
-// its sender's machine.
+// A doubt is whether a side is there. A RST of its may have come that is not where its receiver is, as far as the
+// program knows: if it is true and was believed, nobody is left to say that the flow is over, but what is left of its sender's
+// machine. Or it is on this machine and answers nothing: there nobody says by itself that a socket is gone.
 type doubt struct {
 	at   [2]int64 // of the last one of each side: see [wire.View]
 	left [2]int   // questions

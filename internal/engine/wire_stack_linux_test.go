@@ -36,9 +36,15 @@ func spliceOne(t *testing.T, c *testnet.Chain) *splicedOne {
 // spliceOneFor has it by a relay with what spec says beside its addresses and its engine.
 func spliceOneFor(t *testing.T, c *testnet.Chain, spec relaySpec) *splicedOne {
 	t.Helper()
+	return spliceOneTo(t, c, c.C, testnet.AddrC, spec)
+}
+
+// spliceOneTo has it with a server elsewhere.
+func spliceOneTo(t *testing.T, c *testnet.Chain, at *testnet.Namespace, host string, spec relaySpec) *splicedOne {
+	t.Helper()
 	s := &splicedOne{ended: make(chan error, 1)}
 	conns, over := make(chan *net.TCPConn, 1), make(chan struct{})
-	addr := serve(t, c.C, testnet.AddrC, func(conn *net.TCPConn) {
+	addr := serve(t, at, host, func(conn *net.TCPConn) {
 		conns <- conn
 		var err error
 		for err == nil {
@@ -311,6 +317,48 @@ func TestWireUserTimeout(t *testing.T) {
 	s.wantEnd(t, syscall.ECONNRESET)
 }
 
+// A server on an address of B's own that has lost its socket without a word answers nothing to what comes across: its kernel
+// sends no RST for it. The relay asks it, and that is answered. So does the next process of an instance.
+func TestWireServerVanishesHere(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		killed bool
+	}{{"asked at once", false}, {"asked by the next process", true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := wireChain(t)
+			policy := engine.WirePolicy{Instance: "test", Root: testnet.BPFFS(t)}
+			s := spliceOneTo(t, c, c.B, testnet.AddrBC, relaySpec{Policy: policy})
+			s.rest(t)
+			within(t, wirePatience, "the sockets to go", func() bool { return sockets(t, c.B) == 1 }) // but the server's
+			if tc.killed {
+				s.relay.kill(t)
+			}
+			vanish(t, s.server)
+			if _, err := s.client.Write([]byte("are you there?")); err != nil {
+				t.Fatal(err)
+			}
+			if tc.killed {
+				s.relay = startRelay(t, c.B, s.spec)
+				if n := s.relay.adopted(t); n != 1 {
+					t.Fatalf("adopted %d, want 1", n)
+				}
+			}
+			_ = s.client.SetReadDeadline(time.Now().Add(wirePatience))
+			if _, err := s.client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the client has got %v, want a reset", err)
+			}
+			res := s.relay.result(t)
+			if res.AToB != s.n || res.BToA != s.n || res.Engine != "wire" || res.ReasonA != "reset-by-drain" || res.ReasonB != "reset-by-source" {
+				t.Errorf("%+v, want %d bytes, and a reset of the server's", res, s.n)
+			}
+			s.relay.end()
+			if err := wire.Purge(wire.Config{Instance: policy.Instance, Root: policy.Root}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // A RST that is not where its receiver is, as far as is known, is doubted. If it is true, and who would have
 // asked is gone too, the relay asks its sender: what is left of that one's machine says the rest.
 func TestWireResetUnheard(t *testing.T) {
@@ -382,27 +430,31 @@ func (s *splicedOne) rest(t *testing.T) {
 func (s *splicedOne) resetUnheard(t *testing.T, c *testnet.Chain) {
 	t.Helper()
 	local, peer := s.client.LocalAddr().(*net.TCPAddr).AddrPort(), s.client.RemoteAddr().(*net.TCPAddr).AddrPort()
-	var last uint32
-	for i, conn := range []*net.TCPConn{s.client, s.server} {
-		raw, err := conn.SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cerr := raw.Control(func(v uintptr) {
-			fd := int(v)
-			err = errors.Join(sys.SetRepair(fd, sys.RepairOn), sys.SetRepairQueue(fd, sys.SendQueue))
-			if n, qerr := sys.QueueSeq(fd); i == 0 {
-				last, err = n, errors.Join(err, qerr)
-			}
-		})
-		if err := errors.Join(err, cerr, conn.Close()); err != nil { // without a word
-			t.Fatal(err)
-		}
-	}
+	last := vanish(t, s.client)
+	vanish(t, s.server)
 	forged := testnet.Segment{From: local, To: peer, Seq: last + 100, Flags: testnet.RST}
 	if err := c.A.Forge(&forged); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// vanish ends a socket without a word, and returns the number of what it would have sent next.
+func vanish(t *testing.T, conn *net.TCPConn) (next uint32) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cerr := raw.Control(func(v uintptr) {
+		fd := int(v)
+		err = errors.Join(sys.SetRepair(fd, sys.RepairOn), sys.SetRepairQueue(fd, sys.SendQueue))
+		n, qerr := sys.QueueSeq(fd)
+		next, err = n, errors.Join(err, qerr)
+	})
+	if err := errors.Join(err, cerr, conn.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return next
 }
 
 // wantReset wants the session to end with a RST of the client's.

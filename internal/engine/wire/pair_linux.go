@@ -218,7 +218,7 @@ type View struct {
 	Reset     [2]bool  // a, b has sent a RST
 	Over      bool     // both FINs were acknowledged, or there was a RST
 	Ended     bool     // by [Table.End]
-	Doubted   [2]int64 // ns, CLOCK_MONOTONIC: when a RST of a, of b came last that may be true: see [Pair.Ask]; 0 if none has
+	Doubted   [2]int64 // ns, CLOCK_MONOTONIC: when it was last in doubt whether a, whether b is there: see [Pair.Ask]; 0 if never
 	LastMoved int64    // ns, CLOCK_MONOTONIC; 0 if nothing has moved since the switch
 	Flows     [2]bpf.WireFlow
 }
