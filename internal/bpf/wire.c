@@ -63,6 +63,8 @@ int wire_ingress(struct __sk_buff *skb)
 	now = bpf_ktime_get_ns();
 	stamp(skb, &s);
 	state = *(volatile __u32 *)&f->state;
+	if (state == DRAINING)
+		fence(f); // begin may have written what belongs to it this moment; SPLICED comes much later
 	if (state == PASS) {
 		if (!plausible(skb, &s))
 			return TCX_NEXT;

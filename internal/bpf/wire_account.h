@@ -88,6 +88,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	int again = before(s->seq, f->end); // a probe too
 	int begs = again && r->ifindex == LOOPBACK;
 	struct flow *peer = NULL;
+	__u64 peer_fin;
 	int news = 0, fin = 0;
 
 	f->last_seen = now;
@@ -113,16 +114,20 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		break;
 	case OUTDATED:
 		if (s->fin && sends && !f->fin && before(f->end, end) && other(f, &peer)) {
-			peer->peer_fin = end + r->seq_add;
-			peer->peer_finned = MAYBE_FINNED;
+			__u64 was = *(volatile __u64 *)&peer->peer_fin;
+
+			if (!(was & FINNED))
+				__sync_val_compare_and_swap(&peer->peer_fin, was, MAYBE_FINNED | (__u32)(end + r->seq_add));
 		}
 		break;
 	case NOT:
 		break;
 	}
-	if (f->peer_finned && !f->fin_acked && !before(f->acked, f->peer_fin) && finned(f, &peer)) {
+	peer_fin = *(volatile __u64 *)&f->peer_fin;
+	if (peer_fin && !f->fin_acked && !before(f->acked, peer_fin) && finned(f, peer_fin, &peer)) {
 		f->fin_acked = 1;
 		news = 1;
+		fence(f); // the other FIN may be acknowledged this moment: one of both CPUs sees that both are
 	}
 	if (!fin && !s->rst && !news && !begs)
 		return !barred;
@@ -133,8 +138,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		f->fin_end = end;
 		f->fin = 1;
 		f->last_moved = now;
-		peer->peer_fin = end + r->seq_add;
-		peer->peer_finned = FINNED;
+		*(volatile __u64 *)&peer->peer_fin = FINNED | (__u32)(end + r->seq_add);
 	}
 	if (f->over) {
 		// what comes now is late

@@ -117,22 +117,23 @@ static __always_inline void acknowledge(struct flow *f, const struct segment *s,
 	}
 }
 
-// finned says whether the other side's FIN is believed. One that was outdated is, when its receiver has
-// acknowledged just that, and nothing came by since that it could have meant.
-static __always_inline int finned(struct flow *f, struct flow **peer)
+// finned says whether the other side's FIN, known as peer_fin, is believed. One that was outdated is, when its receiver
+// has acknowledged just that, and nothing came by since that it could have meant.
+static __always_inline int finned(struct flow *f, __u64 peer_fin, struct flow **peer)
 {
-	__u32 end;
+	__u32 at = peer_fin, end;
 
-	if (f->peer_finned == FINNED)
+	if (peer_fin & FINNED)
 		return 1;
-	if (f->acked != f->peer_fin || !other(f, peer))
+	if (f->acked != at || !other(f, peer))
 		return 0;
-	end = f->peer_fin - (*peer)->rewrite.seq_add;
+	end = at - (*peer)->rewrite.seq_add;
 	if (!before((*peer)->end, end))
 		return 0;
-	(*peer)->end = (*peer)->fin_end = end;
+	raise(&(*peer)->end, end);
+	(*peer)->fin_end = end;
 	(*peer)->fin = 1;
-	f->peer_finned = FINNED;
+	*(volatile __u64 *)&f->peer_fin = FINNED | at;
 	return 1;
 }
 

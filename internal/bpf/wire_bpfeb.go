@@ -47,11 +47,11 @@ type WireFlow struct {
 	Window      uint32
 	Tsval       uint32
 	FinEnd      uint32
-	PeerFin     uint32
+	PeerFin     uint64
 	Seen        uint8
 	Fin         uint8
-	PeerFinned  uint8
 	FinAcked    uint8
+	Clocked     uint8
 	End         uint32
 	Cut         uint32
 	CutAck      uint32
@@ -63,8 +63,6 @@ type WireFlow struct {
 	BarMet      uint8
 	Unfit       uint8
 	Left        uint8
-	Clocked     uint8
-	_           [3]byte
 	Bar         uint32
 	Edge        uint32
 	Recent      uint32

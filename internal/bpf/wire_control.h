@@ -91,6 +91,7 @@ static __always_inline int begin(struct flow *f, const struct side *s, const str
 		// Not memcpy: the verifier allows no call in here.
 		f->rewrite = s->rewrite;
 		f->last_seen = now;
+		fence(f); // who sees the state sees the rest: see wire_ingress
 		f->state = DRAINING;
 	}
 	bpf_spin_unlock(&f->lock);

@@ -64,11 +64,9 @@ enum clocked {
 	IN_LINE, // recent too
 };
 
-// What is known of a side's FIN.
-enum finned {
-	FINNED = 1,
-	MAYBE_FINNED, // it came with a clock of the past
-};
+// What is known of a side's FIN: bits beside the number after it.
+#define FINNED (1ULL << 32)
+#define MAYBE_FINNED (1ULL << 33) // it came with a clock of the past
 
 // A tuple as the packet carries it, in network byte order. IPv4 addresses are
 // mapped into IPv6.
@@ -109,11 +107,12 @@ struct flow {
 	__u32 window;	  // the last window, not shifted
 	__u32 tsval;	  // the clock: the last before the switch, the newest since
 	__u32 fin_end;	  // number after the FIN, when fin is set
-	__u32 peer_fin;	  // number after the other side's FIN, as this sender acknowledges it
+	__u64 peer_fin;	  // number after the other side's FIN, as this sender acknowledges it, and FINNED or
+			  // MAYBE_FINNED: together, since packets of both sides are at it at once
 	__u8 seen;	  // acked, window and tsval are valid
 	__u8 fin;	  // this sender sent a FIN
-	__u8 peer_finned; // peer_fin is valid: enum finned
 	__u8 fin_acked;	  // this sender acknowledged the other side's FIN
+	__u8 clocked;	  // enum clocked
 	__u32 end;	  // the highest number after data seen since the switch
 	__u32 cut;	  // data from here goes across
 	__u32 cut_ack;	  // an acknowledgement from here is of what went across
@@ -126,7 +125,6 @@ struct flow {
 	__u8 bar_met;	  // something was dropped for it
 	__u8 unfit;	  // before the switch: a packet came for which it is refused, enum errors
 	__u8 left;	  // before the switch: wire_egress has seen a packet
-	__u8 clocked;	  // enum clocked
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 	__u32 edge;	  // of the window that this sender has announced: it never retreats
 	__u32 recent;	  // the clock of the last segment in line, since the switch
@@ -172,6 +170,13 @@ struct oversize {
 	__u32 size; // of the packet, or of each of those that it is a bundle of
 	__u32 seq;  // of the sender
 };
+
+// fence has what was read and written before it come before what is read and written behind it, for all CPUs. BPF has
+// no such instruction; every atomic one that returns what was there is a full barrier.
+static __always_inline void fence(struct flow *f)
+{
+	(void)__sync_val_compare_and_swap(&f->over, 0, 0);
+}
 
 static __noinline void report(const struct key *key)
 {

@@ -25,8 +25,8 @@ const (
 	WireEndedHand = 3
 )
 
-// WireFinned is what an entry's PeerFinned is when PeerFin is that of a FIN for certain, as in wire_flow.h.
-const WireFinned = 1
+// WireFinned is in an entry's PeerFin, beside the number, when that is of a FIN for certain, as in wire_flow.h.
+const WireFinned = 1 << 32
 
 // The commands of wire_control.
 const (

@@ -22,12 +22,12 @@ func TestDelivered(t *testing.T) {
 		{"noted, not counted", func(f *bpf.WireFlow) { f.Acked = 50 }, 100, false},
 		{"counted, the note read before", func(f *bpf.WireFlow) { f.AckedBytes = 100 }, 0, false},
 		{"6 GiB", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes = f.From+1<<31, 6<<30 }, 6 << 30, false},
-		{"FIN under way", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFinned, f.PeerFin = 50, 100, 1, 51 }, 100, false},
-		{"perhaps a FIN", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFinned, f.PeerFin = 51, 101, bpf.WireFinned+1, 51 }, 101, false},
-		{"FIN noted", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFinned, f.PeerFin = 51, 100, 1, 51 }, 100, true},
-		{"FIN counted, not yet flagged", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFinned, f.PeerFin = 51, 101, 1, 51 }, 100, true},
+		{"FIN under way", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFin = 50, 100, bpf.WireFinned|51 }, 100, false},
+		{"perhaps a FIN", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFin = 51, 101, bpf.WireFinned<<1|51 }, 101, false},
+		{"FIN noted", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFin = 51, 100, bpf.WireFinned|51 }, 100, true},
+		{"FIN counted, not yet flagged", func(f *bpf.WireFlow) { f.Acked, f.AckedBytes, f.PeerFin = 51, 101, bpf.WireFinned|51 }, 100, true},
 		{"FIN flagged", func(f *bpf.WireFlow) {
-			f.Acked, f.AckedBytes, f.PeerFinned, f.PeerFin, f.FinAcked = 51, 101, 1, 51, 1
+			f.Acked, f.AckedBytes, f.PeerFin, f.FinAcked = 51, 101, bpf.WireFinned|51, 1
 		}, 100, true},
 	} {
 		f := whole

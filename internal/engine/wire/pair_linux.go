@@ -258,7 +258,7 @@ func (pair *Pair) Look() (v View, err error) {
 func delivered(back *bpf.WireFlow) (n int64, fin bool) {
 	n = int64(back.AckedBytes)
 	n += int64(int32(back.Acked - back.From - uint32(n)))
-	if fin = back.PeerFinned == bpf.WireFinned && !before(back.Acked, back.PeerFin); fin {
+	if fin = back.PeerFin&bpf.WireFinned != 0 && !before(back.Acked, uint32(back.PeerFin)); fin {
 		n--
 	}
 	return n, fin
