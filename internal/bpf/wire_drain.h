@@ -18,6 +18,10 @@ enum course {
 	UP,   // all of it to the socket
 };
 
+// What has sent so much since the cut sends nothing from before it any more. More can go across than numbers can be compared
+// with, as long as the process that is to settle the pair does not run.
+#define FAR (1U << 30)
+
 // credible says whether a segment can be of the flow. Its place can be one that the socket has promised, beyond
 // what the receiver has, and what it acknowledges the socket's. What a socket is shown is made to fit it: it
 // would believe a stranger's acknowledgement of all, and not send again what was lost.
@@ -41,13 +45,14 @@ static __always_inline enum course drain(struct flow *f, const struct segment *s
 		return ACROSS;
 	// The socket has it, and says so again. What goes on behind the cut goes across
 	// as it is: its receiver knows what is before the cut, or takes it from here.
-	if (end != s->seq && !before(f->cut, end))
+	if (end != s->seq && !before(f->cut, end) && *(volatile __u64 *)&f->bytes < FAR)
 		return UP;
-	across = end != s->seq || !before(s->ack, cut_ack);
-	show = before(f->shown, cut_ack);
-	if (show && before(f->shown, s->ack)) {
-		f->shown = before(s->ack, cut_ack) ? s->ack : cut_ack;
-		if (f->shown == cut_ack)
+	show = owes(f);
+	across = end != s->seq || !show || !before(s->ack, cut_ack);
+	if (show) {
+		__u32 to = before(s->ack, cut_ack) ? s->ack : cut_ack;
+
+		if (raise(&f->shown, to) && to == cut_ack)
 			report(&s->key); // this sender has all that it gets from the socket
 	}
 	return !across ? SHOW : show ? BOTH : ACROSS;

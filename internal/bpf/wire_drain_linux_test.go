@@ -445,3 +445,57 @@ func TestWireKeepsFarLimit(t *testing.T) {
 		t.Errorf("%+v, %v", f, err)
 	}
 }
+
+// The process that is to settle a pair can be stopped, or wait for a processor, while more goes across than sequence
+// numbers can be compared with: neither what is new nor what is acknowledged is taken for something from before the switch.
+func TestWireDrainingFar(t *testing.T) {
+	o := loadWire(t)
+	const (
+		heardByA = sentByC - addAck
+		last     = heardByA + undelivered // the end of what the socket has for A
+		far      = 1<<31 + 1000           // has gone across since
+	)
+	data := make([]byte, 64)
+	for i := range ways {
+		w := &ways[i]
+		for _, tc := range []struct {
+			name       string
+			sent, back uint32  // by A, by C
+			is         crafted // of A
+		}{
+			{"data", far, 0, crafted{seq: sentByA + far, ack: last, data: data}},
+			{"an acknowledgement", 0, far, crafted{seq: sentByA, ack: last + far + 100}},
+			{"an acknowledgement with data", 0, far, crafted{seq: sentByA, ack: last + far + 100, data: data}},
+		} {
+			w.draining(t, o)
+			keys := [2]bpf.WireKey{bpf.WireKeyOf(w.a, w.ba), bpf.WireKeyOf(w.c, w.bc)}
+			for i, change := range []func(*bpf.WireFlow){
+				func(f *bpf.WireFlow) {
+					f.End, f.Bytes, f.Shown = f.End+tc.sent, uint64(tc.sent), f.CutAck
+					f.Acked, f.Edge = last+tc.back, last+tc.back+room
+				},
+				func(f *bpf.WireFlow) {
+					f.End, f.Bytes = f.End+tc.back, uint64(tc.back)
+					f.Acked, f.Edge = f.Acked+tc.sent, f.Edge+tc.sent
+				},
+			} {
+				f, err := o.Flow(&keys[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				change(&f)
+				if err := o.Flows.Put(&keys[i], &f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tc.is.from, tc.is.to, tc.is.flags, tc.is.window = w.a, w.ba, ack, 100
+			want := tc.is
+			want.from, want.to, want.seq, want.ack = w.bc, w.c, tc.is.seq+addSeq, tc.is.ack+addAck
+			want.window, want.hops = 100<<(shiftIn-shiftOut), hopsIn-1
+			ret, out := runWire(t, o, tc.is.frame())
+			if is := want.frame(); ret != wireRedirect || !bytes.Equal(out[14:], is[14:]) {
+				t.Errorf("%s, %s: %d, %x\nwant %d, %x", w.name, tc.name, ret, out[14:], wireRedirect, is[14:])
+			}
+		}
+	}
+}

@@ -188,6 +188,14 @@ static __noinline void report(const struct key *key)
 	bpf_ringbuf_submit(k, 0);
 }
 
+static __always_inline int before(__u32 a, __u32 b) { return (__s32)(a - b) < 0; }
+
+// owes says whether, while sockets drain, one has bytes for this sender that it has not acknowledged.
+static __always_inline int owes(const struct flow *f)
+{
+	return before(*(volatile __u32 *)&f->shown, *(volatile __u32 *)&f->cut_ack);
+}
+
 static __noinline struct flow *opposite(const struct flow *f)
 {
 	const struct rewrite *r = &f->rewrite;

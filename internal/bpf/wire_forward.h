@@ -60,7 +60,7 @@ static __noinline int recast(struct __sk_buff *skb, struct flow *f, const struct
 	if (bpf_skb_load_bytes(skb, s->l4, tcp, n))
 		return 0;
 
-	if (draining && before(ack, f->owned)) {
+	if (draining && owes(f) && before(ack, f->owned)) {
 		// The socket has acknowledged that, and its sender may have
 		// forgotten it. The right edge of the window stays where it is.
 		__u32 lead = f->owned - ack;
@@ -75,7 +75,7 @@ static __noinline int recast(struct __sk_buff *skb, struct flow *f, const struct
 		// move on further than the socket has promised: it would take the
 		// socket's acknowledgement for too old (RFC 5961), and its data
 		// with it. What it has sent it was promised.
-		if (peer && before(peer->shown, *(volatile __u32 *)&peer->cut_ack)) {
+		if (peer && owes(peer)) {
 			__u32 most = before(f->promised, peer->end) ? peer->end : f->promised;
 
 			if (before(most, ack + (__u32)window))

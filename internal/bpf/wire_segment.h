@@ -34,8 +34,6 @@ struct segment {
 	__u8 stamped;
 };
 
-static __always_inline int before(__u32 a, __u32 b) { return (__s32)(a - b) < 0; }
-
 // The header by which Linux says how long a bundle (GRO, GSO) of more than 64 KiB is: a hop-by-hop
 // option of RFC 2675. No packet on a link has it.
 struct jumbo {

@@ -38,3 +38,31 @@ func TestDelivered(t *testing.T) {
 		}
 	}
 }
+
+// The sockets are done when their bytes are acknowledged, however much went across behind them.
+func TestAcknowledged(t *testing.T) {
+	const from, undelivered = 1<<32 - 50, 100 // numbers wrap
+	for _, tc := range []struct {
+		bytes int64
+		fin   uint32 // bytes and FIN
+		want  bool
+	}{
+		{0, 0, false},
+		{undelivered - 1, 0, false},
+		{undelivered, 0, true},
+		{undelivered, 1, true},
+		{undelivered + 1, 0, true},
+		{1<<31 + 1, 0, true},
+		{1 << 32, 0, true},
+		{1<<32 + 1<<31 + undelivered, 0, true},
+	} {
+		f := bpf.WireFlow{From: from, AckedBytes: uint64(tc.bytes) + uint64(tc.fin)}
+		if f.Acked = from + uint32(f.AckedBytes); tc.fin > 0 {
+			f.PeerFin = bpf.WireFinned | uint64(f.Acked)
+		}
+		const end = (from + undelivered) & 0xffffffff
+		if is := acknowledged(&f, end); is != tc.want {
+			t.Errorf("%d bytes: %v, want %v", tc.bytes, is, tc.want)
+		}
+	}
+}
