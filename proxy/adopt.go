@@ -10,7 +10,8 @@ import (
 )
 
 // Adopted is what connections that an earlier process has left, and of which nobody knows
-// where they came from, have as the names of their listener, route and upstream.
+// where they came from, have as the names of their listener, route and upstream: their notes
+// are missing, or too long.
 const Adopted = "adopted"
 
 // foundlings are those.
@@ -31,7 +32,7 @@ func (s *Server) adopt() error {
 		s.Inheritance.table = table
 		return err
 	}
-	_, err := s.adoptFlows(adoption{})
+	_, err := s.adoptFlows(adoption{places: s.first})
 	return err
 }
 
@@ -45,6 +46,8 @@ type adoption struct {
 	// known returns the connection that a flow is, not counted yet, and what is known of
 	// its session; nil: nobody knows it.
 	known func(splice.Flow) (*conn, *splice.Past)
+	// places are for those of which only a note tells; nil: new ones.
+	places *places
 }
 
 // adoptFlows takes the instance, and makes connections of its flows.
@@ -69,7 +72,7 @@ func (s *Server) adoptFlows(a adoption) (n int, err error) {
 			c, past = a.known(f)
 		}
 		if c == nil {
-			c = s.found(f, session.Stats().Started)
+			c = s.found(&a, session, f)
 		}
 		if !c.flown { // else it was this server's
 			c.before = adoptedWith(session.Stats(), past)
@@ -120,8 +123,17 @@ func adoptedWith(st splice.Stats, past *splice.Past) *totals {
 	return t
 }
 
-// found makes the connection of a flow that nobody knows.
-func (s *Server) found(f splice.Flow, began time.Time) *conn {
+// found makes the connection of a flow of which its note tells, or nobody knows.
+func (s *Server) found(a *adoption, session *splice.Session, f splice.Flow) *conn {
+	began := session.Stats().Started
+	if n, ok := ReadNote(session.Note(), f); ok {
+		if a.places == nil {
+			a.places = newPlaces(s)
+		}
+		c, _ := a.places.place(n.record(f))
+		c.began = began
+		return c
+	}
 	all := &s.foundlings
 	if all.listener == nil {
 		u := newUpstream(s, Adopted)

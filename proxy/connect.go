@@ -226,7 +226,7 @@ func (s *Server) join(v *vigil, c *conn, client, server net.Conn, m *member) err
 	if _, ok := server.(syscall.Conn); !ok {
 		setTCP(server, c.route.sockets[1])
 	}
-	options := []splice.Option{splice.Follow(c.route.plan), splice.Own(), splice.OnEnd(c.onEnd), splice.OnSockets(c.Sockets)}
+	options := []splice.Option{splice.Follow(c.route.plan), splice.Own(), splice.OnEnd(c.onEnd), splice.OnSockets(c.Sockets), splice.Note(c.Note)}
 	if life := v.rest(); life > 0 {
 		options = append(options, splice.MaxLifetime(life))
 	}

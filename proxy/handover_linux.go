@@ -587,7 +587,7 @@ func (c *conn) resume(a, b io.ReadWriteCloser, plan *splice.Plan, past splice.Pa
 	if plan != nil {
 		options = append(options, splice.Follow(plan))
 	}
-	options = append(options, splice.Own(), splice.OnEnd(c.onEnd), splice.OnSockets(c.Sockets), splice.Continue(past), splice.Prefetched(first[0], first[1]))
+	options = append(options, splice.Own(), splice.OnEnd(c.onEnd), splice.OnSockets(c.Sockets), splice.Note(c.Note), splice.Continue(past), splice.Prefetched(first[0], first[1]))
 	session, err := splice.Start(a, b, options...)
 	s.mu.Lock()
 	if err != nil {

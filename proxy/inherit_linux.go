@@ -335,10 +335,7 @@ func (m *member) recall(r *memberRecord) {
 func (s *Server) arrivals(ctx context.Context, conn *net.UnixConn, instance bool) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	a := &arrival{
-		server: s, listeners: make(map[string]*listener), upstreams: make(map[string]*upstream), members: make(map[[2]string]*member),
-		flows: make(map[splice.Flow]*connRecord),
-	}
+	a := &arrival{places: newPlaces(s), flows: make(map[splice.Flow]*connRecord)}
 	for {
 		if a.told.Err = s.awaitVacancy(ctx); a.told.Err != nil {
 			break
@@ -389,22 +386,17 @@ func (s *Server) awaitVacancy(ctx context.Context) error {
 	return nil
 }
 
-// An arrival finds the places of connections, and makes those that the
-// configuration does not have any more.
+// An arrival is that of connections which another process hands over.
 type arrival struct {
-	server    *Server
-	listeners map[string]*listener
-	upstreams map[string]*upstream
-	members   map[[2]string]*member
-	homeless  []*member // of upstreams that are here
-	flows     map[splice.Flow]*connRecord
-	told      Inherited
+	*places
+	flows map[splice.Flow]*connRecord
+	told  Inherited
 }
 
 // hear does what a message says, and answers it.
 func (a *arrival) hear(conn *net.UnixConn, m *message, p *parcel.Parcel) error {
 	if m.Free != nil {
-		n, err := a.server.adoptFlows(adoption{lives: true, except: m.Free.Except, known: a.known})
+		n, err := a.server.adoptFlows(adoption{lives: true, except: m.Free.Except, known: a.known, places: a.places})
 		a.told.Flows += n
 		a.told.Connections += n
 		if err != nil {
@@ -445,7 +437,7 @@ func (a *arrival) adoptRest(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil // they are the next one's
 	}
-	n, err := a.server.adoptSoon(ctx, adoption{rest: true, known: a.known})
+	n, err := a.server.adoptSoon(ctx, adoption{rest: true, known: a.known, places: a.places})
 	a.told.Flows += n
 	a.told.Connections += n
 	return err
@@ -488,104 +480,6 @@ func (a *arrival) welcome(r *connRecord, p *parcel.Parcel, n int) error {
 	s.mu.Unlock()
 	c.member.leave()
 	return err
-}
-
-// place makes the connection of a record, which is not counted yet, and says how it is to be
-// carried.
-func (a *arrival) place(r *connRecord) (*conn, *splice.Plan) {
-	s := a.server
-	m := a.member(r)
-	s.mu.Lock()
-	l := s.listeners[r.Listener]
-	s.mu.Unlock()
-	if l == nil {
-		if l = a.listeners[r.Listener]; l == nil {
-			l = &listener{server: s, name: r.Listener}
-			a.listeners[r.Listener] = l
-		}
-	}
-	c := &conn{
-		listener: l, route: &route{name: r.Route, upstream: m.upstream}, member: m, id: r.ID, began: time.Now().Add(-r.Age),
-		sni: r.SNI, client: r.Client, target: r.Target, local: r.Local, counted: r.Counted,
-	}
-	return c, c.planNow()
-}
-
-// planNow is how the configuration wants such a connection carried; nil: it does
-// not know its listener.
-func (c *conn) planNow() *splice.Plan {
-	p := c.listener.policy.Load()
-	if p == nil {
-		return nil
-	}
-	for i := range p.routes {
-		if r := &p.routes[i]; r.name == c.route.name && r.upstream == c.route.upstream && r.plan != nil {
-			c.route = r
-			return r.plan
-		}
-	}
-	return p.plan
-}
-
-// member is the server that a connection is joined to.
-func (a *arrival) member(r *connRecord) *member {
-	s := a.server
-	s.mu.Lock()
-	u := s.upstreams[r.Upstream]
-	s.mu.Unlock()
-	here := u != nil
-	if here {
-		if m := u.member(r); m != nil {
-			return m
-		}
-	} else if u = a.upstreams[r.Upstream]; u == nil {
-		u = newUpstream(s, r.Upstream)
-		a.upstreams[r.Upstream] = u
-	}
-	key := [2]string{r.Upstream, r.Server}
-	m := a.members[key]
-	if m == nil {
-		m = newMember(u, r.Server, Addr{Network: r.Dial[0], Address: r.Dial[1]}, 0)
-		m.gone = true
-		a.members[key] = m
-		if here {
-			a.homeless = append(a.homeless, m)
-		}
-	}
-	return m
-}
-
-// member finds a server, or makes that of a name that has not been asked for yet,
-// as if it had been.
-func (u *upstream) member(r *connRecord) *member {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if n := slices.IndexFunc(u.members, func(m *member) bool { return m.name == r.Server }); n >= 0 {
-		return u.members[n]
-	}
-	name, _, ok := strings.Cut(r.Server, "=")
-	if !ok {
-		return nil
-	}
-	n := slices.IndexFunc(u.entries, func(e *entry) bool { return e.resolver != nil && e.target.Address == name })
-	if n < 0 || len(u.entries[n].members) > 0 {
-		return nil
-	}
-	m := newMember(u, r.Server, Addr{Network: r.Dial[0], Address: r.Dial[1]}, 0)
-	u.entries[n].members = append(u.entries[n].members, m)
-	u.refresh()
-	return m
-}
-
-// retire treats servers that are not configured any more as a reload does.
-func (a *arrival) retire() {
-	for _, m := range a.homeless {
-		u := m.upstream
-		u.mu.Lock()
-		rule, drain := u.config.OnRemoved, u.config.DrainTime.within()
-		u.mu.Unlock()
-		m.endSessions(rule, drain, CutRemoved, func() bool { return true })
-	}
 }
 
 // resetFile is reset for the file of a socket.

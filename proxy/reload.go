@@ -95,7 +95,7 @@ func (s *Server) plan(ctx context.Context, c Config) (*transition, error) {
 	}
 	for name, u := range c.Upstreams {
 		if next.upstreams[name] = s.upstreams[name]; next.upstreams[name] == nil {
-			next.upstreams[name] = newUpstream(s, name)
+			next.upstreams[name] = s.first.newUpstream(s, name)
 		}
 		if u.TLS == nil {
 			continue
@@ -180,7 +180,7 @@ func (n *transition) commit(ctx context.Context) error {
 	for name, l := range n.config.Listeners {
 		have := s.listeners[name]
 		if have == nil {
-			have = &listener{server: s, name: name}
+			have = s.first.newListener(s, name)
 		}
 		have.configure(&l, n.policies[name])
 		listeners[name] = have

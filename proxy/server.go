@@ -95,6 +95,7 @@ type Server struct {
 
 	pausing    bool       // another process is about to accept
 	foundlings foundlings // for who adopts, one at a time
+	first      *places    // of connections adopted before there was a configuration; s.configuring guards it
 
 	parting  bool     // connections are handed over to another process
 	parted   []parted // of these, those whose session has ended
@@ -129,6 +130,8 @@ func (s *Server) Start(ctx context.Context) error {
 	case started:
 		return errors.New("proxy: the server was started before")
 	}
+	s.first = newPlaces(s)
+	defer func() { s.first = nil }()
 	if err := s.adopt(); err != nil {
 		_ = s.Close()
 		return err
@@ -143,6 +146,7 @@ func (s *Server) Start(ctx context.Context) error {
 		_ = s.Close()
 		return err
 	}
+	s.first.retire()
 	s.start(s.watchFiles)
 	return nil
 }

@@ -25,6 +25,7 @@ type upstream struct {
 	entries  []*entry
 	members  []*member // of all entries, in their order
 	balancer balancer
+	strays   []*member       // that connections of another process are with, before it was configured
 	waiting  []chan struct{} // the queue, the oldest first
 	queued   atomic.Int32    // its length, for those without the lock
 	stop     context.CancelFunc
@@ -102,15 +103,16 @@ func sameResolve(a, b Resolve) bool {
 func (e *entry) start(u *upstream) {
 	switch e.addr.Network {
 	case "unix", original:
-		e.members = []*member{newMember(u, e.addr.String(), e.addr, 0)}
+		e.members = []*member{u.newcomer(e.addr.String(), e.addr)}
 	case "tcp":
 		if _, err := netip.ParseAddrPort(e.addr.Address); err == nil {
-			e.members = []*member{newMember(u, e.target.Address, e.addr, 0)}
+			e.members = []*member{u.newcomer(e.target.Address, e.addr)}
 			return
 		}
 		fallthrough
 	default:
 		e.resolver = newResolver(u, e)
+		e.members = u.newcomers(e.target.Address)
 	}
 }
 

@@ -182,6 +182,7 @@ func (c *chaos) peer(salt byte) *chaosPeer {
 // stopped one.
 type chaosHandler struct{ ended chan splice.Result }
 
+func (h chaosHandler) Note(splice.Flow) string                { return "" }
 func (h chaosHandler) Sockets(bool)                           {}
 func (h chaosHandler) Connected(int, netip.AddrPort, []error) {}
 func (h chaosHandler) Failed(err error, _ []error) {

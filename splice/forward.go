@@ -101,6 +101,7 @@ func (h *Held) Reset() { h.reset() }
 type nobody struct{}
 
 func (nobody) Sockets(bool)                           {}
+func (nobody) Note(Flow) string                       { return "" }
 func (nobody) Connected(int, netip.AddrPort, []error) {}
 func (nobody) Failed(error, []error)                  {}
 func (nobody) Ended(Result)                           {}
@@ -113,7 +114,7 @@ type Plan struct {
 }
 
 // NewPlan makes a Plan of the options of [Start], without [Prefetched], [Own]
-// [OnEnd] and [OnSockets]. connectTimeout bounds the connect to each target of a [Way], and
+// [OnEnd], [OnSockets] and [Note]. connectTimeout bounds the connect to each target of a [Way], and
 // must be positive. An engine that can't run here is an error.
 func NewPlan(connectTimeout time.Duration, opts ...Option) (*Plan, error) {
 	p := &Plan{}
@@ -124,7 +125,7 @@ func NewPlan(connectTimeout time.Duration, opts ...Option) (*Plan, error) {
 	if err := o.check(); err != nil {
 		return nil, &Error{Op: "plan", Err: err}
 	}
-	if len(o.fromA) != 0 || len(o.fromB) != 0 || o.onEnd != nil || o.onSockets != nil || o.own || connectTimeout <= 0 {
+	if len(o.fromA) != 0 || len(o.fromB) != 0 || o.onEnd != nil || o.onSockets != nil || o.note != nil || o.own || connectTimeout <= 0 {
 		return nil, &Error{Op: "plan", Err: syscall.EINVAL}
 	}
 	if err := p.prepare(connectTimeout); err != nil {

@@ -186,6 +186,7 @@ type outcomes struct {
 	failed    chan error
 }
 
+func (o outcomes) Note(splice.Flow) string                           { return "" }
 func (o outcomes) Sockets(bool)                                      {}
 func (o outcomes) Connected(target int, _ netip.AddrPort, _ []error) { o.connected <- target }
 func (o outcomes) Failed(err error, _ []error)                       { o.failed <- err }

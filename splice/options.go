@@ -26,6 +26,7 @@ type options struct {
 	own              bool
 	onEnd            func(Result)
 	onSockets        func(held bool)
+	note             func(Flow) string
 	wire             engine.WirePolicy
 	past             *Past
 	sockets          *[2]SocketOptions
@@ -146,6 +147,12 @@ func OnEnd(f func(Result)) Option { return func(o *options) { o.onEnd = f } }
 // some again, nor at the end. f is called by a goroutine that moves bytes, and must not
 // block.
 func OnSockets(f func(held bool)) Option { return func(o *options) { o.onSockets = f } }
+
+// Note has f asked when the session is handed over to [EngineWire] under the name of an instance:
+// what it says goes with the flow, and whoever adopts that, with [AdoptWire], has it by
+// [Session.Note]. A text of more than [NoteSize] bytes is none. f is called by a goroutine that moves
+// bytes, and must not block.
+func Note(f func(Flow) string) Option { return func(o *options) { o.note = f } }
 
 func (o *options) check() error {
 	if o.maxAToB < 0 || o.maxBToA < 0 || o.idle < 0 || o.halfClose < 0 || o.lifetime < 0 ||

@@ -43,7 +43,7 @@ func start(a, b io.ReadWriteCloser, o *options) (carrier, error) {
 	}
 	s, err := reactor.Start(engine.Spec{
 		Kind: o.engine, A: fa, B: fb, Limits: o.limits(),
-		FromA: o.fromA, FromB: o.fromB, Own: o.own, OnEnd: o.onEnd, OnSockets: o.onSockets, Wire: o.wire, Past: o.past,
+		FromA: o.fromA, FromB: o.fromB, Own: o.own, OnEnd: o.onEnd, OnSockets: o.onSockets, Note: o.note, Wire: o.wire, Past: o.past,
 	})
 	if err != nil {
 		_ = sys.Close(fa)

@@ -25,6 +25,9 @@ func Wire(p WirePolicy) Option { return func(o *options) { o.wire = p } }
 // A Flow names a session that [EngineWire] carries by the addresses of its two connections.
 type Flow = engine.Flow
 
+// NoteSize is how many bytes a [Note] may have.
+const NoteSize = engine.NoteSize
+
 // ErrInstanceInUse means that another process has an instance.
 var ErrInstanceInUse = engine.ErrInstanceInUse
 

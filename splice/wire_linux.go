@@ -73,6 +73,16 @@ func (s *Session) Flow() (Flow, Past, bool) {
 	return Flow{}, Past{}, false
 }
 
+// Note is for [Adoption.Accepted]: what the process that has had the session has said of it by [Note] or
+// its [Handler]; "" if that is nothing, or not known. It is as that process, or whoever may write to the
+// instance, has left it: to be checked like anything that comes from outside.
+func (s *Session) Note() string {
+	if l, ok := s.carrier.(loopSession); ok {
+		return l.Session.Note()
+	}
+	return ""
+}
+
 // Leave ends the session if its packets are spliced under the name of an
 // instance, or as soon as they are: the flow goes on without this process, until the next of
 // that name adopts it. Until then nothing changes. It does not wait.

@@ -32,6 +32,9 @@ func LeaveWire(WirePolicy) []Flow { return nil }
 // Flow finds none here: no session goes on without its process.
 func (s *Session) Flow() (Flow, Past, bool) { return Flow{}, Past{}, false }
 
+// Note finds none here: no session is adopted.
+func (s *Session) Note() string { return "" }
+
 // Leave does nothing here: no session goes on without its process.
 func (s *Session) Leave() {}
 

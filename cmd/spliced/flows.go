@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"os/signal"
 	"text/tabwriter"
 	"time"
+
+	"github.com/spliced-io/spliced/proxy"
 )
 
 type flowsCmd struct {
@@ -25,6 +28,9 @@ type flowsCmd struct {
 // A flowView is a spliced flow as a person or a program reads it.
 type flowView struct {
 	Instance      string         `json:"instance"`
+	Listener      string         `json:"listener,omitempty"` // "": not known
+	Upstream      string         `json:"upstream,omitempty"`
+	Server        string         `json:"server,omitempty"`
 	Client        netip.AddrPort `json:"client"`
 	Target        netip.AddrPort `json:"target"`
 	Started       time.Time      `json:"started"`
@@ -116,15 +122,15 @@ func (c *flowsCmd) list(out io.Writer, names []string) error {
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	lines := json.NewEncoder(out)
 	if !c.JSON {
-		fmt.Fprintln(table, "INSTANCE\tCLIENT\tTARGET\tAGE\tIDLE\tSEEN\tHELD\tTO TARGET\tTO CLIENT\tPACKETS\tRETRANSMITS\tERRORS")
+		fmt.Fprintln(table, "INSTANCE\tLISTENER\tCLIENT\tTARGET\tAGE\tIDLE\tSEEN\tHELD\tTO TARGET\tTO CLIENT\tPACKETS\tRETRANSMITS\tERRORS")
 	}
 	for _, name := range names {
 		err := wireFlows(c.Root, name, func(f *flowView) error {
 			if c.JSON {
 				return lines.Encode(f)
 			}
-			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d/%d\t%d/%d\t%d/%d\n",
-				f.Instance, f.Client, f.Target, time.Since(f.Started).Round(time.Second), f.Idle.Round(time.Millisecond),
+			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d/%d\t%d/%d\t%d/%d\n",
+				f.Instance, cmp.Or(f.Listener, proxy.Adopted), f.Client, f.Target, time.Since(f.Started).Round(time.Second), f.Idle.Round(time.Millisecond),
 				f.LastSeen.Round(time.Millisecond), f.Closed.Round(time.Microsecond),
 				f.BytesToTarget, f.BytesToClient, f.Packets[0], f.Packets[1],
 				f.Retransmits[0], f.Retransmits[1], f.Errors[0], f.Errors[1])

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spliced-io/spliced/internal/engine/wire"
 	"github.com/spliced-io/spliced/internal/sys"
+	"github.com/spliced-io/spliced/proxy"
 )
 
 func wireInstances(root string) ([]string, error) { return wire.Instances(root) }
@@ -44,6 +45,9 @@ func wireFlows(root, name string, f func(*flowView) error) error {
 		}
 		pair := flow.Flow()
 		view.Client, view.Target = pair.A, pair.B
+		if n, ok := proxy.ReadNote(flow.Note, pair); ok {
+			view.Listener, view.Upstream, view.Server = n.Listener, n.Upstream, n.Server
+		}
 		for i := range v.Flows {
 			view.Packets[i], view.Retransmits[i], view.Errors[i] = v.Flows[i].Packets, v.Flows[i].Retransmits, v.Flows[i].Errors
 			view.TooBig[i] = v.Flows[i].TooBig

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +26,7 @@ func TestRunInstance(t *testing.T) {
 	testnet.Leaks(t)
 	const conns, pieces, piece = 50, 64, 8 << 10
 	root := testnet.BPFFS(t)
-	text := fmt.Sprintf("log: {format: json}\ninstance: daemon\ninstance_root: %q\n"+
+	text := fmt.Sprintf("log: {format: json}\nmetrics: \"127.0.0.1:0\"\ninstance: daemon\ninstance_root: %q\n"+
 		"listeners:\n  web: {address: \"127.0.0.1:0\", engine: wire, upstream: web}\nupstreams:\n  web: {servers: [%q]}\n", root, echoServer(t))
 	d := runDaemon(t, text)
 	all := make([]net.Conn, conns)
@@ -72,6 +73,11 @@ func TestRunInstance(t *testing.T) {
 			}
 		})
 	}
+	for _, f := range flows(t, root) {
+		if f.Listener != "web" || f.Upstream != "web" || f.Server != f.Target.String() {
+			t.Errorf("flows says %+v", f)
+		}
+	}
 	halfway.Wait()
 	d.signal(syscall.SIGKILL)
 	d.wait()
@@ -84,6 +90,18 @@ func TestRunInstance(t *testing.T) {
 	d = runDaemon(t, text)
 	if line := parse(t, d.stderr.await(t, `"msg":"flows adopted"`)); line["flows"] != float64(conns) || line["instance"] != "daemon" {
 		t.Errorf("%v", line)
+	}
+	// It knows where they have come from, and counts them there.
+	page := get(t, http.DefaultClient, parse(t, d.stderr.await(t, `"msg":"metrics"`))["url"].(string))
+	server := page[strings.Index(page, "spliced_server_active{"):]
+	server, _, _ = strings.Cut(server, "\n")
+	for _, want := range []string{fmt.Sprintf("spliced_listener_open{listener=\"web\"} %d\n", conns), fmt.Sprintf("spliced_listener_joined{engine=\"wire\",listener=\"web\"} %d\n", conns)} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q in\n%s", want, page)
+		}
+	}
+	if !strings.HasSuffix(server, fmt.Sprintf(" %d", conns)) {
+		t.Error(server)
 	}
 	// It has the capabilities for that, and no others.
 	for _, want := range []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON", "CAP_BPF"} {
@@ -103,7 +121,7 @@ func TestRunInstance(t *testing.T) {
 	for i := range all {
 		line := parse(t, d.stderr.awaitNth(t, `"msg":"connection ended"`, i+1))
 		if line["bytes_to_target"] != float64(sent) || line["bytes_to_client"] != float64(sent) || line["end_to_target"] != "eof" ||
-			line["end_to_client"] != "eof" || line["engine"] != "wire" {
+			line["end_to_client"] != "eof" || line["engine"] != "wire" || line["listener"] != "web" || line["upstream"] != "web" || line["server"] != line["target"] {
 			t.Errorf("%v, want %d bytes", line, sent)
 		}
 	}

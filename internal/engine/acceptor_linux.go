@@ -332,7 +332,7 @@ func (a *Acceptor) lead(s *Session, fd int, client netip.AddrPort, way Way) {
 		s.limits.Lifetime = way.Lifetime
 	}
 	if s.wire = wireFor(p.Kind, p.Wire, p.Limits); s.wire != nil {
-		s.wire.from, s.wire.onSockets = a, way.Handler.Sockets
+		s.wire.from, s.wire.hears = a, way.Handler
 	}
 	s.redirect = redirectFor(p.Kind)
 	s.timer.owner = s

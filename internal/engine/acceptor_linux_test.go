@@ -25,6 +25,7 @@ func newRecorder() *recorder {
 	return &recorder{make(chan int, 100), make(chan error, 100), make(chan Result, 100)}
 }
 
+func (r *recorder) Note(Flow) string                                  { return "" }
 func (r *recorder) Sockets(bool)                                      {}
 func (r *recorder) Connected(target int, _ netip.AddrPort, _ []error) { r.connected <- target }
 func (r *recorder) Failed(err error, _ []error)                       { r.failed <- err }

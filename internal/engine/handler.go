@@ -26,6 +26,10 @@ type Handler interface {
 	// sessions with a limit of bytes, which will want some again, and nothing is told of the
 	// end.
 	Sockets(held bool)
+	// Note is asked when the session is handed over to the engine wire under the name of an
+	// instance: what it says goes with the flow, and whoever adopts that has it by
+	// [Session.Note]. A text of more than [NoteSize] bytes is none.
+	Note(Flow) string
 	// Ended: it was joined, and has ended.
 	Ended(Result)
 }

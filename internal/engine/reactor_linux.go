@@ -38,7 +38,9 @@ type Reactor struct {
 func (r *Reactor) Start(spec Spec) (*Session, error) {
 	s := &Session{limits: spec.Limits, own: spec.Own, shared: true, onEnd: spec.OnEnd}
 	if s.wire = wireFor(spec.Kind, spec.Wire, spec.Limits); s.wire != nil {
-		s.wire.onSockets = spec.OnSockets
+		if spec.OnSockets != nil || spec.Note != nil {
+			s.wire.hears = hearing{spec.OnSockets, spec.Note}
+		}
 		if !spec.Own {
 			s.wire.refuse(wire.Borrowed)
 			s.wire.publish(s)

@@ -19,7 +19,8 @@ type Spec struct {
 	FromA, FromB []byte // bytes already read
 	Own          bool   // nobody else holds the sockets: after a stop they stay open for Take
 	OnEnd        func(Result)
-	OnSockets    func(held bool) // as Handler.Sockets
+	OnSockets    func(held bool)   // as Handler.Sockets
+	Note         func(Flow) string // as Handler.Note
 	Wire         WirePolicy
 	Past         *Past // nil: a new session. Limits has its limits too
 }

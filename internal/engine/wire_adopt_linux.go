@@ -30,6 +30,23 @@ func (w *wiring) meta(s *Session) wire.Meta {
 	}
 }
 
+// Note is what the process that had an adopted session has said of it, as long as the session is
+// spliced; "" if it has said nothing.
+func (s *Session) Note() string {
+	if wired := s.wired.Load(); wired != nil {
+		return wired.note
+	}
+	return ""
+}
+
+// noteFor is what a successor is to be told of a session.
+func (w *wiring) noteFor() string {
+	if w.policy.Instance == "" || w.hears == nil {
+		return ""
+	}
+	return w.hears.Note(w.pair.Flow())
+}
+
 // PrepareWire gets everything ready to adopt the flows of an instance that another process has
 // for now. Sessions wait with their hand-overs until [Reactor.AdoptWire] was called.
 func (r *Reactor) PrepareWire(policy WirePolicy) (TableID, error) {
@@ -136,11 +153,12 @@ func (r *Reactor) adopt(s *Session, a *wire.Adopted, policy WirePolicy, accepted
 		moved = v.LastMoved
 	}
 	wired := newWired(a.Pair, a.Meta.Base)
+	wired.note = a.Note
 	wired.alone.Store(true)
 	s.wired.Store(wired)
 	s.started = time.Unix(0, a.Meta.Started)
 	h, past := accepted(s, a.Flow())
-	s.onEnd, s.wire.onSockets = h.Ended, h.Sockets
+	s.onEnd, s.wire.hears = h.Ended, h
 	s.recall(past, moved)
 	s.wire.holds(s, false)
 	for {

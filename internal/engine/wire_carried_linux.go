@@ -13,11 +13,11 @@ import (
 // holds tells whether the session has sockets. One that will want some again for its
 // limit of bytes keeps their place.
 func (w *wiring) holds(s *Session, sockets bool) {
-	if w.onSockets == nil || w.bare != sockets || s.dirs[0].max > 0 || s.dirs[1].max > 0 {
+	if w.hears == nil || w.bare != sockets || s.dirs[0].max > 0 || s.dirs[1].max > 0 {
 		return
 	}
 	w.bare = !sockets
-	w.onSockets(sockets)
+	w.hears.Sockets(sockets)
 }
 
 // refresh takes over what the program has counted, and ends what has ended.
@@ -118,6 +118,7 @@ type wired struct {
 	pair  *wire.Pair
 	alone atomic.Bool // the pair has no sockets, and needs none
 	base  [2]int64
+	note  string    // of the process that had it before
 	epoch time.Time // the same moment by two clocks
 	mono  int64
 }

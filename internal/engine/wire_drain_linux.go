@@ -45,7 +45,7 @@ func (w *wiring) switched(l *loop, s *Session) {
 func (w *wiring) drain(l *loop, s *Session) {
 	drained, err := w.pair.Drained()
 	if err == nil && drained && s.held() == [2]int{} {
-		err = w.pair.Settle(w.meta(s))
+		err = w.pair.Settle(w.meta(s), w.noteFor())
 	} else if err == nil && w.back.by != 0 && l.now >= w.back.by {
 		s.stopAll(l, Stopped, ErrStopped) // with a RST to both
 		return

@@ -61,8 +61,33 @@ type wiring struct {
 
 	doubt doubt
 
-	onSockets func(held bool) // nil: nobody asks
-	bare      bool            // it was told that there are none
+	hears hearer // nil: nobody does
+	bare  bool   // it was told that there are no sockets
+}
+
+// A hearer is the part of a [Handler] that is about the engine wire.
+type hearer interface {
+	Sockets(held bool)
+	Note(Flow) string
+}
+
+// hearing is a hearer of functions, which may be nil.
+type hearing struct {
+	sockets func(held bool)
+	note    func(Flow) string
+}
+
+func (h hearing) Sockets(held bool) {
+	if h.sockets != nil {
+		h.sockets(held)
+	}
+}
+
+func (h hearing) Note(f Flow) string {
+	if h.note != nil {
+		return h.note(f)
+	}
+	return ""
 }
 
 // wireFor returns the wiring of a session to be, nil for none.

@@ -111,7 +111,8 @@ func (h *relayHandler) Connected(int, netip.AddrPort, []error) {
 	h.out.live[h] = struct{}{}
 }
 
-func (h *relayHandler) Sockets(bool) {}
+func (h *relayHandler) Note(engine.Flow) string { return "" }
+func (h *relayHandler) Sockets(bool)            {}
 
 func (h *relayHandler) Failed(err error, _ []error) {
 	h.out.say(relayResult{Client: h.client, Failed: err.Error()})

@@ -27,6 +27,9 @@ const (
 // A Flow names a spliced pair by the addresses of its two connections.
 type Flow = wire.Flow
 
+// NoteSize is how many bytes the note of a session may have.
+const NoteSize = wire.NoteSize
+
 // ErrInstanceInUse means that another process has an instance.
 var ErrInstanceInUse = wire.ErrInUse
 

@@ -9,7 +9,7 @@ import (
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
-// linkLocal is the address of that kind that an interface has.
+// linkLocal is the address of that kind that an interface has, once nobody else is found to have it.
 func linkLocal(t *testing.T, ns *testnet.Namespace, link string) string {
 	t.Helper()
 	var found string
@@ -24,6 +24,13 @@ func linkLocal(t *testing.T, ns *testnet.Namespace, link string) string {
 				if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
 					found = p.Addr().String() + "%" + link
 				}
+			}
+			if err != nil || found == "" {
+				return err
+			}
+			ln, err := net.Listen("tcp", net.JoinHostPort(found, "0"))
+			if err == nil {
+				err = ln.Close()
 			}
 			return err
 		})

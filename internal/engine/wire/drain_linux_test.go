@@ -73,7 +73,7 @@ func TestDrainAfterLoss(t *testing.T) {
 			b := pl.open(t, c)
 			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
 			pair := consider(t, c, p, b, func() {})
-			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+			learned(t, pair)
 
 			// Twenty segments: more than a socket sends at first.
 			data := make([]byte, 20*1388)
@@ -108,17 +108,8 @@ func TestDrainAfterLoss(t *testing.T) {
 			}
 			hear()
 			began := time.Now()
-			eventually(t, "drained", func() bool {
-				drained, err := pair.Drained()
-				if err != nil {
-					t.Fatal(err)
-				}
-				return drained
-			})
+			settle(t, pair)
 			t.Logf("drained after %v", time.Since(began))
-			if err := pair.Settle(wire.Meta{}); err != nil {
-				t.Fatal(err)
-			}
 			pair.Dissolve()
 			got := make([]byte, len(data)+1000)
 			_ = b.server.SetReadDeadline(time.Now().Add(patience))
@@ -147,7 +138,7 @@ func TestDrainAfterLostWindow(t *testing.T) {
 			b := pl.open(t, c)
 			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
 			pair := consider(t, c, p, b, func() {})
-			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+			learned(t, pair)
 
 			// What B's sockets say has its TTL, and what goes across another one.
 			hear := deaf(t, c.C, []string{"ip ttl 64", "ip6 hoplimit 64"}[i])
@@ -207,17 +198,8 @@ func TestDrainAfterLostWindow(t *testing.T) {
 			hear()
 			began := time.Now()
 			_ = b.client.SetReadDeadline(time.Time{})
-			eventually(t, "drained", func() bool {
-				drained, err := pair.Drained()
-				if err != nil {
-					t.Fatal(err)
-				}
-				return drained
-			})
+			settle(t, pair)
 			t.Logf("drained after %v", time.Since(began))
-			if err := pair.Settle(wire.Meta{}); err != nil {
-				t.Fatal(err)
-			}
 			pair.Dissolve()
 			_ = b.client.SetReadDeadline(time.Now().Add(patience))
 			if m, err := io.ReadFull(b.client, got[n:]); err != nil {
@@ -245,7 +227,7 @@ func TestDrainFilledAcross(t *testing.T) {
 			b := pl.open(t, c)
 			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
 			pair := consider(t, c, p, b, func() {})
-			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+			learned(t, pair)
 			if err := pair.Switch(0, true); err != nil {
 				t.Fatal(err)
 			}
@@ -293,7 +275,7 @@ func TestDrainReset(t *testing.T) {
 			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
 			pair := consider(t, c, p, b, func() {})
 			defer pair.Abort()
-			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+			learned(t, pair)
 
 			// What the socket has to deliver is lost; what goes across is not.
 			hear := deaf(t, c.C, []string{"ip ttl 64", "ip6 hoplimit 64"}[i])
@@ -361,7 +343,7 @@ func TestSwitchWaitsForSockets(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+			learned(t, pair)
 			for range 10 {
 				if err := pair.Switch(0, true); err != syscall.EAGAIN {
 					t.Fatalf("switched while a segment was under way: %v", err)
@@ -441,7 +423,7 @@ func TestNothingIsOwed(t *testing.T) {
 			b := pl.open(t, c)
 			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
 			pair := consider(t, c, p, b, func() {})
-			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+			learned(t, pair)
 
 			// As after some exchanges of messages: an acknowledgement waits for an answer to go with.
 			if err := syscall.SetsockoptInt(fd(t, b.b), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 0); err != nil {

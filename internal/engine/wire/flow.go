@@ -17,6 +17,9 @@ type Flow struct {
 	B      netip.AddrPort `json:"b"`
 }
 
+// NoteSize is how many bytes the note of a pair may have.
+const NoteSize = 136
+
 // A TableID tells the table of an instance from all others of this machine. The zero value is
 // that of none.
 type TableID [2]uint32

@@ -317,8 +317,8 @@ func (pair *Pair) takeOut() {
 			continue
 		}
 		p.objects.Delete(&pair.keys[i])
-		if i == 0 && p.meta != nil {
-			_ = p.meta.Delete(&pair.keys[0]) // ENOENT: it was not spliced
+		if i == 0 {
+			p.unrecord(&pair.keys[0])
 		}
 	}
 }
@@ -330,8 +330,8 @@ func (pair *Pair) Finish() {
 	p := pair.plane
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.meta != nil && p.pairs[pair.keys[0]] == pair { // see takeOut
-		_ = p.meta.Delete(&pair.keys[0])
+	if p.pairs[pair.keys[0]] == pair { // see takeOut
+		p.unrecord(&pair.keys[0])
 	}
 	p.retired = append(p.retired, retiree{pair, time.Now()})
 }

@@ -131,6 +131,7 @@ func (p *Plane) openPinned(spec *ebpf.CollectionSpec, lock bool) (_ map[string]*
 	if p.meta, err = p.pinnedMap(metaSpec(flows.MaxEntries / 2)); err != nil {
 		return nil, err
 	}
+	p.notes = p.openNotes(flows.MaxEntries / 2)
 	return maps, nil
 }
 
@@ -227,6 +228,7 @@ func (pair *Pair) Record(m Meta) error {
 type Adopted struct {
 	*Pair
 	Meta Meta
+	Note string // "": none
 }
 
 // Adopt returns the pairs that an earlier process of this instance has left and that are not
@@ -262,7 +264,7 @@ func (p *Plane) Adopt(news func(*Pair) func(), lives bool, except []Flow) ([]Ado
 		}
 		pair.place(&v)
 		known[key], known[m.B] = true, true
-		all = append(all, Adopted{pair, m})
+		all = append(all, Adopted{pair, m, p.noteOf(&key, m.Started)})
 	}
 	if !lives {
 		if err := p.takeOutStale(stale, known); err != nil {
@@ -313,9 +315,10 @@ func (p *Plane) takeOutStale(stale []bpf.WireKey, known map[bpf.WireKey]bool) er
 	defer p.mu.Unlock()
 	for i := range stale {
 		if p.pairs[stale[i]] == nil {
-			_ = p.meta.Delete(&stale[i])
+			p.unrecord(&stale[i])
 		}
 	}
+	p.takeOutNotes(known)
 	stale = nil
 	var key bpf.WireKey
 	var f bpf.WireFlow
@@ -408,9 +411,11 @@ func OpenTable(config Config) (*Table, error) {
 		_ = p.objects.Flows.Close()
 		return nil, fmt.Errorf("open flows of %s: %w", config.Instance, err)
 	}
+	p.notes = loadNotes(dir)
 	if err := p.openRaw(); err != nil {
 		_ = p.objects.Flows.Close()
 		_ = p.meta.Close()
+		_ = p.notes.Close() // of none: nothing
 		return nil, err
 	}
 	return &Table{p}, nil
@@ -429,7 +434,7 @@ func (t *Table) Flows() ([]Adopted, error) {
 		if v, err := pair.Look(); err == nil { // else it has just ended
 			pair.place(&v)
 		}
-		all = append(all, Adopted{pair, m})
+		all = append(all, Adopted{pair, m, t.plane.noteOf(&key, m.Started)})
 	}
 	return all, nil
 }
@@ -489,5 +494,6 @@ func (t *Table) Close() {
 	_ = t.plane.objects.WireControl.Close() // of none: nothing
 	_ = t.plane.objects.Flows.Close()
 	_ = t.plane.meta.Close()
+	_ = t.plane.notes.Close()
 	t.plane.closeRaw()
 }

@@ -53,6 +53,7 @@ type Plane struct {
 	dir      string
 	lock     *os.File  // nil unless kept
 	meta     *ebpf.Map // nil unless kept
+	notes    *ebpf.Map // nil if there are none
 
 	holding sync.Mutex // held while what only one process may do is done; comes before mu
 	reader  *ringbuf.Reader
@@ -369,9 +370,8 @@ func (p *Plane) release() {
 		_ = sys.Close(p.routes)
 	}
 	p.closeRaw()
-	if p.meta != nil {
-		_ = p.meta.Close()
-	}
+	_ = p.meta.Close() // of none: nothing
+	_ = p.notes.Close()
 	if p.lock != nil {
 		_ = p.lock.Close()
 	}

@@ -303,12 +303,12 @@ func (pair *Pair) Idle() bool {
 
 func before(a, b uint32) bool { return int32(a-b) < 0 }
 
-// Settle has all go across, leaves m for a successor, and tells both sides the window
+// Settle has all go across, leaves m and the note for a successor, and tells both sides the window
 // of the other, which they may know only as that of the sockets in between. The
 // sockets stay, in repair mode: what was on its way to them may yet arrive, and if
 // this process dies now they say nothing. Nothing may be read from them or written
 // to them.
-func (pair *Pair) Settle(m Meta) error {
+func (pair *Pair) Settle(m Meta, note string) error {
 	pair.acknowledge() // of what came since the switch
 	for i := range pair.legs {
 		if err := sys.SetRepair(pair.legs[i].fd, sys.RepairOn); err != nil {
@@ -318,6 +318,7 @@ func (pair *Pair) Settle(m Meta) error {
 			return err
 		}
 	}
+	pair.note(m.Started, note)
 	_ = pair.Record(m) // a full table: then nobody adopts it
 	if err := pair.plane.objects.Settle(&pair.keys); err != nil {
 		return err

@@ -195,8 +195,8 @@ func eventually(t *testing.T, what string, f func() bool) {
 	}
 }
 
-// settle waits until the sockets of a switched pair have delivered, and settles it.
-func settle(t *testing.T, pair *wire.Pair) {
+// drained waits until the sockets of a switched pair have delivered.
+func drained(t *testing.T, pair *wire.Pair) {
 	t.Helper()
 	eventually(t, "drained", func() bool {
 		drained, err := pair.Drained()
@@ -205,13 +205,19 @@ func settle(t *testing.T, pair *wire.Pair) {
 		}
 		return drained
 	})
-	if err := pair.Settle(wire.Meta{}); err != nil {
+}
+
+// settle waits until the sockets of a switched pair have delivered, and settles it.
+func settle(t *testing.T, pair *wire.Pair) {
+	t.Helper()
+	drained(t, pair)
+	if err := pair.Settle(wire.Meta{}, ""); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// handOver splices a pair in which nothing moves.
-func handOver(t *testing.T, pair *wire.Pair) {
+// learned waits until the numbers of a pair in which nothing moves are known.
+func learned(t *testing.T, pair *wire.Pair) {
 	t.Helper()
 	eventually(t, "learned", func() bool {
 		err := pair.Learn([2]int{})
@@ -220,9 +226,21 @@ func handOver(t *testing.T, pair *wire.Pair) {
 		}
 		return err == nil
 	})
+}
+
+// switchIdle switches a pair in which nothing moves.
+func switchIdle(t *testing.T, pair *wire.Pair) {
+	t.Helper()
+	learned(t, pair)
 	if err := pair.Switch(0, true); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// handOver splices a pair in which nothing moves.
+func handOver(t *testing.T, pair *wire.Pair) {
+	t.Helper()
+	switchIdle(t, pair)
 	settle(t, pair)
 	if drained, err := pair.Drained(); !drained || err != nil {
 		t.Fatal(drained, err)
