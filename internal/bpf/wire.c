@@ -26,6 +26,7 @@
 #include "wire_watch.h"
 #include "wire_belief.h"
 #include "wire_account.h"
+#include "wire_divided.h"
 #include "wire_forward.h"
 #include "wire_drain.h"
 #include "wire_icmp.h"
@@ -39,10 +40,12 @@ int wire_ingress(struct __sk_buff *skb)
 	struct flow *peer = NULL;
 	struct flow *f;
 	__u64 now;
-	int copied;
+	int copied, rest = parse(skb, &s);
 
-	if (parse(skb, &s)) {
+	if (rest) {
 		// Of the rest as little as can be is looked at: it is others'.
+		if (rest == DIVIDED)
+			return divided(skb);
 		switch (icmp(skb)) {
 		case 4:
 			return unreachable(skb, 0);

@@ -63,11 +63,12 @@ type WireFlow struct {
 	BarMet      uint8
 	Unfit       uint8
 	Left        uint8
+	Divided     uint8
+	_           [3]byte
 	Bar         uint32
 	Edge        uint32
 	Recent      uint32
 	ClockedAt   uint32
-	_           [4]byte
 	Packets     uint64
 	Bytes       uint64
 	AckedBytes  uint64

@@ -45,6 +45,7 @@ enum errors {
 	AGAIN = 11,
 	NODEV = 19,
 	OVERFLOW = 75,
+	MSGSIZE = 90,
 	NOTCONN = 107,
 	HOSTUNREACH = 113,
 	ALREADY = 114,
@@ -125,6 +126,7 @@ struct flow {
 	__u8 bar_met;	  // something was dropped for it
 	__u8 unfit;	  // before the switch: a packet came for which it is refused, enum errors
 	__u8 left;	  // before the switch: wire_egress has seen a packet
+	__u8 divided;	  // since the switch: a packet came in parts, or has to leave so
 	__u32 bar;	  // data and FINs beyond that number are dropped, after the switch
 	__u32 edge;	  // of the window that this sender has announced: it never retreats
 	__u32 recent;	  // the clock of the last segment in line, since the switch

@@ -5,6 +5,7 @@
 #ifndef WIRE_FORWARD_H
 #define WIRE_FORWARD_H
 
+#include "wire_divided.h"
 #include "wire_headers.h"
 
 // Every link takes packets of so many bytes.
@@ -12,7 +13,8 @@
 #define WARN_PAUSE (10 * 1000 * 1000ULL) // ns
 
 // fits_link says whether a packet is as small as the interface that it leaves by wants it. Else
-// it is to be dropped, and its sender told, at most once in WARN_PAUSE.
+// it is to be dropped, and its sender told, at most once in WARN_PAUSE; or, where it asks for the packet to be divided, the pair
+// is for its sockets.
 static __always_inline int fits_link(struct __sk_buff *skb, struct flow *f, const struct segment *s, __u64 now)
 {
 	__u32 size = s->l4 - s->l3 - s->jumbo + s->hdrlen + (skb->gso_size ? skb->gso_size : s->len);
@@ -20,13 +22,17 @@ static __always_inline int fits_link(struct __sk_buff *skb, struct flow *f, cons
 	struct oversize *o;
 
 	// lo looks at nothing that it delivers.
-	if (size <= SMALL || s->fragable || f->rewrite.ifindex == LOOPBACK)
+	if (size <= SMALL || f->rewrite.ifindex == LOOPBACK)
 		return 1;
 	// An interface that is gone says nothing.
 	bpf_check_mtu(skb, f->rewrite.ifindex, &mtu, 0, 0);
 	if (size <= mtu)
 		return 1;
 	__sync_fetch_and_add(&f->too_big, 1);
+	if (s->fragable) {
+		divide(f, &s->key);
+		return 0;
+	}
 	if (now - f->warned < WARN_PAUSE)
 		return 0;
 	o = bpf_ringbuf_reserve(&ended, sizeof(*o), 0);

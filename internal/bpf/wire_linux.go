@@ -96,8 +96,8 @@ type WireSide struct {
 // Switch has data of both sides go across from now on. EOVERFLOW, unless anyhow:
 // one side may send by now more than the other has room for. EAGAIN: a side was
 // not seen yet. ENOTCONN: one has sent a FIN or a RST. EHOSTUNREACH: one has sent
-// a packet that came in its last hop. EKEYREJECTED: one signs its segments. ENODEV: one is on this
-// machine, and bound to another interface than lo. EALREADY: it is switched.
+// a packet that came in its last hop. EKEYREJECTED: one signs its segments. EMSGSIZE: some of one
+// come in fragments. ENODEV: one is on this machine, and bound to another interface than lo. EALREADY: it is switched.
 func (p *WirePrograms) Switch(sides *[2]WireSide, anyhow bool) error {
 	var flags uint32
 	if anyhow {

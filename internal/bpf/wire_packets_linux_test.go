@@ -281,9 +281,9 @@ func TestWirePackets(t *testing.T) {
 				be32(1+addAck, 2+addAck, 3+addAck, 4+addAck, 5+addAck, 6+addAck))
 		}, nil},
 
-		{"the first fragment", v4, func(c *crafted) { c.fragment = 0x2000 }, nil, nil},
 		{"a later fragment", v4, func(c *crafted) { c.fragment = 0x00b9 }, nil, nil},
-		{"a fragment", v6, func(c *crafted) { c.extensions = []byte{44, 6, 0, 0, 1, 0, 0, 0, 9} }, nil, nil},
+		{"a later fragment", v6, func(c *crafted) { c.extensions = []byte{44, 6, 0, 0, 0x11, 0, 0, 0, 9} }, nil, nil},
+		{"a fragment of another protocol", v6, func(c *crafted) { c.extensions = []byte{44, 17, 0, 0, 1, 0, 0, 0, 9} }, nil, nil},
 		{"hop-by-hop options", v6, func(c *crafted) { c.extensions = []byte{0, 6, 0, 1, 4, 0, 0, 0, 0} }, nil, nil},
 		// Of test runs the kernel makes no bundles: this one is short.
 		{"a bundle of more than 64 KiB", v6, func(c *crafted) { c.extensions = jumbo }, func(*crafted) {}, noLength},
@@ -454,8 +454,8 @@ func TestWireHops(t *testing.T) {
 	}
 }
 
-// switchAfter switches a pair that is watched and of which two packets have come by: one of A's, and one of C's.
-func (w *way) switchAfter(t *testing.T, o *bpf.WireObjects, a crafted) error {
+// switchAfter switches a pair that is watched and of which packets have come by: those of A's, and one of C's.
+func (w *way) switchAfter(t *testing.T, o *bpf.WireObjects, a ...crafted) error {
 	t.Helper()
 	keys := w.spliced(t, o)
 	for k := range keys {
@@ -464,7 +464,7 @@ func (w *way) switchAfter(t *testing.T, o *bpf.WireObjects, a crafted) error {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range []crafted{a, {from: w.c, to: w.bc}} {
+	for _, c := range append(a, crafted{from: w.c, to: w.bc}) {
 		c.flags = ack
 		if ret, _ := runWire(t, o, c.frame()); ret != wireNext {
 			t.Errorf("%s: the program answers %d before the switch", w.name, ret)

@@ -46,7 +46,13 @@ struct jumbo {
 #define JUMBO 0xc2
 #define PADDING 1
 
-// parse fills in s for a TCP segment; anything else is not ours.
+#ifndef IPPROTO_FRAGMENT // linux/in6.h needs libc's headers
+#define IPPROTO_FRAGMENT 44
+#endif
+
+#define DIVIDED 1 // what parse says of a part of a packet, which may be that of a segment
+
+// parse fills in s for a TCP segment; anything else, and parts of one, is not ours.
 static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 {
 	void *data = (void *)(long)skb->data;
@@ -60,7 +66,9 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 
 		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
 			return -1;
-		if (ip->ihl < 5 || ip->frag_off & bpf_htons(0x3fff)) // MF or an offset
+		if (ip->frag_off & bpf_htons(0x3fff)) // MF or an offset
+			return DIVIDED;
+		if (ip->ihl < 5)
 			return -1;
 		s->l4 = ETH_HLEN + ip->ihl * 4;
 		s->hops = ip->ttl;
@@ -85,7 +93,7 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 				return -1;
 			s->jumbo = sizeof(*jumbo);
 		} else if (ip->nexthdr != IPPROTO_TCP) {
-			return -1;
+			return ip->nexthdr == IPPROTO_FRAGMENT ? DIVIDED : -1;
 		}
 		s->v6 = 1;
 		s->l4 = ETH_HLEN + sizeof(*ip) + s->jumbo;

@@ -13,7 +13,8 @@ import (
 )
 
 // What is larger than the interface takes that it is to leave by is dropped, and user space told
-// what its sender has to know, now and then; but for what a router may divide.
+// what its sender has to know, now and then; or, of one that leaves it to routers to divide its packets, that the pair
+// is for sockets.
 func TestWireTooBig(t *testing.T) {
 	o := loadWire(t)
 	testnet.Need(t, "netns")
@@ -56,14 +57,15 @@ func TestWireTooBig(t *testing.T) {
 			name    string
 			only    string // the address family, empty for both
 			size    int
-			divided bool // if need be
+			divided bool // a router may
 			fits    bool
 		}{
 			{"small", "", 100, false, true},
 			{"just as large", "", mtu, false, true},
 			{"a byte larger", "", mtu + 1, false, false},
 			{"much larger", "", 1400, false, false},
-			{"larger, and may be divided", "v4", 1400, true, true},
+			{"larger, and may be divided", "v4", 1400, true, false},
+			{"just as large, and may be divided", "v4", mtu, true, true},
 		} {
 			if tc.only != "" && tc.only != w.name {
 				continue
@@ -99,7 +101,8 @@ func TestWireTooBig(t *testing.T) {
 					t.Fatal(err)
 				}
 				most := 1 + int(time.Since(began)/(10*time.Millisecond))
-				if f, err = o.Flow(&keys[0]); err != nil || f.TooBig > 0 == tc.fits || f.Packets > 0 != tc.fits || f.Errors > 0 {
+				if f, err = o.Flow(&keys[0]); err != nil || f.TooBig > 0 == tc.fits || f.Packets > 0 != tc.fits || f.Errors > 0 ||
+					f.Divided > 0 != (tc.divided && !tc.fits) {
 					t.Errorf("%+v, %v", f, err)
 				}
 				if f.End != sentByA && !tc.fits {
@@ -110,6 +113,13 @@ func TestWireTooBig(t *testing.T) {
 					record, err := reader.Read()
 					if err != nil {
 						t.Fatal(err)
+					}
+					if tc.divided {
+						var key bpf.WireKey
+						if copy(unsafe.Slice((*byte)(unsafe.Pointer(&key)), unsafe.Sizeof(key)), record.RawSample) != len(record.RawSample) || key != keys[0] {
+							t.Errorf("told %+v of %d bytes", key, len(record.RawSample))
+						}
+						continue
 					}
 					var is bpf.WireOversize
 					copy(unsafe.Slice((*byte)(unsafe.Pointer(&is)), unsafe.Sizeof(is)), record.RawSample)

@@ -84,6 +84,7 @@ const (
 	WhyWireSpent
 	WhyWireTransparent
 	WhyWireOwnRoute
+	WhyWireDivided
 
 	WhyTLS // a TLS session ends here, and the kernel has no part in it
 
@@ -108,7 +109,7 @@ var whyNames = [...]string{
 	"wire-not-tcp", "wire-address-families", "wire-tcp-options", "wire-segment-size", "wire-no-route",
 	"wire-link-layer", "wire-table-full", "wire-address-conflict", "wire-packets-unseen", "wire-busy",
 	"wire-ended", "wire-max-bytes", "wire-denied", "wire-not-owned", "wire-refused-by-kernel",
-	"wire-bandwidth", "wire-last-hop", "wire-transparent", "wire-own-route", "tls",
+	"wire-bandwidth", "wire-last-hop", "wire-transparent", "wire-own-route", "wire-fragments", "tls",
 	"redirected",
 	"sockmap-not-tcp", "sockmap-mptcp", "sockmap-network-namespace", "sockmap-closing", "sockmap-ulp", "sockmap-foreign",
 	"sockmap-full", "sockmap-max-bytes", "sockmap-bandwidth", "sockmap-refused-by-kernel",

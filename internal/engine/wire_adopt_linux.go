@@ -149,7 +149,9 @@ func (r *Reactor) adopt(s *Session, a *wire.Adopted, policy WirePolicy, accepted
 	}
 	moved := int64(0)
 	if v, err := a.Look(); err == nil { // else its first look says so
-		_ = a.Limit(&v, s.wire.roomLeft(s, &v)) // and ends what its predecessor had begun
+		if !v.Divided { // then nothing is to go across
+			_ = a.Limit(&v, s.wire.roomLeft(s, &v)) // and ends what its predecessor had begun
+		}
 		moved = v.LastMoved
 	}
 	wired := newWired(a.Pair, a.Meta.Base)

@@ -198,6 +198,9 @@ func (w *wiring) try(l *loop, s *Session) {
 	case syscall.EHOSTUNREACH:
 		w.withdraw(l, s, wire.Spent)
 		return
+	case syscall.EMSGSIZE:
+		w.withdraw(l, s, wire.Divided)
+		return
 	case syscall.ENODEV:
 		w.withdraw(l, s, wire.OwnRoute)
 		return

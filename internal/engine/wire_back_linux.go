@@ -34,7 +34,7 @@ var ErrTakeBack = errors.New("the spliced connections could not be taken back")
 
 // takingBack is the way from the program to sockets again.
 type takingBack struct {
-	near     bool          // a limit of bytes is
+	why      Why           // it has to be; WhyNoBytes if it has not
 	leave    bool          // the session is to end, the flow to go on
 	by       time.Duration // loop clock: it has failed; 0 is never
 	askAt    time.Duration // loop clock: of the next question
@@ -57,7 +57,7 @@ func (w *wiring) goOn(l *loop, s *Session) {
 	switch {
 	case w.phase == wireOn && w.back.leave:
 		w.depart(l, s)
-	case w.phase == wireOn && (s.stopping || w.back.near):
+	case w.phase == wireOn && (s.stopping || w.back.why != WhyNoBytes):
 		w.takeBack(l, s)
 	case w.phase == wireReturning && w.at != 0 && l.now >= w.at:
 		w.returning(l, s)
@@ -95,12 +95,16 @@ func (w *wiring) roomLeft(s *Session, v *wire.View) [2]int64 {
 	return room
 }
 
-// watchLimits notes that a limit of bytes is reached but for a rest.
-func (w *wiring) watchLimits(s *Session, v *wire.View) {
+// watch notes why the pair is for its sockets: packets come in parts, which only they can take, or a limit of bytes is
+// reached but for a rest.
+func (w *wiring) watch(s *Session, v *wire.View) {
+	if v.Divided {
+		w.back.why = WhyWireDivided
+	}
 	for i, left := range w.roomLeft(s, v) {
 		f := &v.Flows[i]
 		if left == 0 || left > 0 && f.BarMet != 0 && f.Beyond == 0 {
-			w.back.near = true
+			w.back.why = WhyWireLimited
 		}
 	}
 }
@@ -194,8 +198,8 @@ func (s *Session) wireBack(l *loop, r *returned) {
 	}
 	w.phase, w.at, w.pair = wireOff, 0, nil
 	w.stats.Returned = true
-	if w.back.near {
-		w.stats.Refused = WhyWireLimited
+	if w.back.why != WhyNoBytes {
+		w.stats.Refused = w.back.why
 	}
 	w.publish(s)
 	s.wired.Store(nil)

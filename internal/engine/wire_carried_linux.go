@@ -34,7 +34,7 @@ func (w *wiring) refresh(l *loop, s *Session) {
 	}
 	w.count(s, &v)
 	if w.phase == wireOn {
-		w.watchLimits(s, &v)
+		w.watch(s, &v)
 	}
 	if w.phase == wireOn {
 		w.question(l, &v)

@@ -219,6 +219,7 @@ type View struct {
 	Over      bool     // both FINs were acknowledged, or there was a RST
 	Ended     bool     // by [Table.End]
 	Doubted   [2]int64 // ns, CLOCK_MONOTONIC: when it was last in doubt whether a, whether b is there: see [Pair.Ask]; 0 if never
+	Divided   bool     // packets have come in fragments, or would have to leave so: only sockets can take them
 	LastMoved int64    // ns, CLOCK_MONOTONIC; 0 if nothing has moved since the switch
 	Flows     [2]bpf.WireFlow
 }
@@ -246,6 +247,7 @@ func (pair *Pair) Look() (v View, err error) {
 		v.Reset[i] = f.Verdict == bpf.WireEndedRST
 		v.Over = v.Over || f.Over != 0
 		v.Ended = v.Ended || f.Verdict == bpf.WireEndedHand
+		v.Divided = v.Divided || f.Divided != 0
 		v.LastMoved = max(v.LastMoved, int64(f.LastMoved))
 		v.Doubted[i] = int64(f.Doubted)
 	}

@@ -222,7 +222,7 @@ func (p *Plane) reportAll() {
 		if err != nil {
 			continue // it has just ended
 		}
-		if v.Ended || v.Doubted != [2]int64{} || v.FIN[0] || v.FIN[1] || v.Reset[0] || v.Reset[1] || v.Flows[0].BarMet|v.Flows[1].BarMet != 0 {
+		if v.Ended || v.Divided || v.Doubted != [2]int64{} || v.FIN[0] || v.FIN[1] || v.Reset[0] || v.Reset[1] || v.Flows[0].BarMet|v.Flows[1].BarMet != 0 {
 			pair.news()
 		}
 	}

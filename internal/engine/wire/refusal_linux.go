@@ -25,4 +25,5 @@ const (
 	Spent                          // packets come in their last hop: no router would pass them on
 	Transparent                    // a socket may have addresses that are not this machine's
 	OwnRoute                       // a socket is bound to an interface, or marked, which packets are not
+	Divided                        // packets come in fragments
 )

@@ -95,7 +95,7 @@ func (pair *Pair) Bound(w Window) {
 // so far show; now is of any clock. EAGAIN: a side
 // was not seen yet, or what a socket has received has a hole: ask again. ENOTCONN: one
 // has ended. EHOSTUNREACH: the packets of one come in their last hop. EKEYREJECTED:
-// one signs its segments. ENODEV: one is on this machine, and bound to an interface.
+// one signs its segments. EMSGSIZE: some of one come in fragments. ENODEV: one is on this machine, and bound to an interface.
 func (pair *Pair) Switch(now time.Duration, anyhow bool) (err error) {
 	for range switchTries {
 		if err = pair.trySwitch(now, anyhow); err != syscall.EAGAIN {
