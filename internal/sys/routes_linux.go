@@ -2,7 +2,7 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-// RouteChanges returns a socket that hears of interfaces, addresses and routes which
+// RouteChanges returns a socket that hears of interfaces, addresses, routes and rules which
 // change in the thread's network namespace. It does not block.
 func RouteChanges() (int, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
@@ -10,7 +10,7 @@ func RouteChanges() (int, error) {
 		return -1, err
 	}
 	const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV4_RULE |
-		unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV6_ROUTE
+		unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV6_ROUTE | 1<<(unix.RTNLGRP_IPV6_RULE-1)
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 		_ = unix.Close(fd)
 		return -1, err

@@ -72,6 +72,49 @@ func TestRouteMoves(t *testing.T) {
 	pair.Abort()
 }
 
+// A rule alone can have packets leave by another interface.
+func TestRuleMoves(t *testing.T) {
+	const table = "83"
+	for _, tc := range []struct {
+		pl                 place
+		family             string
+		here, there, bound string // addresses on the second link, and how long their prefix is
+		server, self       string // of the first link: C's, and B's
+	}{
+		{places()[0], "-4", secondBC, secondC, "/24", testnet.AddrC, testnet.AddrBC},
+		{places()[1], "-6", "fd83:3::2", "fd83:3::1", "/64", testnet.Addr6C, testnet.Addr6BC},
+	} {
+		t.Run(tc.pl.name, func(t *testing.T) {
+			c := newChain(t)
+			if err := errors.Join(
+				testnet.Veth(c.B, secondLink, c.C, "tob2"),
+				c.B.AddAddr(secondLink, tc.here+tc.bound), c.C.AddAddr("tob2", tc.there+tc.bound),
+			); err != nil {
+				t.Fatal(err)
+			}
+			run(t, c.B, tc.family, "route", "add", tc.server, "via", tc.there, "table", table)
+			run(t, c.C, tc.family, "route", "add", tc.self, "via", tc.here, "table", table)
+			b := tc.pl.open(t, c)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			handOver(t, pair)
+			both(t, b)
+			before, err := pair.Look()
+			if err != nil {
+				t.Fatal(err)
+			}
+			run(t, c.C, tc.family, "rule", "add", "to", tc.self, "lookup", table)
+			run(t, c.B, tc.family, "rule", "add", "to", tc.server, "lookup", table)
+			eventually(t, "packets leave by the second link", func() bool {
+				v, err := pair.Look()
+				return err == nil && v.Flows[0].Rewrite.Ifindex != before.Flows[0].Rewrite.Ifindex
+			})
+			both(t, b)
+			pair.Abort()
+		})
+	}
+}
+
 // An interface that gets another name is the same.
 func TestInterfaceRenamed(t *testing.T) {
 	c := newChain(t)
