@@ -6,7 +6,7 @@
 #define WIRE_CONTROL_H
 
 #include "wire_flow.h"
-#include "wire_segment.h"
+#include "wire_belief.h"
 
 // Commands of user space, which arrive as the packet of a test run.
 enum op {
@@ -15,6 +15,7 @@ enum op {
 	OP_BAR = 3,    // after the switch: bounds what goes across
 	OP_END = 4,    // of spliced entries: nothing goes across from now on
 	OP_ROUTE = 5,  // packets leave by side.rewrite.ifindex from now on; 0 is as before
+	OP_DRAIN = 6,  // of switched entries: the sockets deliver what is before side.received
 };
 
 enum {
@@ -146,6 +147,41 @@ static __always_inline void settle(struct flow *f)
 	bpf_spin_unlock(&f->lock);
 }
 
+// lag takes note of what a socket has received that was past the program before its pair was
+// entered. A receiver can hold what went across behind it, and move on when the socket has filled the gap.
+static __always_inline void lag(struct flow *f, const struct side *s, const struct side *other)
+{
+	bpf_spin_lock(&f->lock);
+	if (before(f->cut, s->received))
+		f->cut = s->received;
+	raise(&f->end, s->received);
+	if (before(f->owned, other->received))
+		f->owned = other->received;
+	bpf_spin_unlock(&f->lock);
+}
+
+static __always_inline void unsettle(struct flow *f)
+{
+	bpf_spin_lock(&f->lock);
+	fence(f);
+	if (f->state == SPLICED)
+		f->state = DRAINING;
+	bpf_spin_unlock(&f->lock);
+}
+
+static __always_inline int drain_again(struct flow *a, struct flow *b, const struct command *c)
+{
+	if (a->state == PASS || b->state == PASS)
+		return AGAIN;
+	lag(a, &c->side[0], &c->side[1]);
+	lag(b, &c->side[1], &c->side[0]);
+	know(a, b);
+	know(b, a);
+	unsettle(a);
+	unsettle(b);
+	return 0;
+}
+
 // set_bar does not reach a packet that another CPU is at: it has gone across
 // when that CPU is done with it.
 static __always_inline void set_bar(struct flow *f, const struct side *s)
@@ -205,6 +241,8 @@ int wire_control(struct __sk_buff *skb)
 		settle(a);
 		settle(b);
 		return 0;
+	case OP_DRAIN:
+		return drain_again(a, b, c);
 	case OP_BAR:
 		set_bar(a, &c->side[0]);
 		set_bar(b, &c->side[1]);

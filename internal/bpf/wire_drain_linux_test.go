@@ -499,3 +499,68 @@ func TestWireDrainingFar(t *testing.T) {
 		}
 	}
 }
+
+// A socket has received more, which was past the program before its pair was entered, when all goes across. It is shown what is
+// acknowledged of that; what went across behind it meanwhile goes across.
+func TestWireDrainsAgain(t *testing.T) {
+	o := loadWire(t)
+	const late, heardByC = 3000, sentByA + addSeq
+	for i := range ways {
+		w := &ways[i]
+		keys := w.spliced(t, o)
+		for i, cut := range []uint32{sentByA, sentByC} {
+			f, err := o.Flow(&keys[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Cut, f.CutAck, f.Shown, f.From = cut, f.Acked, f.Acked, f.Acked
+			f.Owned = []uint32{sentByC, sentByA}[i]
+			if err := o.Flows.Put(&keys[i], &f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := crafted{from: w.c, to: w.bc, seq: sentByC, ack: heardByC + late/2, flags: ack, window: 100}
+		if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
+			t.Errorf("%s: before, the program answers %d to C, want that it goes across", w.name, ret)
+		}
+		sides := [2]bpf.WireSide{{Key: keys[0], Received: sentByA + late}, {Key: keys[1], Received: sentByC}}
+		for range 2 { // the second time nothing is new
+			if err := o.Drain(&sides); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ret, out := runWire(t, o, c.frame()); ret != wireNext || !bytes.Equal(out, c.frame()) {
+			t.Errorf("%s: the program answers %d, %x, want that it is shown", w.name, ret, out)
+		}
+		for _, tc := range []struct {
+			name   string
+			seq    uint32
+			answer int32
+		}{
+			{"what came late", sentByA + late - 100, wireNext},
+			{"what came behind it", sentByA + late, wireRedirect},
+		} {
+			a := crafted{from: w.a, to: w.ba, seq: tc.seq, ack: sentByC - addAck, flags: ack, window: 100, data: make([]byte, 100)}
+			if ret, _ := runWire(t, o, a.frame()); ret != tc.answer {
+				t.Errorf("%s: %s, sent again: the program answers %d, want %d", w.name, tc.name, ret, tc.answer)
+			}
+		}
+		c.ack = heardByC + late
+		if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
+			t.Errorf("%s: the program answers %d to C that has it all, want that it goes across", w.name, ret)
+		}
+		f, err := o.Flow(&keys[0])
+		if err != nil || f.End != sentByA+late+100 || f.State != bpf.WireDraining {
+			t.Errorf("%s: %+v, %v", w.name, f, err)
+		}
+		if f, err = o.Flow(&keys[1]); err != nil || f.Shown != heardByC+late || f.Owned != sentByA+late {
+			t.Errorf("%s: %+v, %v", w.name, f, err)
+		}
+		if err := o.Settle(&keys); err != nil {
+			t.Fatal(err)
+		}
+		if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
+			t.Errorf("%s: settled again, the program answers %d to C", w.name, ret)
+		}
+	}
+}

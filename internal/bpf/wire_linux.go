@@ -35,6 +35,7 @@ const (
 	wireBar
 	wireEnd
 	wireRoute
+	wireDrain
 )
 
 const wireAnyhow = 1 // a flag of wireSwitch
@@ -109,6 +110,12 @@ func (p *WirePrograms) Switch(sides *[2]WireSide, anyhow bool) error {
 // Settle has all go across, that which was sent before the switch too.
 func (p *WirePrograms) Settle(keys *[2]WireKey) error {
 	return p.control(wireSettle, 0, &[2]WireSide{{Key: keys[0]}, {Key: keys[1]}})
+}
+
+// Drain has the sockets of a switched pair deliver what they have received by now, although it was settled: of the sides
+// Received counts.
+func (p *WirePrograms) Drain(sides *[2]WireSide) error {
+	return p.control(wireDrain, 0, sides)
 }
 
 // A WireBar bounds what goes across from a side: data and FINs beyond it are

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -22,7 +23,8 @@ import (
 const lateTries = 5
 
 // A segment was past the program before its pair was entered, and reaches its socket only when
-// all goes across: the sockets deliver it, once and in its place, and leave then.
+// all goes across: the sockets deliver it, once and in its place, and leave then. So they do if it is more than one
+// of them sends before it hears of an acknowledgement.
 func TestWireLateSegment(t *testing.T) {
 	c := wireChain(t)
 	testnet.Need(t, "peers")
@@ -34,19 +36,32 @@ func TestWireLateSegment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for try := 1; ; try++ {
-		lost := lateSegment(t, c)
-		if lost == "" {
-			return
-		}
-		if t.Logf("try %d: lost %s", try, lost); try == lateTries {
-			t.Fatal("something was lost each time")
+	// Nor the last of several, to ask for an acknowledgement.
+	if err := c.A.Sysctl("net.ipv4.tcp_early_retrans", "0"); err != nil {
+		t.Fatal(err)
+	}
+	late := func(size int) {
+		t.Helper()
+		for try := 1; ; try++ {
+			lost := lateSegment(t, c, size)
+			if lost == "" {
+				return
+			}
+			if t.Logf("%d bytes, try %d: lost %s", size, try, lost); try == lateTries {
+				t.Fatal("something was lost each time")
+			}
 		}
 	}
+	late(1000)
+	network := netip.MustParsePrefix(testnet.AddrBC + "/24").Masked().String()
+	if err := c.B.Run(t.Context(), "", "ip", "route", "change", network, "dev", testnet.LinkBC, "initcwnd", "2"); err != nil {
+		t.Fatal(err)
+	}
+	late(14000)
 }
 
-// lateSegment plays one connection. lost says what was lost on the way.
-func lateSegment(t *testing.T, c *testnet.Chain) (lost string) {
+// lateSegment plays one connection, of which so many bytes come late. lost says what was lost on the way.
+func lateSegment(t *testing.T, c *testnet.Chain, size int) (lost string) {
 	t.Helper()
 	const answers, settle = 2000, 3 * time.Second
 	done := make(chan struct{})
@@ -78,20 +93,25 @@ func lateSegment(t *testing.T, c *testnet.Chain) (lost string) {
 	_ = atServer.SetDeadline(deadline)
 	_ = conn.SetDeadline(deadline)
 
-	data := make([]byte, 3000)
+	data := make([]byte, size+2000)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
-	first, rest := data[:1000], data[1000:]
+	first, rest := data[:size], data[size:]
 	if _, err := conn.Write(first); err != nil {
 		t.Fatal(err)
 	}
 	soon, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	packet, err := held.Next(soon)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "what was to be held"
-	}
-	if err != nil {
-		t.Fatal(err)
+	var packets [][]byte
+	for n := 0; n < size; {
+		packet, err := held.Next(soon)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return "what was to be held"
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets = append(packets, packet)
+		n += testnet.Payload(packet)
 	}
 	if err := held.Pass(); err != nil {
 		t.Fatal(err)
@@ -115,8 +135,10 @@ func lateSegment(t *testing.T, c *testnet.Chain) (lost string) {
 	if time.Since(settled) > settle/2 {
 		return "the moment"
 	}
-	if err := held.Release(packet); err != nil {
-		t.Fatal(err)
+	for _, p := range packets {
+		if err := held.Release(p); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for unacked(t, conn) > 0 {
 		if ctx.Err() != nil {

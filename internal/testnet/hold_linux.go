@@ -113,6 +113,13 @@ func (h *Held) Next(ctx context.Context) ([]byte, error) {
 	}
 }
 
+// Payload is how many bytes of TCP's payload are in a packet of IPv4 that was taken aside.
+func Payload(packet []byte) int {
+	ip := packet[vnetHeader+14:]
+	tcp := ip[int(ip[0]&0xf)*4:]
+	return len(tcp) - int(tcp[12]>>4)*4
+}
+
 // isTCP says whether an Ethernet frame has a TCP segment in it.
 func isTCP(b []byte) bool {
 	const headers = 14 + 20

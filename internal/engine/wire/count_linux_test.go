@@ -66,3 +66,18 @@ func TestAcknowledged(t *testing.T) {
 		}
 	}
 }
+
+// A receiver can acknowledge what the program has not believed: it was sent, and so counts as sent. Else the pair would never
+// be at rest, and a RST be made with a number of the past.
+func TestViewOfUnseen(t *testing.T) {
+	const add, end = 1000, 1<<32 - 11 // numbers wrap
+	var v View
+	v.Flows[0] = bpf.WireFlow{End: end, Acked: 5000}
+	v.Flows[1] = bpf.WireFlow{End: 5000, From: (end + add) & 0xffffffff}
+	v.Flows[1].Rewrite.AckAdd = -add & 0xffffffff
+	v.Flows[1].Acked, v.Flows[1].AckedBytes = v.Flows[1].From+100, 100
+	v.interpret()
+	if end := v.Flows[0].End; end != 89 || !v.Resting() || v.Delivered[0] != 100 || v.Crossed[0] != 100 {
+		t.Errorf("sent up to %d, %d bytes delivered of %d, at rest: %v", end, v.Delivered[0], v.Crossed[0], v.Resting())
+	}
+}

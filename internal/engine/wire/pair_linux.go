@@ -237,10 +237,21 @@ func (pair *Pair) Look() (v View, err error) {
 			return v, err
 		}
 	}
+	v.interpret()
+	return v, nil
+}
+
+// interpret says what the entries mean.
+func (v *View) interpret() {
 	for i := range v.Flows {
 		f, back := &v.Flows[i], &v.Flows[1-i]
+		// Its receiver may take what is not believed here, as data with a clock that went by before a newer
+		// one, which was lost behind.
+		if heard := acked(v, i); before(f.End, heard) {
+			f.End = heard
+		}
 		v.Delivered[i], v.FIN[i] = delivered(back)
-		v.Crossed[i] = v.Delivered[i] + int64(int32(f.End-acked(&v, i)))
+		v.Crossed[i] = v.Delivered[i] + int64(int32(f.End-acked(v, i)))
 		if f.Fin != 0 && !v.FIN[i] {
 			v.Crossed[i]--
 		}
@@ -251,7 +262,6 @@ func (pair *Pair) Look() (v View, err error) {
 		v.LastMoved = max(v.LastMoved, int64(f.LastMoved))
 		v.Doubted[i] = int64(f.Doubted)
 	}
-	return v, nil
 }
 
 // delivered is how many bytes a flow's sender has acknowledged since the switch, and
@@ -270,12 +280,13 @@ func delivered(back *bpf.WireFlow) (n int64, fin bool) {
 // have moved meanwhile answers, finds no entry, and gets an exact RST from the
 // kernel.
 func (pair *Pair) Abort() {
-	var flows [2]bpf.WireFlow
+	var v View
 	for i := range pair.keys {
-		flows[i], _ = pair.plane.objects.Flow(&pair.keys[i])
+		v.Flows[i], _ = pair.plane.objects.Flow(&pair.keys[i])
 	}
+	v.interpret()
 	pair.takeOut()
-	pair.sayReset(&View{Flows: flows})
+	pair.sayReset(&v)
 	pair.plane.forget(pair)
 }
 

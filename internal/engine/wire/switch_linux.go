@@ -238,7 +238,9 @@ func (pair *Pair) rewrite(i int, from, to *leg, flows *[2]bpf.WireFlow) bpf.Wire
 }
 
 // Drained says whether the peers have acknowledged all that the sockets have
-// received, and all that lies before the cut: then nobody needs them any more.
+// received, and all that lies before the cut: then nobody needs them any more. Has a socket received
+// more, which was past the program before the pair was entered, it delivers that too, and is shown what is acknowledged
+// of it.
 func (pair *Pair) Drained() (bool, error) {
 	// In this order: what was received by now is to be acknowledged.
 	var received [2]uint32
@@ -252,7 +254,10 @@ func (pair *Pair) Drained() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	var sides [2]bpf.WireSide
+	drained, late := true, false
 	for i := range received {
+		sides[i] = bpf.WireSide{Key: pair.keys[i], Received: received[i]}
 		// What came at the moment of the switch is still on its way to the socket, or was lost there, and went
 		// across when it was sent again.
 		all := received[i]
@@ -260,10 +265,14 @@ func (pair *Pair) Drained() (bool, error) {
 			all = flows[i].Cut
 		}
 		if !acknowledged(&flows[1-i], all+pair.add[i]) {
-			return false, nil
+			drained = false
 		}
+		late = late || all != flows[i].Cut
 	}
-	return true, nil
+	if late {
+		return false, pair.plane.objects.Drain(&sides)
+	}
+	return drained, nil
 }
 
 // acknowledged says whether a flow's sender has acknowledged all before a number that the other leg's socket has delivered. More
