@@ -366,7 +366,7 @@ func captureHandOver(t *testing.T, c *testnet.Chain, r *relay, server string, st
 // droppedBy says what a kernel has dropped of segments that had come, and why its sockets sent again.
 func droppedBy(ns *testnet.Namespace) (text string) {
 	for _, name := range []string{
-		"TCPBacklogDrop", "TCPRcvQDrop", "PruneCalled", "TCPOFODrop", "TCPZeroWindowDrop",
+		"BeyondWindow", "TCPBacklogDrop", "TCPRcvQDrop", "PruneCalled", "TCPOFODrop", "TCPZeroWindowDrop",
 		"TCPFastRetrans", "TCPLossProbes", "TCPTimeouts", "TCPSACKReorder", "TCPDSACKRecv",
 	} {
 		if n, err := ns.Counter("TcpExt" + name); err != nil || n > 0 {

@@ -39,6 +39,7 @@ type TCPInfo struct {
 	BytesReceived  uint64 // in order, acknowledged
 	SendWindow     uint32 // the peer's last, in bytes
 	ReceiveSpace   uint32 // the most bytes that were read in a round trip
+	ReceiveMost    uint32 // the largest window that is announced, in bytes, until more arrives; it is rounded up to the unit of ReceiveScale
 	ReceiveWindow  uint32 // the last that was announced to the peer, in bytes; 0 before Linux 6.2
 }
 
@@ -48,6 +49,7 @@ const (
 	infoScales        = 6
 	infoSendMSS       = 16
 	infoPMTU          = 60
+	infoThreshold     = 64 // tcpi_rcv_ssthresh
 	infoRTT           = 68
 	infoAdvMSS        = 84
 	infoSpace         = 96
@@ -77,7 +79,8 @@ func ReadTCPInfo(fd int) (TCPInfo, error) {
 	return TCPInfo{
 		State: b[0], Options: b[infoOptions], SendScale: first, ReceiveScale: second,
 		SendMSS: u32(infoSendMSS), PathMTU: u32(infoPMTU), RTT: u32(infoRTT), AdvertisedMSS: u32(infoAdvMSS),
-		NotSent: u32(infoNotSent), SendWindow: u32(infoWindow), ReceiveSpace: u32(infoSpace), ReceiveWindow: u32(infoReceive),
+		NotSent: u32(infoNotSent), SendWindow: u32(infoWindow), ReceiveSpace: u32(infoSpace),
+		ReceiveMost: u32(infoThreshold), ReceiveWindow: u32(infoReceive),
 		BytesReceived: binary.NativeEndian.Uint64(b[infoBytesReceived:]),
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -313,6 +314,75 @@ func TestDrainReset(t *testing.T) {
 			if _, err := b.a.Read(message[:]); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the socket says %v, want that it was reset", err)
 			}
+		})
+	}
+}
+
+// What a socket holds is read as it drains, and so it announces a larger window than at the switch. What its peer
+// sends into that goes across, and the receiver need not have room for it: since Linux 6.17 it takes
+// nothing of a bundle that ends beyond its window.
+func TestDrainKeepsToRoom(t *testing.T) {
+	for _, pl := range places()[:2] {
+		t.Run(pl.name, func(t *testing.T) {
+			c := newChain(t)
+			b := &bench{}
+			b.client, b.a = connectWith(t, c.A, c.B, pl.front, "", func(_, _ string, c syscall.RawConn) (err error) {
+				cerr := c.Control(func(fd uintptr) { err = sys.SetWindowClamp(int(fd), 56<<10) })
+				return errors.Join(err, cerr)
+			})
+			b.b, b.server = connectWith(t, c.B, c.C, pl.back, "", nil)
+			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
+			pair := consider(t, c, p, b, func() {})
+			eventually(t, "learned", func() bool { return pair.Learn([2]int{}) == nil })
+			// The socket has announced 56 KiB and the server 64. More they have no room for.
+			for _, conn := range []*net.TCPConn{b.a, b.server} {
+				if err := conn.SetReadBuffer(32 << 10); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, conn := range []*net.TCPConn{b.client, b.a, b.b, b.server} {
+				_ = conn.SetDeadline(time.Now().Add(patience))
+			}
+			const held = 48 << 10
+			data := make([]byte, 1<<20)
+			_, _ = rand.NewChaCha8([32]byte{}).Read(data)
+			if _, err := b.client.Write(data[:held]); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the socket has it", func() bool {
+				n, err := sys.Unread(fd(t, b.a))
+				return err == nil && n == held
+			})
+			eventually(t, "switched", func() bool {
+				err := pair.Switch(0, false)
+				if err != nil && err != syscall.EAGAIN {
+					t.Fatal(err)
+				}
+				return err == nil
+			})
+			if _, err := io.CopyN(b.b, b.a, held); err != nil {
+				t.Fatal(err)
+			}
+			written := make(chan error, 1)
+			go func() {
+				_, err := b.client.Write(data[held:])
+				written <- err
+			}()
+			settle(t, pair)
+			pair.Dissolve()
+			got := make([]byte, len(data))
+			if _, err := io.ReadFull(b.server, got); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-written; err != nil || !bytes.Equal(got, data) {
+				t.Error("bytes differ: ", err)
+			}
+			if n, err := c.C.Counter("TcpExtBeyondWindow"); err != nil {
+				t.Log("whether the server had room for all is not known: ", err)
+			} else if n > 0 {
+				t.Errorf("the server had no room for %d bundles", n)
+			}
+			pair.Abort()
 		})
 	}
 }

@@ -23,6 +23,8 @@ type leg struct {
 	received uint32 // rcv_nxt
 	stamp    uint32 // the clock of the timestamps sent
 	pace     pace
+	window   int  // as Bound has set it last
+	narrowed bool // it is smaller now
 }
 
 const (

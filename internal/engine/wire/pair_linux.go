@@ -58,6 +58,7 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 	pair := &Pair{plane: p, news: news, Room: [2]int64{-1, -1}}
 	for i, fd := range [...]int{a, b} {
 		l := &pair.legs[i]
+		l.window = openWindow
 		if why, err := l.inspect(fd); why != 0 {
 			return nil, why, err
 		}

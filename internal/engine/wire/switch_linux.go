@@ -79,21 +79,22 @@ func (pair *Pair) Bound(w Window) {
 		unsent = fewUnsent
 	}
 	for i := range pair.legs {
-		fd, window := pair.legs[i].fd, windows[w]
+		l, window := &pair.legs[i], windows[w]
 		if w > WindowModest && !pair.short[i] {
 			window = modestWindow
 		}
 		// Where one of them fails hand-overs just take longer.
-		_ = sys.FixReceiveBuffer(fd, w != WindowOpen)
-		_ = sys.SetWindowClamp(fd, window)
-		_ = sys.SetUnsentMost(fd, unsent)
+		_ = sys.FixReceiveBuffer(l.fd, w != WindowOpen)
+		_ = sys.SetWindowClamp(l.fd, window)
+		_ = sys.SetUnsentMost(l.fd, unsent)
+		l.window, l.narrowed = window, false
 	}
 }
 
 // Switch has data go across from now on: it has to be learned. EOVERFLOW, unless
 // anyhow: a side may send by now more than the other has room for, as far as the calls
-// so far show; now is of any clock. EAGAIN: a side
-// was not seen yet, or what a socket has received has a hole: ask again. ENOTCONN: one
+// so far show; now is of any clock. The sockets announce no more from then on than the other side has room
+// for. EAGAIN: a side was not seen yet, or what a socket has received has a hole: ask again. ENOTCONN: one
 // has ended. EHOSTUNREACH: the packets of one come in their last hop. EKEYREJECTED:
 // one signs its segments. EMSGSIZE: some of one come in fragments. ENODEV: one is on this machine, and bound to an interface.
 func (pair *Pair) Switch(now time.Duration, anyhow bool) (err error) {
@@ -101,6 +102,9 @@ func (pair *Pair) Switch(now time.Duration, anyhow bool) (err error) {
 		if err = pair.trySwitch(now, anyhow); err != syscall.EAGAIN {
 			break
 		}
+	}
+	if err != nil {
+		pair.widen()
 	}
 	return err
 }
@@ -124,14 +128,17 @@ func (pair *Pair) trySwitch(now time.Duration, anyhow bool) error {
 	var sides [2]bpf.WireSide
 	for i := range sides {
 		from, to := &pair.legs[i], &pair.legs[1-i]
+		back := &flows[1-i]
+		room := back.Acked + back.Window<<to.sendScale() - pair.add[i]
+		if err := from.narrow(int(int32(room-from.received)), anyhow); err != nil {
+			return err
+		}
 		sides[i] = bpf.WireSide{
 			Key: pair.keys[i], Received: from.received,
-			Edge: from.received + from.flight(), Promised: from.received + from.promised(),
+			Edge: from.received + max(from.flight(), from.widest()), Promised: from.received + from.promised(),
 			Rewrite: pair.rewrite(i, from, to, &flows),
 		}
-		back := &flows[1-i]
-		room := back.Acked + back.Window<<to.sendScale()
-		pair.short[i] = before(room, sides[i].Edge+sides[i].Rewrite.SeqAdd)
+		pair.short[i] = before(room, sides[i].Edge)
 	}
 	if err := pair.limit(); err != nil {
 		return err
@@ -154,6 +161,47 @@ func (pair *Pair) trySwitch(now time.Duration, anyhow bool) error {
 func (pair *Pair) acknowledge() {
 	for i := range pair.legs {
 		_ = sys.Acknowledge(pair.legs[i].fd) // else it comes later
+	}
+}
+
+// widest is the largest window that the socket announces from now on, as long as nothing arrives. The one that it has
+// announced can be smaller: that grows as what it holds is read.
+func (l *leg) widest() uint32 {
+	part := l.unit() - 1
+	return (l.info.ReceiveMost + part) &^ part
+}
+
+// unit is what the windows that the socket announces are multiples of.
+func (l *leg) unit() uint32 {
+	if l.scaled() {
+		return 1 << l.info.ReceiveScale
+	}
+	return 1
+}
+
+// narrow has the socket announce no more than room, which is what the other peer takes behind that which the socket
+// has received: while it drains, what its own peer sends goes across. What was announced before stays so. Hence it does
+// nothing where more is expected to be under way, unless the pair is to be switched anyhow.
+func (l *leg) narrow(room int, anyhow bool) (err error) {
+	if room >= int(l.widest()) || room < int(l.flight()) && !anyhow {
+		return nil
+	}
+	room -= room & int(l.unit()-1) // it would be rounded up
+	if err = sys.SetWindowClamp(l.fd, max(room, closedWindow)); err != nil {
+		return err
+	}
+	l.narrowed = true
+	l.info, err = sys.ReadTCPInfo(l.fd)
+	return err
+}
+
+// widen undoes that.
+func (pair *Pair) widen() {
+	for i := range pair.legs {
+		if l := &pair.legs[i]; l.narrowed {
+			_ = sys.SetWindowClamp(l.fd, l.window) // failing, hand-overs just take longer
+			l.narrowed = false
+		}
 	}
 }
 
