@@ -54,23 +54,19 @@ static __always_inline int doubtful(const struct flow *f, const struct flow *pee
 	return may_reset(f, peer, s) && now - f->doubted >= DOUBT_PAUSE;
 }
 
-// For so long, in ns, a peer on this machine is waited for, and that twice.
+// For so long, in ns, a peer on this machine is waited for.
 #define SILENCE (200 * 1000 * 1000ULL)
 
-// silent says whether a peer on this machine has not answered what was said to it again, twice, and it is time to ask
-// it. One that is gone says nothing itself: the kernel has no RST for a packet whose route is not one to this machine, and
+// silent says whether a peer on this machine has not answered what was said to it again, and it is time to ask
+// it. It is looked at once in SILENCE at most: a segment was said again a while ago, and another one is now. One that is gone says
+// nothing itself: the kernel has no RST for a packet whose route is not one to this machine, and
 // what bpf_redirect_neigh finds by lo is that, of IPv4, for addresses of lo alone.
 static __always_inline int silent(struct flow *f, const struct flow *peer, __u64 now)
 {
-	__u64 heard = *(volatile __u64 *)&peer->last_seen;
+	int answered = f->begged <= *(volatile __u64 *)&peer->last_seen;
 
-	if (now - heard < SILENCE)
-		return 0;
-	if (f->begged <= heard) {
-		f->begged = now;
-		return 0;
-	}
-	return now - f->begged >= SILENCE && now - peer->doubted >= DOUBT_PAUSE;
+	f->begged = now;
+	return !answered && now - peer->doubted >= DOUBT_PAUSE;
 }
 
 // account counts a segment of a spliced flow, and tells when the flow is over.
@@ -86,7 +82,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	int barred = end != s->seq && *(volatile __u8 *)&f->barred && before(f->bar, end);
 	int sends = end != s->seq && !barred;
 	int again = before(s->seq, f->end); // a probe too
-	int begs = again && r->ifindex == LOOPBACK;
+	int begs = again && r->ifindex == LOOPBACK && now - f->begged >= SILENCE;
 	struct flow *peer = NULL;
 	__u64 peer_fin;
 	int news = 0, fin = 0;

@@ -145,7 +145,7 @@ struct flow {
 	__u64 too_big;	   // for the interface that they were to leave by: dropped
 	__u64 warned;	   // ns: when user space was asked last to tell the sender that
 	__u64 doubted;	   // ns: when it was asked last whether the sender is still there
-	__u64 begged;	   // ns: when it said something again first, of late, to one on this machine that is silent
+	__u64 begged;	   // ns: when it was noted last that it says something again to one on this machine
 
 	__u64 beyond;	   // so much later than bar is the limit: numbers are too short for it
 };
