@@ -423,7 +423,7 @@ func (d *direction) stalled() bool {
 
 // stopNow ends what a Stop could not end in time.
 func (s *Session) stopNow(l *loop) {
-	if s.wire.carried() || s.wire.draining() {
+	if !s.ended() && (s.wire.carried() || s.wire.draining()) {
 		s.wire.hurry(l)
 		s.settle(l)
 		return

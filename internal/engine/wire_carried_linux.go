@@ -39,12 +39,7 @@ func (w *wiring) refresh(l *loop, s *Session) {
 	if w.phase == wireOn {
 		w.question(l, &v)
 	}
-	if wired := s.wired.Load(); wired != nil && v.LastMoved > 0 {
-		if moved := s.startedAt + wired.at(v.LastMoved).Sub(s.started); moved > s.active {
-			s.active = moved
-			s.progress.Store(int64(moved))
-		}
-	}
+	s.crossed(&v)
 	if w.phase == wireLeaving {
 		return // the sockets have to go first
 	}
@@ -74,6 +69,16 @@ func (w *wiring) refresh(l *loop, s *Session) {
 	s.settle(l)
 }
 
+// crossed takes over when something has moved by way of the program.
+func (s *Session) crossed(v *wire.View) {
+	if wired := s.wired.Load(); wired != nil && v.LastMoved > 0 {
+		if moved := s.startedAt + wired.at(v.LastMoved).Sub(s.started); moved > s.active {
+			s.active = moved
+			s.progress.Store(int64(moved))
+		}
+	}
+}
+
 func (w *wiring) count(s *Session, v *wire.View) {
 	for i := range s.dirs {
 		if n := w.base[i] + v.Delivered[i]; n > s.dirs[i].out.Load() {
@@ -92,6 +97,11 @@ func (w *wiring) cut(l *loop, s *Session) {
 		}
 		return
 	}
+	w.abort(l, s)
+}
+
+// abort is cut, for a session that is.
+func (w *wiring) abort(l *loop, s *Session) {
 	if v, err := w.pair.Look(); err == nil {
 		w.count(s, &v)
 		for i := range s.dirs {
@@ -100,15 +110,13 @@ func (w *wiring) cut(l *loop, s *Session) {
 			}
 		}
 	}
-	leaving := w.phase == wireLeaving || w.phase == wireDraining
-	w.phase = wireOff
+	w.phase, w.at = wireOff, 0
 	w.publish(s)
 	w.pair.Abort()
 	s.wired.Store(nil)
-	if leaving {
-		w.pair.Dissolve()
-		for i := range s.ends {
-			s.ends[i].err = syscall.ECONNABORTED
+	for i := range s.ends {
+		if e := &s.ends[i]; e.fd >= 0 {
+			e.fail(syscall.ECONNABORTED)
 		}
 	}
 }

@@ -64,13 +64,23 @@ func (w *wiring) drain(l *loop, s *Session) {
 	w.phase, w.at = wireLeaving, l.now+w.policy.settle
 }
 
-// lost: the connections have ended while the sockets had something to deliver.
-// What they do about it may not be enough: a side may have moved on.
-func (w *wiring) lost(s *Session) {
-	w.phase, w.at = wireOff, 0
-	w.pair.Abort()
-	s.wired.Store(nil)
-	w.publish(s)
+// drainEnded is what becomes of a draining pair of which a direction has ended. After a reset the sockets deliver
+// what they have received, and the pair goes when the session does. Else they don't fit what has gone
+// across, and both sides are told.
+func (w *wiring) drainEnded(l *loop, s *Session) {
+	for i := range s.dirs {
+		switch s.dirs[i].reason() {
+		case Running, ResetBySource, ResetByDrain:
+		default:
+			w.abort(l, s)
+			for i := range s.ends {
+				s.ends[i].readable = true // whoever reads finds out
+			}
+			l.queue(s)
+			return
+		}
+	}
+	w.at = 0
 }
 
 // lose ends a session whose two sides don't fit any more.

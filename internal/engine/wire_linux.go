@@ -138,7 +138,7 @@ func (w *wiring) step(l *loop, s *Session) {
 		return
 	}
 	if w.phase == wireDraining && (s.dirs[0].ended() || s.dirs[1].ended()) {
-		w.lost(s)
+		w.drainEnded(l, s)
 		return
 	}
 	if w.phase < wireDraining && (s.stopping || s.dirs[0].ended() || s.dirs[1].ended() || s.ends[0].hangup || s.ends[1].hangup) {
@@ -199,7 +199,8 @@ func (s *Session) wireNews(l *loop) {
 	case w.carried():
 		w.refresh(l, s)
 	case w.draining():
-		w.drain(l, s)
+		w.at = l.now
+		w.step(l, s)
 		s.settle(l)
 	}
 }
@@ -212,8 +213,13 @@ func (w *wiring) expire(l *loop, s *Session) bool {
 			return true
 		}
 	}
-	if w.carried() {
-		w.refresh(l, s) // the idle limit counts from what the program has seen
+	switch { // the idle limit counts from what the program has seen
+	case w.carried():
+		w.refresh(l, s)
+	case w.draining():
+		if v, err := w.pair.Look(); err == nil { // else it is lost at the next step
+			s.crossed(&v)
+		}
 	}
 	return s.over || s.ended()
 }

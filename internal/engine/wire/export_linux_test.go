@@ -17,3 +17,6 @@ func (pair *Pair) PassUp(i int, n uint32) error {
 	}
 	return nil
 }
+
+// AbortAsOf is Abort by a look that is of the past.
+func (pair *Pair) AbortAsOf(v *View) { pair.abort(v) }

@@ -9,12 +9,13 @@ import (
 	"github.com/spliced-io/spliced/internal/sys"
 )
 
-// A segment is a TCP segment without data that this machine makes up.
+// A segment is a TCP segment that this machine makes up.
 type segment struct {
 	from, to         netip.AddrPort
 	seq, ack         uint32
 	window           uint16 // as in the packet
 	reset, fin       bool
+	known            bool // one byte of data, which the receiver has
 	stamped          bool
 	stamp, stampEcho uint32
 }
@@ -28,16 +29,19 @@ const (
 // bytes returns the packet, IP header included. The kernel fills in the
 // checksum of an IPv4 header.
 func (s *segment) bytes() []byte {
-	size := 20
+	headers, data := 20, 0
 	if s.stamped {
-		size += 12
+		headers += 12
 	}
-	tcp := make([]byte, size)
+	if s.known {
+		data = 1
+	}
+	tcp := make([]byte, headers)
 	binary.BigEndian.PutUint16(tcp[0:], s.from.Port())
 	binary.BigEndian.PutUint16(tcp[2:], s.to.Port())
 	binary.BigEndian.PutUint32(tcp[4:], s.seq)
 	binary.BigEndian.PutUint32(tcp[8:], s.ack)
-	tcp[12] = byte(size / 4 << 4)
+	tcp[12] = byte(headers / 4 << 4)
 	tcp[13] = flagACK
 	if s.reset {
 		tcp[13] |= flagRST
@@ -52,8 +56,9 @@ func (s *segment) bytes() []byte {
 		binary.BigEndian.PutUint32(tcp[28:], s.stampEcho)
 	}
 	from, to := s.from.Addr().AsSlice(), s.to.Addr().AsSlice()
-	binary.BigEndian.PutUint16(tcp[16:], ^sum16(uint32(syscall.IPPROTO_TCP+size), from, to, tcp))
-	return append(header(s.from.Addr(), s.to.Addr(), syscall.IPPROTO_TCP, size), tcp...)
+	binary.BigEndian.PutUint16(tcp[16:], ^sum16(uint32(syscall.IPPROTO_TCP+headers+data), from, to, tcp))
+	tcp = append(tcp, make([]byte, data)...) // which is nothing to a sum
+	return append(header(s.from.Addr(), s.to.Addr(), syscall.IPPROTO_TCP, len(tcp)), tcp...)
 }
 
 // header makes the IP header of a packet with so many bytes in it. The kernel fills in the

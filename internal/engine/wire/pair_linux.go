@@ -203,11 +203,13 @@ func (pair *Pair) Spliced() bool {
 	return err == nil && f.State == bpf.WireSpliced
 }
 
-// Dissolve makes both sockets unconnected without a word to their peers.
+// Dissolve makes both sockets, if there are any, unconnected without a word to their peers.
 func (pair *Pair) Dissolve() {
 	for i := range pair.legs {
-		pair.legs[i].dissolve()
-		pair.legs[i].fd = -1
+		if l := &pair.legs[i]; l.fd >= 0 {
+			l.dissolve()
+			l.fd = -1
+		}
 	}
 }
 
@@ -277,21 +279,29 @@ func delivered(back *bpf.WireFlow) (n int64, fin bool) {
 	return n, fin
 }
 
-// Abort sends both sides a RST and takes the entries out. A side whose numbers
-// have moved meanwhile answers, finds no entry, and gets an exact RST from the
-// kernel.
+// Abort takes the entries out, gives up the sockets, if there are any, and sends both
+// sides a RST.
 func (pair *Pair) Abort() {
 	var v View
 	for i := range pair.keys {
 		v.Flows[i], _ = pair.plane.objects.Flow(&pair.keys[i])
 	}
 	v.interpret()
+	pair.abort(&v)
+}
+
+// abort is Abort as of v. What the sides answer is to find no socket.
+func (pair *Pair) abort(v *View) {
 	pair.takeOut()
-	pair.sayReset(&v)
+	pair.Dissolve()
+	pair.sayReset(v)
 	pair.plane.forget(pair)
 }
 
-// sayReset sends both sides a RST, made of the last numbers seen.
+// sayReset sends both sides a RST, made of the last numbers seen. A side that has moved on since
+// passes over it in silence. So it is also sent a byte that it has, which it answers, however often
+// (Linux bounds other answers to one in half a second): the kernel, which knows no such
+// connection any more, answers that with an exact RST.
 func (pair *Pair) sayReset(v *View) {
 	for i := range pair.legs {
 		mine, other := &v.Flows[i], &v.Flows[1-i]
@@ -303,6 +313,10 @@ func (pair *Pair) sayReset(v *View) {
 			s.seq = next
 			_ = pair.plane.send(&s)
 		}
+		s = pair.voice(v, i)
+		s.seq--
+		s.known = true
+		_ = pair.plane.send(&s)
 	}
 }
 

@@ -61,10 +61,18 @@ func (p place) open(t *testing.T, c *testnet.Chain) *bench {
 // splice opens a bench there, and hands it over.
 func (p place) splice(t *testing.T) (*testnet.Chain, *bench, *wire.Pair) {
 	t.Helper()
+	c, b, pair := p.settled(t)
+	pair.Dissolve()
+	return c, b, pair
+}
+
+// settled is splice, but that the sockets are still there.
+func (p place) settled(t *testing.T) (*testnet.Chain, *bench, *wire.Pair) {
+	t.Helper()
 	c := newChain(t)
 	b := p.open(t, c)
 	pair := consider(t, c, openPlane(t, c, wire.Config{}), b, func() {}) // the plane last: without a pair it soon ends
-	handOver(t, pair)
+	switchOver(t, pair)
 	return c, b, pair
 }
 
@@ -219,6 +227,13 @@ func settle(t *testing.T, pair *wire.Pair) {
 // learned waits until the numbers of a pair in which nothing moves are known.
 func learned(t *testing.T, pair *wire.Pair) {
 	t.Helper()
+	switchOver(t, pair)
+	pair.Dissolve()
+}
+
+// switchOver is handOver, but that the sockets are still there.
+func switchOver(t *testing.T, pair *wire.Pair) {
+	t.Helper()
 	eventually(t, "learned", func() bool {
 		err := pair.Learn([2]int{})
 		if err != nil && !errors.Is(err, syscall.EAGAIN) {
@@ -245,7 +260,6 @@ func handOver(t *testing.T, pair *wire.Pair) {
 	if drained, err := pair.Drained(); !drained || err != nil {
 		t.Fatal(drained, err)
 	}
-	pair.Dissolve()
 }
 
 // carry sends n bytes from one to the other, and wants them to arrive.
