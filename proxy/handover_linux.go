@@ -322,6 +322,7 @@ func (s *Server) memberRecords() (records []memberRecord) {
 				records = append(records, r)
 			}
 		}
+		records = append(records, u.known...) // of which this process has not found more
 		u.mu.Unlock()
 	}
 	return records

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -615,6 +616,86 @@ func TestHandOverToOneThatDies(t *testing.T) {
 	}
 	if st := g.Stats(); st.Open != len(clients) || st.Joined != len(clients) {
 		t.Errorf("stats %+v", st)
+	}
+	_ = g.Close()
+}
+
+// Where no name server answers the new process, the servers of a name are not gone: their connections go on,
+// and what is known of them holds, at once for those that have connections, and for the others
+// once the name is resolved, also if that is one process later.
+func TestHandOverBeforeNames(t *testing.T) {
+	testnet.Leaks(t)
+	dns := newNameServer(t)
+	_, port, _ := net.SplitHostPort(testnet.Echo(t, "tcp", "0.0.0.0:0"))
+	at := []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"}
+	dns.set(t, "db.test.", 1, at[0], at[1], at[2])
+	name := "db.test:" + port
+	c := proxy.Config{
+		Listeners: map[string]proxy.Listener{"l": {Address: []string{"127.0.0.1:0"}, Upstream: "db"}},
+		Upstreams: map[string]proxy.Upstream{"db": {
+			Servers: proxy.Targets(name), OnRemoved: proxy.CloseSessions,
+			Resolve: proxy.Resolve{Servers: []string{dns.addr}, Interval: proxy.Duration(100 * time.Millisecond), Timeout: proxy.Duration(time.Second)},
+		}},
+	}
+	g := newGeneration(t, c)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server := func(i int) string { return name + "=" + net.JoinHostPort(at[i], port) }
+	if err := g.SetDraining("db", server(2), true); err != nil {
+		t.Fatal(err)
+	}
+	var clients []net.Conn
+	for range 2 { // one of each of the others
+		client, err := net.DialTimeout("tcp", g.addr(t, "l"), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		_ = client.SetDeadline(time.Now().Add(2 * patience))
+		send(t, client, "one")
+		expect(t, client, "one")
+		clients = append(clients, client)
+	}
+	if err := g.SetWeight("db", server(1), 7); err != nil {
+		t.Fatal(err)
+	}
+	// states has what is known of each server.
+	states := func() string {
+		var list []string
+		for _, s := range g.Upstreams()[0].Servers {
+			list = append(list, fmt.Sprintf("%s active %d weight %d draining %v", s.Name, s.Active, s.Weight, s.Draining))
+		}
+		slices.Sort(list)
+		return strings.Join(list, "\n")
+	}
+	all := states()
+	dns.set(t, "db.test.", 1)
+	for range 2 {
+		next, moved := g.succeed(t, c)
+		receive(t, next.inherited, "the end of the hand-over")
+		_ = g.Close()
+		g = next
+		if moved != 2 {
+			t.Errorf("%d were handed over", moved)
+		}
+		for _, client := range clients {
+			send(t, client, "two")
+			expect(t, client, "two")
+		}
+		if want := strings.Join(strings.Split(all, "\n")[:2], "\n"); states() != want {
+			t.Errorf("before the name is resolved\n%s\nwant\n%s", states(), want)
+		}
+	}
+	dns.set(t, "db.test.", 1, at[0], at[1], at[2])
+	for end := time.Now().Add(patience); states() != all; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("servers\n%s\nwant\n%s", states(), all)
+		}
+	}
+	for _, client := range clients {
+		send(t, client, "end")
+		expect(t, client, "end")
 	}
 	_ = g.Close()
 }

@@ -266,69 +266,6 @@ func (s *Server) recallRates(rates []rateRecord) {
 	}
 }
 
-// recallServers makes servers what the predecessor knew of them.
-func (s *Server) recallServers(records []memberRecord) {
-	s.mu.Lock()
-	upstreams := s.upstreams
-	s.mu.Unlock()
-	for _, r := range records {
-		u := upstreams[r.Upstream]
-		if u == nil {
-			continue
-		}
-		u.mu.Lock()
-		if n := slices.IndexFunc(u.members, func(m *member) bool { return m.name == r.Server }); n >= 0 {
-			m := u.members[n]
-			m.draining = r.Draining
-			if r.Weight > 0 && r.Weight <= maxWeight && r.Listed == m.listed {
-				m.steered, m.weight = r.Weight, r.Weight
-			}
-			m.recallChecks(&r)
-			m.recall(&r)
-			u.balancer.reset()
-		}
-		u.mu.Unlock()
-	}
-}
-
-// recallChecks makes the member what the checks of the predecessor have found. Where it was up
-// there, a first check in vain is one like any other: while two processes are at work and
-// thousands of connections move, an answer may come late, and with one server all clients would
-// be sent away. The upstream's lock is held.
-func (m *member) recallChecks(r *memberRecord) {
-	switch {
-	case m.upstream.config.Health == nil:
-	case r.Down != "" && !m.checked:
-		m.checked, m.down, m.downSince, m.lastError = true, true, time.Now(), errors.New(r.Down)
-	case r.Up && !m.checked:
-		m.checked, m.fails = true, max(0, r.Fails)
-	case r.Up && m.down:
-		m.fails += max(0, r.Fails)
-		if m.fails < m.checkConf.Fall {
-			m.down, m.downSince = false, time.Time{}
-			m.upstream.changed(m, Up, nil, "the process before this one has found it so")
-		}
-	}
-}
-
-// recall is the inverse of record. The upstream's lock is held.
-func (m *member) recall(r *memberRecord) {
-	c := &m.upstream.config
-	if r.UpFor > 0 {
-		m.upSince = time.Now().Add(-r.UpFor)
-	}
-	if c.Ejection.Off {
-		return
-	}
-	m.ejections, m.connFailed, m.resets = max(0, r.Ejections), max(0, r.ConnFailed), max(0, r.Resets)
-	switch {
-	case r.Ejected > 0 && !m.ejected && m.upstream.spareable(m):
-		m.putOut(errors.New(r.EjectedFor), min(r.Ejected, time.Duration(c.Ejection.MaxTime)))
-	case m.ejections > 0:
-		m.readmit = time.AfterFunc(time.Duration(c.Ejection.MaxTime), m.forgive)
-	}
-}
-
 // arrivals takes connections over until the predecessor has no more, or ctx ends:
 // then they are its own again. instance says that the predecessor has the one that this
 // server is to have.

@@ -143,17 +143,14 @@ func (u *upstream) member(r *connRecord) *member {
 	if n := slices.IndexFunc(u.members, func(m *member) bool { return m.name == r.Server }); n >= 0 {
 		return u.members[n]
 	}
-	name, _, ok := strings.Cut(r.Server, "=")
-	if !ok {
-		return nil
-	}
-	n := slices.IndexFunc(u.entries, func(e *entry) bool { return e.resolver != nil && e.target.Address == name })
-	if n < 0 || len(u.entries[n].members) > 0 {
+	n := slices.IndexFunc(u.entries, func(e *entry) bool { return e.unasked && e.has(r.Server) })
+	if n < 0 {
 		return nil
 	}
 	m := newMember(u, r.Server, Addr{Network: r.Dial[0], Address: r.Dial[1]}, 0)
 	u.entries[n].members = append(u.entries[n].members, m)
 	u.refresh()
+	u.recallKnown(m)
 	return m
 }
 

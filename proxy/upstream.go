@@ -25,6 +25,7 @@ type upstream struct {
 	entries  []*entry
 	members  []*member // of all entries, in their order
 	balancer balancer
+	known    []memberRecord  // of servers whose names are not resolved, by the process before this one
 	strays   []*member       // that connections of another process are with, before it was configured
 	waiting  []chan struct{} // the queue, the oldest first
 	queued   atomic.Int32    // its length, for those without the lock
@@ -40,6 +41,7 @@ type entry struct {
 	addr     Addr
 	members  []*member
 	resolver *resolver // nil for an address
+	unasked  bool      // it is a name that nobody has answered for
 }
 
 func newUpstream(s *Server, name string) *upstream {
@@ -111,7 +113,7 @@ func (e *entry) start(u *upstream) {
 		}
 		fallthrough
 	default:
-		e.resolver = newResolver(u, e)
+		e.resolver, e.unasked = newResolver(u, e), true
 		e.members = u.newcomers(e.target.Address)
 	}
 }
@@ -154,11 +156,19 @@ func (u *upstream) resolved(e *entry, found []resolvedAddr) {
 		e.members = append(e.members, m)
 	}
 	settleHomes(e.members, found)
+	first := e.unasked
+	e.unasked = false
 	gone := make([]*member, 0, len(have))
 	for _, m := range have {
 		gone = append(gone, m)
 	}
 	u.refresh()
+	if first {
+		for _, m := range e.members {
+			u.recallKnown(m)
+		}
+		u.known = slices.DeleteFunc(u.known, func(r memberRecord) bool { return e.has(r.Server) })
+	}
 	u.mu.Unlock()
 	u.retire(gone)
 	u.wake()
