@@ -21,6 +21,9 @@ const (
 type Baggage struct {
 	Files map[string]*os.File // by names that both sides know; they stay the giver's too
 	State json.RawMessage     // JSON
+	// Last, if it is not nil, is asked for more of that when the other process begins to accept: see
+	// [Server.Steer] and [Inheritance.Latest].
+	Last func() json.RawMessage
 }
 
 // An Inheritance is what a server takes over from that of another process: see
@@ -31,6 +34,8 @@ type Inheritance struct {
 	// process.
 	Predecessor string
 	PID         int
+	// Latest is what the [Baggage.Last] of the predecessor has said, once Start has returned.
+	Latest json.RawMessage
 
 	conn    *net.UnixConn
 	sockets []*heirloom
@@ -63,17 +68,18 @@ type Inherited struct {
 
 // A message is what processes say to each other. One of its fields is set.
 type message struct {
-	Hello   *hello         `json:"hello,omitempty"`   // the first
-	Sockets []socketRecord `json:"sockets,omitempty"` // one file each
-	Rest    *rest          `json:"rest,omitempty"`    // the last before the answer
-	Ready   bool           `json:"ready,omitempty"`   // the answer: everything is there but the connections
-	Refused string         `json:"refused,omitempty"` // or why not
-	Go      uint64         `json:"go,omitempty"`      // accept from now on, and number connections from here
-	Taken   []takenRecord  `json:"taken,omitempty"`   // with Go: what connections to servers must keep off
-	Latest  *serverState   `json:"latest,omitempty"`  // with Go: what is known of servers now; the rates are those of before
-	Going   bool           `json:"going,omitempty"`   // it is done
-	Conns   []connRecord   `json:"conns,omitempty"`   // two files each
-	Got     bool           `json:"got,omitempty"`     // they have arrived
+	Hello   *hello          `json:"hello,omitempty"`   // the first
+	Sockets []socketRecord  `json:"sockets,omitempty"` // one file each
+	Rest    *rest           `json:"rest,omitempty"`    // the last before the answer
+	Ready   bool            `json:"ready,omitempty"`   // the answer: everything is there but the connections
+	Refused string          `json:"refused,omitempty"` // or why not
+	Go      uint64          `json:"go,omitempty"`      // accept from now on, and number connections from here
+	Taken   []takenRecord   `json:"taken,omitempty"`   // with Go: what connections to servers must keep off
+	Latest  *serverState    `json:"latest,omitempty"`  // with Go: what is known of servers now; the rates are those of before
+	Last    json.RawMessage `json:"last,omitempty"`    // with Go: of the baggage
+	Going   bool            `json:"going,omitempty"`   // it is done
+	Conns   []connRecord    `json:"conns,omitempty"`   // two files each
+	Got     bool            `json:"got,omitempty"`     // they have arrived
 
 	// Of an instance.
 	Table splice.WireTable `json:"table,omitzero"`  // with Ready: leave me what is in this one

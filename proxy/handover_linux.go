@@ -37,7 +37,7 @@ func (s *Server) HandOver(ctx context.Context, conn *net.UnixConn, b Baggage, pr
 	}
 	if err == nil {
 		s.pause()
-		if err = s.agree(conn); err != nil {
+		if err = s.agree(conn, b.Last); err != nil {
 			s.unpause()
 		}
 	}
@@ -143,7 +143,7 @@ func (s *Server) describe(conn *net.UnixConn, b Baggage, program string) error {
 
 // agree has the other accept. It has answered that it does when this returns. Whatever
 // operators have said until then it knows; who says something later is told to ask the other.
-func (s *Server) agree(conn *net.UnixConn) error {
+func (s *Server) agree(conn *net.UnixConn, last func() json.RawMessage) error {
 	s.steering.Lock()
 	defer s.steering.Unlock()
 	s.mu.Lock()
@@ -151,7 +151,11 @@ func (s *Server) agree(conn *net.UnixConn) error {
 	s.mu.Unlock()
 	_ = conn.SetDeadline(time.Now().Add(agreement))
 	defer conn.SetDeadline(time.Time{})
-	if err := say(conn, message{Go: next, Taken: taken, Latest: &serverState{Members: s.memberRecords()}}, nil); err != nil {
+	m := message{Go: next, Taken: taken, Latest: &serverState{Members: s.memberRecords()}}
+	if last != nil {
+		m.Last = last()
+	}
+	if err := say(conn, m, nil); err != nil {
 		return err
 	}
 	err := expectAnswer(conn, "accepting", func(m *message) bool { return m.Going })

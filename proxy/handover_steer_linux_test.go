@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -28,7 +29,10 @@ func TestSteeringDuringHandOver(t *testing.T) {
 	}
 	near, far := testnet.UnixPair(t)
 	next := newGeneration(t, c)
-	next.BeforeAccept = func() error { return steer(g.Server) }
+	said := ""
+	next.BeforeAccept = func() error {
+		return errors.Join(steer(g.Server), g.Steer(func() { said = `"meanwhile"` }))
+	}
 	started := make(chan error, 1)
 	go func() {
 		i, err := proxy.Inherit(ctx, far)
@@ -38,13 +42,19 @@ func TestSteeringDuringHandOver(t *testing.T) {
 		}
 		started <- err
 	}()
-	s, err := g.HandOver(ctx, near, proxy.Baggage{}, "test")
+	s, err := g.HandOver(ctx, near, proxy.Baggage{Last: func() json.RawMessage { return json.RawMessage(said) }}, "test")
 	if err := errors.Join(err, <-started); err != nil {
 		t.Fatal(err)
 	}
 	servers := next.Upstreams()[0].Servers
 	if a, b, c := servers[0], servers[1], servers[2]; !a.Draining || b.Draining || c.Weight != 7 {
 		t.Errorf("the next process has %+v", servers)
+	}
+	if got := string(next.Inheritance.Latest); got != `"meanwhile"` {
+		t.Errorf("the next process was told %q", got)
+	}
+	if err := g.Steer(func() { t.Error("too late") }); !errors.Is(err, proxy.ErrSucceeded) {
+		t.Errorf("who steers something else too late is told %v", err)
 	}
 	if err := steer(g.Server); !errors.Is(err, proxy.ErrSucceeded) {
 		t.Errorf("who steers too late is told %v", err)

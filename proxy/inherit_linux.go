@@ -190,6 +190,7 @@ func (s *Server) succeed(ctx context.Context) error {
 				err = errors.New("an answer that nobody knows")
 			} else {
 				s.recallServers(i.state.latest(m))
+				i.Latest = m.Last
 				release, err = keepOff(m.Taken)
 			}
 		}

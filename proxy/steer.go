@@ -72,6 +72,18 @@ func (s *Server) SetWeight(upstream, server string, weight int) error {
 	})
 }
 
+// Steer calls f, which changes something else that an operator has said and that goes along with a hand-over:
+// [Baggage.Last] has it, or f is not called and the error is [ErrSucceeded]. f must not block.
+func (s *Server) Steer(f func()) error {
+	s.steering.Lock()
+	defer s.steering.Unlock()
+	if s.succeeded.Load() {
+		return ErrSucceeded
+	}
+	f()
+	return nil
+}
+
 // steer has f change a server for which that name stands.
 func (s *Server) steer(upstreamName, server string, f func(m *member)) error {
 	s.steering.Lock()

@@ -22,6 +22,7 @@ type admin struct {
 	doors   []door
 	api     *adminapi.API
 	server  *http.Server
+	halls   []*hall // once it serves
 	serving sync.WaitGroup
 	served  bool
 	closed  sync.Once
@@ -130,7 +131,9 @@ func (a *admin) serve(log *slog.Logger) {
 	a.served = true
 	for _, d := range a.doors {
 		removeWith(d.ln)
-		a.serving.Go(func() { _ = a.server.Serve(newHall(d.ln)) }) // until stop or leave
+		h := newHall(d.ln)
+		a.halls = append(a.halls, h)
+		a.serving.Go(func() { _ = a.server.Serve(h) }) // until stop or leave
 		log.Info("admin", "address", listenAddr(d.ln.Addr()))
 	}
 }
@@ -159,13 +162,24 @@ func (a *admin) close() {
 	})
 }
 
-// leave lets another process answer. Who has asked is answered.
+// leave lets another process answer. Who has asked is answered, and so is who has come, and is just
+// asking: Shutdown says nothing to those whose question it finds half read.
 func (a *admin) leave() {
 	a.close()
+	for _, h := range a.halls {
+		_ = h.Close()
+	}
+	a.serving.Wait()
+	late := time.Now().Add(askSoon)
+	for _, h := range a.halls {
+		h.awaitQuestions(late)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if a.server.Shutdown(ctx) != nil {
 		_ = a.server.Close()
 	}
-	a.serving.Wait()
 }
+
+// askSoon is how long those who have come may take to ask when a process leaves.
+const askSoon = 100 * time.Millisecond

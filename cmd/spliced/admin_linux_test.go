@@ -149,6 +149,41 @@ func TestAdminSocketIsPrivate(t *testing.T) {
 	}
 }
 
+// A log level that is set while an upgrade is under way is the new process's, or the old one says that it was
+// too late.
+func TestLogLevelDuringUpgrade(t *testing.T) {
+	testnet.Leaks(t)
+	d := runOperated(t, "log: {level: info}\n")
+	t.Cleanup(func() {
+		for _, pid := range d.generations()[1:] {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	c := adminapi.Client{Address: "unix:" + d.socket}
+	d.signal(syscall.SIGUSR2)
+	levels, last, pid := []string{"debug", "info"}, "", d.cmd.Process.Pid
+	for i := 0; pid == d.cmd.Process.Pid; i++ {
+		err := c.Do(t.Context(), http.MethodPut, "/v1/log-level", adminapi.LogLevel{Level: levels[i%2]}, nil)
+		var refused *adminapi.Error
+		switch {
+		case err == nil:
+			last = levels[i%2]
+		case !errors.As(err, &refused) || refused.Code != adminapi.Succeeded:
+			t.Fatal(err)
+		}
+		s := d.status(t)
+		if pid = s.PID; pid != d.cmd.Process.Pid && s.LogLevel != last { // the old one may answer when the new one was told already
+			t.Errorf("the new process has the level %s after it was set to %s", s.LogLevel, last)
+		}
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := d.wait(); code != exitOK {
+		t.Errorf("exit code %d of the first process", code)
+	}
+}
+
 // What an operator has said outlasts reloads, and upgrades; a session keeps its
 // number.
 func TestAdminWordHolds(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // hallRoom is how many connections those who ask at one address may have: half of them may
@@ -146,6 +147,19 @@ func tellHall(c net.Conn, state http.ConnState) {
 	default:
 		delete(h.idle, a)
 	}
+}
+
+// awaitQuestions waits, until then at the latest, for those to ask who have come.
+func (h *hall) awaitQuestions(late time.Time) {
+	for h.unasked() && time.Now().Before(late) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (h *hall) unasked() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.fresh) > 0
 }
 
 func (h *hall) Close() error {

@@ -52,4 +52,6 @@ func (o operated) Upgrade(ctx context.Context) (pid int, err error) { return o.u
 
 func (o operated) LogLevel() slog.Level { return o.level.Level() }
 
-func (o operated) SetLogLevel(l slog.Level) { o.level.Set(l) }
+func (o operated) SetLogLevel(l slog.Level) error {
+	return o.server.Steer(func() { o.level.Set(l) })
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -196,6 +197,12 @@ func (d *daemon) start(ctx context.Context, file *config.File, before *proxy.Inh
 	if err := d.server.Start(ctx); err != nil {
 		d.stopAdmin()
 		return err
+	}
+	if before != nil && before.Latest != nil {
+		var levels logLevels
+		if err := json.Unmarshal(before.Latest, &levels); err == nil { // else a later version has said something else
+			d.recallLevel(levels, file)
+		}
 	}
 	if d.admin != nil {
 		d.admin.serve(d.log)

@@ -32,12 +32,31 @@ const (
 type daemonState struct {
 	Admins  []doorState `json:"admins,omitempty"`
 	Metrics string      `json:"metrics,omitempty"` // the address as configured
-	// Level is what is logged, and Configured what the configuration says: if that has
-	// not changed, an operator's word holds.
+	logLevels
+	Sandboxed bool `json:"sandboxed,omitempty"`
+	Became    bool `json:"became,omitempty"` // the configured user, who was not its own at first
+}
+
+// logLevels are what is logged, and what the configuration says: if that has not changed, an
+// operator's word holds.
+type logLevels struct {
 	Level      *slog.Level `json:"level,omitempty"`
 	Configured *slog.Level `json:"configured_level,omitempty"`
-	Sandboxed  bool        `json:"sandboxed,omitempty"`
-	Became     bool        `json:"became,omitempty"` // the configured user, who was not its own at first
+}
+
+// logLevels are those of the daemon now.
+func (d *daemon) logLevels() logLevels {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	level, configured := d.level.Level(), d.file.Log.Level
+	return logLevels{&level, &configured}
+}
+
+// recallLevel has logged what an operator has said to the process before this one.
+func (d *daemon) recallLevel(l logLevels, file *config.File) {
+	if l.Level != nil && l.Configured != nil && *l.Configured == file.Log.Level {
+		d.level.Set(*l.Level)
+	}
 }
 
 // A doorState is an address where operators ask.
@@ -84,9 +103,7 @@ func (d *daemon) unpack(file *config.File, before *proxy.Inheritance) (l luggage
 		return l, fmt.Errorf("take over: %w", err)
 	}
 	d.sandboxed, d.became = st.Sandboxed, st.Became
-	if st.Level != nil && st.Configured != nil && *st.Configured == file.Log.Level {
-		d.level.Set(*st.Level)
-	}
+	d.recallLevel(st.logLevels, file)
 	l.admin = make(map[string]net.Listener)
 	for _, door := range st.Admins {
 		if err != nil {
@@ -113,10 +130,11 @@ func (d *daemon) unpack(file *config.File, before *proxy.Inheritance) (l luggage
 
 // pack is the inverse of unpack.
 func (d *daemon) pack() (b proxy.Baggage, err error) {
-	d.mu.Lock()
-	level, configured := d.level.Level(), d.file.Log.Level
-	d.mu.Unlock()
-	st := daemonState{Sandboxed: d.sandboxed, Became: d.became, Level: &level, Configured: &configured}
+	st := daemonState{Sandboxed: d.sandboxed, Became: d.became, logLevels: d.logLevels()}
+	b.Last = func() json.RawMessage {
+		said, _ := json.Marshal(d.logLevels()) // which can't fail
+		return said
+	}
 	b.Files = make(map[string]*os.File)
 	add := func(name string, ln net.Listener) {
 		if err != nil {

@@ -169,7 +169,9 @@ func (q *call) setLogLevel() (any, *Error) {
 	if !ok {
 		return nil, fault(BadBody, "level %q: want debug, info, warn or error", clip(text))
 	}
-	q.api.daemon.SetLogLevel(level)
+	if err := q.api.daemon.SetLogLevel(level); err != nil {
+		return nil, steered(err)
+	}
 	return q.logLevel()
 }
 

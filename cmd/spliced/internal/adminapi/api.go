@@ -26,7 +26,7 @@ type Daemon interface {
 	Reload(ctx context.Context) error
 	Upgrade(ctx context.Context) (pid int, err error)
 	LogLevel() slog.Level
-	SetLogLevel(slog.Level)
+	SetLogLevel(slog.Level) error
 }
 
 // An API answers requests: see [New].

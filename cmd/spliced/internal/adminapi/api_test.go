@@ -53,10 +53,11 @@ func (s *stand) LogLevel() slog.Level {
 	return s.level
 }
 
-func (s *stand) SetLogLevel(l slog.Level) {
+func (s *stand) SetLogLevel(l slog.Level) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.level = l
+	return nil
 }
 
 type logged struct {

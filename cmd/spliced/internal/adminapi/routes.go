@@ -80,7 +80,7 @@ func routes() []route {
 		{method: http.MethodPost, path: server + "undrain", name: "undrain", answer: Server{}, codes: steers, do: func(q *call) (any, *Error) { return q.drain(false) }, does: "Let connections come to a server again."},
 		{method: http.MethodPost, path: server + "weight", name: "weight", body: Weight{}, answer: Server{}, codes: steers, do: (*call).weight, does: "Give a server another weight. It stays so over reloads and upgrades, until its weight in the configuration changes."},
 		{method: http.MethodGet, path: "/v1/log-level", name: "log-level", answer: LogLevel{}, do: (*call).logLevel, does: "What is logged."},
-		{method: http.MethodPut, path: "/v1/log-level", name: "set-log-level", body: LogLevel{}, answer: LogLevel{}, do: (*call).setLogLevel, does: "Log more, or less. It stays so over reloads and upgrades, until the level in the configuration changes."},
+		{method: http.MethodPut, path: "/v1/log-level", name: "set-log-level", body: LogLevel{}, answer: LogLevel{}, codes: []Code{Succeeded}, do: (*call).setLogLevel, does: "Log more, or less. It stays so over reloads and upgrades, until the level in the configuration changes."},
 		{method: http.MethodPost, path: "/v1/reload", name: "reload", codes: []Code{ReloadRefused}, do: (*call).reload, does: "Read the configuration again. It is answered when the new one is in force, or refused."},
 		{method: http.MethodPost, path: "/v1/upgrade", name: "upgrade", answer: Upgraded{}, codes: []Code{UpgradeRefused}, do: (*call).upgrade, does: "Have a new process of the program take this one's place, with all connections."},
 		{method: http.MethodGet, path: "/v1/openapi.json", name: "openapi", answer: map[string]any{}, do: (*call).openAPI, does: "This description, in OpenAPI 3.1."},
