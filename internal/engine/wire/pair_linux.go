@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -70,6 +71,9 @@ func (p *Plane) Consider(a, b int, news func()) (_ *Pair, why Refusal, err error
 	pair.timestamps = pair.legs[0].stamped()
 	for i := range pair.legs {
 		l := &pair.legs[i]
+		if why, err = p.number(l); why != 0 {
+			return nil, why, err
+		}
 		if l.hop, why, err = p.lookup(l.local.Addr(), l.peer.Addr()); why != 0 {
 			return nil, why, err
 		}
@@ -185,6 +189,15 @@ func (pair *Pair) seen(i int) (bool, error) {
 	f, err := pair.plane.objects.Flow(&pair.keys[i])
 	here := pair.legs[i].hop.ifindex == pair.plane.loopback
 	return f.Seen != 0 && (f.Left != 0 || !here), err
+}
+
+// sender is the address of who sends the packets of an entry, with the zone that it has here, which no key has.
+func (pair *Pair) sender(k *bpf.WireKey) netip.Addr {
+	i := 0
+	if *k == pair.keys[1] {
+		i = 1
+	}
+	return pair.legs[i].peer.Addr()
 }
 
 // RTT is the longer of the two round-trip times.

@@ -92,19 +92,27 @@ func TestOwnLinkShrinks(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		place   place
+		near    bool // the client has a link-local address
 		prepare func(*testing.T, *testnet.Chain)
 	}{
-		{"v4", places()[0], bundled},
-		{"v6", places()[1], bundled},
-		{"unaided", places()[0], unaided},
-		{"unaided-v6", places()[1], unaided},
+		{"v4", places()[0], false, bundled},
+		{"v6", places()[1], false, bundled},
+		{"unaided", places()[0], false, unaided},
+		{"unaided-v6", places()[1], false, unaided},
+		{"link-local", places()[1], true, bundled},
+		{"unaided-link-local", places()[1], true, unaided},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			const mtu = 1300
 			c := newChain(t)
 			tc.prepare(t, c)
-			pl := tc.place
-			b := pl.open(t, c)
+			b := &bench{}
+			if tc.near {
+				b.client, b.a = connectBy(t, c.A, c.B, linkLocal(t, c.B, testnet.LinkBA), testnet.LinkAB)
+				b.b, b.server = connect(t, c.B, c.C, tc.place.back)
+			} else {
+				b = tc.place.open(t, c)
+			}
 			p := openPlane(t, c, wire.Config{}) // last: without a pair it soon ends
 			pair := consider(t, c, p, b, func() {})
 			handOver(t, pair)

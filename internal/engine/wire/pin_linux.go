@@ -354,13 +354,17 @@ func (pair *Pair) restore(m *Meta) {
 func (pair *Pair) place(v *View) {
 	for i := range pair.legs {
 		l := &pair.legs[i]
-		if !l.peer.Addr().IsLinkLocalUnicast() || !l.peer.Addr().Is6() {
-			continue
+		if l.peer.Addr().IsLinkLocalUnicast() && l.peer.Addr().Is6() {
+			l.place(int(v.Flows[1-i].Rewrite.Ifindex))
 		}
-		zone := strconv.Itoa(int(v.Flows[1-i].Rewrite.Ifindex))
-		l.peer = netip.AddrPortFrom(l.peer.Addr().WithZone(zone), l.peer.Port())
-		l.local = netip.AddrPortFrom(l.local.Addr().WithZone(zone), l.local.Port())
 	}
+}
+
+// place has the addresses be those of an interface.
+func (l *leg) place(ifindex int) {
+	zone := strconv.Itoa(ifindex)
+	l.peer = netip.AddrPortFrom(l.peer.Addr().WithZone(zone), l.peer.Port())
+	l.local = netip.AddrPortFrom(l.local.Addr().WithZone(zone), l.local.Port())
 }
 
 // Instances returns the names of those that are pinned below root.

@@ -191,12 +191,11 @@ func (p *Plane) read(reader *ringbuf.Reader) {
 		switch b := record.RawSample; {
 		case fill(&big, b):
 			// Lost, as any packet can be: the sender tries again, and is told again.
-			_ = p.sendPacket(tooBig(&big), big.Key.From().Addr())
+			if pair := p.pairOf(&big.Key); pair != nil {
+				_ = p.sendPacket(tooBig(&big), pair.sender(&big.Key))
+			}
 		case fill(&key, b):
-			p.mu.Lock()
-			pair := p.pairs[key]
-			p.mu.Unlock()
-			if pair != nil {
+			if pair := p.pairOf(&key); pair != nil {
 				pair.news()
 			}
 		}
@@ -207,6 +206,13 @@ func (p *Plane) read(reader *ringbuf.Reader) {
 			p.reportAll()
 		}
 	}
+}
+
+// pairOf is the pair that has an entry; nil: it was taken out.
+func (p *Plane) pairOf(k *bpf.WireKey) *Pair {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pairs[*k]
 }
 
 // fill copies a record into what it is of, if there is enough of it.

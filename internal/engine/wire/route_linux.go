@@ -42,6 +42,21 @@ func (p *Plane) lookup(local, peer netip.Addr) (hop, Refusal, error) {
 	return hop{}, NoRoute, nil
 }
 
+// number has the link-local addresses of a leg be of the interface's number: its name means something in the network
+// namespace of the plane alone, where not all is sent from.
+func (p *Plane) number(l *leg) (Refusal, error) {
+	zone := l.peer.Addr().Zone()
+	if zone == "" {
+		return 0, nil
+	}
+	link, err := p.netlink.LinkByName(zone)
+	if err != nil {
+		return NoRoute, fmt.Errorf("find interface %s: %w", zone, err)
+	}
+	l.place(link.Attrs().Index)
+	return 0, nil
+}
+
 // ethernet says whether the packets of an interface have Ethernet headers.
 func (p *Plane) ethernet(ifindex int) (bool, error) {
 	l, err := p.netlink.LinkByIndex(ifindex)
