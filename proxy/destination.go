@@ -154,7 +154,7 @@ func (c *conn) aim(raw syscall.RawConn) error {
 	s := c.listener.server
 	s.mu.Lock()
 	addrs := c.listener.addrs()
-	own := s.outward[peer] > 0
+	own := s.outward[wayOf(peer, target)] > 0
 	s.mu.Unlock()
 	if own {
 		return fmt.Errorf("%w: the connection to %s is this proxy's own, and was sent back here: want a rule that lets the proxy's connections go", errNoDestination, target)
@@ -247,7 +247,19 @@ func (c *conn) dialled() string {
 	return c.target.String()
 }
 
-// departs notes that c's server is dialled from that address, by which a connection
+// An outwardWay is from where and to where this server has connected. Another one may come from the same
+// address, to somewhere else: ports are shared by the clients of a machine, and with clients whose
+// addresses the server connects from.
+type outwardWay struct{ from, to netip.AddrPort }
+
+func wayOf(from, to netip.AddrPort) outwardWay {
+	plain := func(a netip.AddrPort) netip.AddrPort {
+		return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+	}
+	return outwardWay{plain(from), plain(to)}
+}
+
+// departs notes that c's server is dialled from that address, by which, and by where it leads, a connection
 // to an original destination is known should it come back. s.mu is held.
 func (s *Server) departs(c *conn, original bool, local netip.AddrPort) {
 	s.arrived(c)
@@ -255,9 +267,9 @@ func (s *Server) departs(c *conn, original bool, local netip.AddrPort) {
 		return
 	}
 	if s.outward == nil {
-		s.outward = make(map[netip.AddrPort]int)
+		s.outward = make(map[outwardWay]int)
 	}
-	s.outward[local]++
+	s.outward[wayOf(local, c.target)]++
 	c.outward = true
 }
 
@@ -267,7 +279,8 @@ func (s *Server) arrived(c *conn) {
 		return
 	}
 	c.outward = false
-	if s.outward[c.local]--; s.outward[c.local] <= 0 {
-		delete(s.outward, c.local)
+	way := wayOf(c.local, c.target)
+	if s.outward[way]--; s.outward[way] <= 0 {
+		delete(s.outward, way)
 	}
 }

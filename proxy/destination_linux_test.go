@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spliced-io/spliced/internal/testnet"
 	"github.com/spliced-io/spliced/proxy"
@@ -124,6 +125,61 @@ func TestOriginalDestinationOfHeader(t *testing.T) {
 		if s.Connected != 3 || s.ConnectFailed != 1 || s.Active != 0 || s.Ejected {
 			t.Errorf("%+v", s)
 		}
+	})
+}
+
+// Two connections of one machine may have one port, to two places: a client that comes from where the
+// proxy has connected from is not taken for the proxy itself, unless it also goes where that went.
+func TestOriginalDestinationFromSharedPort(t *testing.T) {
+	bothWays(t, func(t *testing.T, w way) {
+		testnet.Leaks(t)
+		a, b := newBackend(t, loopback(t, "tcp4")), newBackend(t, loopback(t, "tcp4"))
+		r := startRelay(t, w, toOriginal(proxy.Listener{ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), proxy.Hooks{})
+		header := func(to string) string {
+			host, port, _ := net.SplitHostPort(to)
+			return fmt.Sprintf("PROXY TCP4 192.0.2.7 %s 1000 %s\r\n", host, port)
+		}
+		first := r.dial(t)
+		send(t, first, header(a.addr.Address)+"hello")
+		server := a.next(t)
+		expect(t, server, "hello")
+		port := server.RemoteAddr().(*net.TCPAddr).Port
+		const portRange = 51 // IP_LOCAL_PORT_RANGE, Linux 6.3
+		d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+			cerr := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, portRange, port<<16|port) })
+			return errors.Join(err, cerr)
+		}}
+		dial := func() net.Conn {
+			t.Helper()
+			c, err := d.DialContext(t.Context(), "tcp4", r.Addrs("relay")[0].String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at := c.LocalAddr().(*net.TCPAddr).Port; at != port {
+				t.Fatalf("it comes from port %d, want %d", at, port)
+			}
+			_ = c.SetDeadline(time.Now().Add(patience))
+			return c
+		}
+		second := dial()
+		send(t, second, header(b.addr.Address)+"elsewhere")
+		other := b.next(t)
+		expect(t, other, "elsewhere")
+		for _, c := range []net.Conn{second, other} {
+			if err := c.(*net.TCPConn).SetLinger(0); err != nil { // which leaves the port free
+				t.Fatal(err)
+			}
+			_ = c.Close()
+		}
+		receive(t, r.ended, "the end")
+		third := dial()
+		defer third.Close()
+		send(t, third, header(a.addr.Address))
+		if f := receive(t, r.failed, "the failure"); f.Reason != proxy.NoDestination || !strings.Contains(f.Err.Error(), "this proxy's own") {
+			t.Errorf("%s, %v", f.Reason, f.Err)
+		}
+		send(t, first, "goes on")
+		expect(t, server, "goes on")
 	})
 }
 

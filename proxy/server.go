@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -76,18 +75,18 @@ type Server struct {
 	accepted uint64
 	failed   uint64
 	adopted  uint64
-	left     bool                   // sessions of the instance go on without the server
-	holds    bool                   // the instance
-	letGo    bool                   // of the instance: another process is to have it
-	others   []splice.Flow          // of the instance, that are its predecessor's yet
-	open     int                    // accepted, and the end not yet reported
-	leaving  int                    // of these, those that have ended
-	hurrying bool                   // clients that say nothing have to make room
-	bare     int                    // of these, without descriptors
-	starved  int                    // connections that wait for a descriptor
-	dialing  list                   // by the event loops
-	live     list                   // joined
-	outward  map[netip.AddrPort]int // from which original destinations are dialled, or are connected to
+	left     bool               // sessions of the instance go on without the server
+	holds    bool               // the instance
+	letGo    bool               // of the instance: another process is to have it
+	others   []splice.Flow      // of the instance, that are its predecessor's yet
+	open     int                // accepted, and the end not yet reported
+	leaving  int                // of these, those that have ended
+	hurrying bool               // clients that say nothing have to make room
+	bare     int                // of these, without descriptors
+	starved  int                // connections that wait for a descriptor
+	dialing  list               // by the event loops
+	live     list               // joined
+	outward  map[outwardWay]int // by which original destinations are dialled, or are connected to
 	ended    totals
 	unsaid   []unsaid // what the hooks have still to be told
 	said     []unsaid // empty: its other array
