@@ -227,13 +227,6 @@ func settle(t *testing.T, pair *wire.Pair) {
 // learned waits until the numbers of a pair in which nothing moves are known.
 func learned(t *testing.T, pair *wire.Pair) {
 	t.Helper()
-	switchOver(t, pair)
-	pair.Dissolve()
-}
-
-// switchOver is handOver, but that the sockets are still there.
-func switchOver(t *testing.T, pair *wire.Pair) {
-	t.Helper()
 	eventually(t, "learned", func() bool {
 		err := pair.Learn([2]int{})
 		if err != nil && !errors.Is(err, syscall.EAGAIN) {
@@ -254,6 +247,13 @@ func switchIdle(t *testing.T, pair *wire.Pair) {
 
 // handOver splices a pair in which nothing moves.
 func handOver(t *testing.T, pair *wire.Pair) {
+	t.Helper()
+	switchOver(t, pair)
+	pair.Dissolve()
+}
+
+// switchOver is handOver, but that the sockets are still there.
+func switchOver(t *testing.T, pair *wire.Pair) {
 	t.Helper()
 	switchIdle(t, pair)
 	settle(t, pair)
