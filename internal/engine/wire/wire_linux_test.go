@@ -114,8 +114,13 @@ func connectWith(t *testing.T, from, to *testnet.Namespace, addr, zone string, c
 		if zone != "" {
 			target.Zone = zone
 		}
-		conn, err = (&net.Dialer{Control: control}).DialContext(ctx, "tcp", target.String())
-		return err
+		for {
+			// The kernel has the route to an address of its own a moment after the address: until then it looks for a neighbour.
+			conn, err = (&net.Dialer{Control: control}).DialContext(ctx, "tcp", target.String())
+			if !errors.Is(err, syscall.EHOSTUNREACH) {
+				return err
+			}
+		}
 	})
 	if err != nil {
 		t.Fatal(err)
