@@ -28,7 +28,7 @@ func ReadNote(text string, f splice.Flow) (n Note, ok bool) {
 	if len(text) > splice.NoteSize || json.Unmarshal([]byte(text), &n) != nil || n.Listener == "" || n.Upstream == "" {
 		return Note{}, false
 	}
-	for _, s := range []string{n.Listener, n.Route, n.Upstream, n.Server, n.SNI, n.Dial[0], n.Dial[1]} {
+	for _, s := range []string{n.Listener, n.Route, n.Upstream, n.Server, n.SNI, n.Dial[0], n.Dial[1], n.Client.Addr().Zone()} {
 		if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
 			return Note{}, false
 		}

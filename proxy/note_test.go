@@ -22,6 +22,13 @@ func TestNote(t *testing.T) {
 	rich := Note{
 		Listener: "öffentlich", Upstream: "app", Server: original, SNI: `"`, Client: netip.MustParseAddrPort("[2001:db8::1]:7"), Counted: true, Dial: [2]string{original, ""},
 	}
+	zoned := f
+	zoned.A = netip.MustParseAddrPort("[fe80::1234:56ff:fe78:9abc]:1000") // as packets have it
+	near := plain
+	near.Client = netip.MustParseAddrPort("[fe80::1234:56ff:fe78:9abc%enp0s31f6]:1000")
+	if got, ok := ReadNote(near.text(zoned), zoned); !ok || got.Client != near.Client {
+		t.Errorf("%q is %+v, want the client with its zone", near.text(zoned), got)
+	}
 	for name, tc := range map[string]struct {
 		note Note
 		want Note
@@ -43,7 +50,7 @@ func TestNote(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "{", "[]", "null", "0", "\x00\x01\xff", `{"l":"web"}`, `{"u":"app"}`, `{"l":1,"u":"app"}`, `{"l":"web","u":"app"}x`, `{"l":"web","u":"app","c":"nobody"}`,
-		`{"l":"web","u":"app\n"}`, "{\"l\":\"web\x80\",\"u\":\"app\"}", `{"l":"\u001b[31m","u":"app"}`, `{"l":"web","u":"app","d":["\u0000",""]}`, `{"l":"web","u":"app","n":"` + strings.Repeat("n", splice.NoteSize) + `"}`,
+		`{"l":"web","u":"app\n"}`, "{\"l\":\"web\x80\",\"u\":\"app\"}", `{"l":"\u001b[31m","u":"app"}`, `{"l":"web","u":"app","c":"[fe80::1%\u001b]:1"}`, `{"l":"web","u":"app","d":["\u0000",""]}`, `{"l":"web","u":"app","n":"` + strings.Repeat("n", splice.NoteSize) + `"}`,
 	} {
 		if n, ok := ReadNote(text, f); ok {
 			t.Errorf("%q is %+v", text, n)
