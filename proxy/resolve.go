@@ -30,7 +30,8 @@ type resolver struct {
 	config   Resolve
 	ctx      context.Context
 	stop     context.CancelFunc
-	answered chan struct{} // closed after the first answer, an error too
+	answered chan struct{}  // closed after the first answer, an error too
+	last     []resolvedAddr // run's: what was found
 
 	mu  sync.Mutex
 	err error // of the last question
@@ -62,7 +63,6 @@ const (
 
 func (r *resolver) run() {
 	defer r.stop()
-	var last []resolvedAddr
 	var pause time.Duration
 	interval := time.Duration(r.config.Interval)
 	for first := true; ; first = false {
@@ -79,8 +79,8 @@ func (r *resolver) run() {
 		r.mu.Unlock()
 		if err == nil {
 			pause = max(minTTL, min(ttl, interval))
-			if first || !slices.Equal(found, last) {
-				last = found
+			if r.last == nil || !slices.Equal(found, r.last) {
+				r.last = found
 				r.upstream.resolved(r.entry, found)
 				r.tell(Resolved, nil, joinAddrs(found))
 			} else if before != nil {
@@ -124,14 +124,16 @@ func joinAddrs(found []resolvedAddr) string {
 func (r *resolver) ask() ([]resolvedAddr, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, time.Duration(r.config.Timeout))
 	defer cancel()
-	watch := &ttlWatch{servers: r.config.Servers}
-	dns := watch.resolver()
+	q := &question{watch: ttlWatch{servers: r.config.Servers}, last: r.last}
+	q.watch.late, _ = ctx.Deadline()
+	q.watch.late = q.watch.late.Add(-time.Duration(r.config.Timeout) / 4)
+	q.dns = q.watch.resolver()
 	var found []resolvedAddr
 	var err error
 	if r.entry.addr.Network == "srv" {
-		found, err = askSRV(ctx, dns, r.entry.addr.Address)
+		found, err = q.askSRV(ctx, r.entry.addr.Address)
 	} else {
-		found, err = askHost(ctx, dns, r.entry.addr.Address)
+		found, err = q.askHost(ctx, r.entry.addr.Address)
 	}
 	if err == nil && len(found) == 0 {
 		err = errors.New("no address")
@@ -140,7 +142,7 @@ func (r *resolver) ask() ([]resolvedAddr, time.Duration, error) {
 		return nil, 0, fmt.Errorf("resolve %s: %w", r.entry.addr, dnsCause(err))
 	}
 	order(found)
-	return found, watch.ttl(time.Duration(r.config.Interval)), nil
+	return found, q.watch.ttl(time.Duration(r.config.Interval)), nil
 }
 
 // order sorts what was found, since name servers turn their lists, which is no
@@ -179,7 +181,32 @@ func compareBools(a, b bool) int {
 	return 1
 }
 
-func askHost(ctx context.Context, dns *net.Resolver, address string) ([]resolvedAddr, error) {
+// A question is one for what a name stands for now.
+type question struct {
+	watch ttlWatch
+	dns   *net.Resolver
+	last  []resolvedAddr // what was found before
+}
+
+// had are the addresses of a host, of IPv4 or IPv6, that were found before.
+func (q *question) had(host string, is4 bool) (had []resolvedAddr) {
+	for _, a := range q.last {
+		if a.host == host && a.addr.Addr().Is4() == is4 {
+			had = append(had, resolvedAddr{addr: a.addr, host: host})
+		}
+	}
+	return had
+}
+
+// ofServer says whether an address can be that of a server. Connected to, the unspecified one
+// is this machine, where the proxy may find itself.
+func ofServer(ip netip.Addr) bool {
+	return !ip.IsUnspecified() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// askHost asks for the addresses of a host. Those of a family for which nobody has answered, while
+// somebody has for the other, stay what they were.
+func (q *question) askHost(ctx context.Context, address string) ([]resolvedAddr, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -188,21 +215,39 @@ func askHost(ctx context.Context, dns *net.Resolver, address string) ([]resolved
 	if err != nil {
 		return nil, err
 	}
-	ips, err := dns.LookupNetIP(ctx, "ip", host)
+	q.watch.begin()
+	ips, err := q.dns.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
 	var found []resolvedAddr
 	for _, ip := range ips {
-		if a := (resolvedAddr{addr: netip.AddrPortFrom(ip.Unmap(), uint16(n)), host: address}); !slices.Contains(found, a) {
+		if ip = ip.Unmap(); !ofServer(ip) {
+			err = fmt.Errorf("%s is no address of a server", ip)
+			continue
+		}
+		if a := (resolvedAddr{addr: netip.AddrPortFrom(ip, uint16(n)), host: address}); !slices.Contains(found, a) {
 			found = append(found, a)
 		}
 	}
-	return found, nil
+	for _, is4 := range []bool{false, true} {
+		if !q.watch.unanswered(is4) {
+			continue
+		}
+		if had := q.had(address, is4); preferences(q.last)[address] == is4 { // which is said by what comes first
+			found = append(had, found...)
+		} else {
+			found = append(found, had...)
+		}
+	}
+	if len(found) > 0 {
+		err = nil
+	}
+	return found, err
 }
 
-func askSRV(ctx context.Context, dns *net.Resolver, name string) ([]resolvedAddr, error) {
-	_, records, err := dns.LookupSRV(ctx, "", "", name)
+func (q *question) askSRV(ctx context.Context, name string) ([]resolvedAddr, error) {
+	_, records, err := q.dns.LookupSRV(ctx, "", "", name)
 	if err != nil {
 		return nil, err
 	}
@@ -214,10 +259,13 @@ func askSRV(ctx context.Context, dns *net.Resolver, name string) ([]resolvedAddr
 	var errs []error
 	for _, record := range records {
 		target := net.JoinHostPort(strings.TrimSuffix(record.Target, "."), strconv.Itoa(int(record.Port)))
-		addrs, err := askHost(ctx, dns, target)
+		addrs, err := q.askHost(ctx, target)
+		var de *net.DNSError
+		if errors.As(err, &de) && !de.IsNotFound { // nobody has answered
+			addrs = append(q.had(target, false), q.had(target, true)...)
+		}
 		if err != nil {
 			errs = append(errs, err)
-			continue
 		}
 		for _, a := range addrs {
 			a.weight, a.backup = max(1, int(record.Weight)), record.Priority != records[0].Priority

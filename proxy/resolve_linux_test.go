@@ -25,8 +25,10 @@ type nameServer struct {
 	zone    map[string][]dnsmessage.Resource
 	asked   map[string]int
 	mute    bool
-	long    bool // its answers fit TCP only
-	streams int  // questions over TCP
+	silent  dnsmessage.Type // questions for these are not answered
+	broken  dnsmessage.Type // and for these with SERVFAIL
+	long    bool            // its answers fit TCP only
+	streams int             // questions over TCP
 }
 
 func newNameServer(t *testing.T) *nameServer {
@@ -93,7 +95,7 @@ func (n *nameServer) answer(question []byte, stream bool) []byte {
 	defer n.mu.Unlock()
 	q := m.Questions[0]
 	n.asked[q.Name.String()]++
-	if n.mute {
+	if n.mute || q.Type == n.silent {
 		return nil
 	}
 	m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
@@ -101,6 +103,11 @@ func (n *nameServer) answer(question []byte, stream bool) []byte {
 		n.streams++
 	}
 	m.RCode = dnsmessage.RCodeNameError
+	if q.Type == n.broken {
+		m.RCode = dnsmessage.RCodeServerFailure
+		answer, _ := m.Pack()
+		return answer
+	}
 	for _, r := range n.zone[q.Name.String()] {
 		m.RCode = dnsmessage.RCodeSuccess
 		if r.Header.Type == q.Type {
@@ -316,5 +323,98 @@ func TestNameOverTCP(t *testing.T) {
 	defer dns.mu.Unlock()
 	if dns.streams < 4 { // A and AAAA, twice
 		t.Errorf("%d questions over TCP", dns.streams)
+	}
+}
+
+// Answers that are no address of a server are none: connected to, the unspecified address is this machine.
+func TestNoAddressOfAServer(t *testing.T) {
+	testnet.Leaks(t)
+	dns := newNameServer(t)
+	port := samePort(t, "127.0.0.2", "a", "127.0.0.3", "b")
+	name := "db.test:" + port
+	dns.set(t, "db.test.", 1, "0.0.0.0", "127.0.0.2", "::", "255.255.255.255", "224.0.0.1", "ff02::1")
+	u := proxy.Upstream{
+		Servers: proxy.Targets(name),
+		Resolve: proxy.Resolve{Servers: []string{dns.addr}, Interval: proxy.Duration(time.Hour), Timeout: proxy.Duration(time.Second)},
+	}
+	r := startRelay(t, loops, oneUpstream(u), proxy.Hooks{})
+	good := fmt.Sprintf("%s=127.0.0.2:%s", name, port)
+	r.awaitNames(t, good)
+	dns.set(t, "db.test.", 1, "0.0.0.0", "::")
+	for {
+		c := receive(t, r.changed, "that it does not resolve")
+		if c.What == proxy.Unresolved {
+			if !strings.Contains(c.Err.Error(), "is no address of a server") {
+				t.Errorf("%v", c.Err)
+			}
+			break
+		}
+	}
+	if r.names() != good {
+		t.Errorf("servers %q, want %q", r.names(), good)
+	}
+}
+
+// A name server that answers for one family only says nothing about the other: what was found of that
+// stays, and with nothing found before there is the one.
+func TestNameOfOneFamilyOnly(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		how  func(n *nameServer, of dnsmessage.Type)
+	}{
+		{"silent", func(n *nameServer, of dnsmessage.Type) { n.silent = of }},
+		{"broken", func(n *nameServer, of dnsmessage.Type) { n.broken = of }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			testnet.Leaks(t)
+			dns := newNameServer(t)
+			begin := func() *relay {
+				return startRelay(t, loops, oneUpstream(proxy.Upstream{
+					Servers: proxy.Targets("db.test:1"), OnRemoved: proxy.CloseSessions,
+					Resolve: proxy.Resolve{Servers: []string{dns.addr}, Interval: proxy.Duration(time.Hour), Timeout: proxy.Duration(time.Second)},
+				}), proxy.Hooks{})
+			}
+			const v4, v6 = "db.test:1=127.0.0.2:1", "db.test:1=[::1]:1"
+			dns.set(t, "db.test.", 1, "127.0.0.2", "::1")
+			r := begin()
+			both := r.names()
+			for end := time.Now().Add(patience); !strings.Contains(both, v4) || !strings.Contains(both, v6); both = r.names() {
+				if time.Now().After(end) {
+					t.Fatalf("servers %q", both)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			for _, of := range []dnsmessage.Type{dnsmessage.TypeAAAA, dnsmessage.TypeA} {
+				dns.mu.Lock()
+				test.how(dns, of)
+				before := dns.asked["db.test."]
+				dns.mu.Unlock()
+				for asked := before; asked < before+6; time.Sleep(10 * time.Millisecond) {
+					dns.mu.Lock()
+					asked = dns.asked["db.test."]
+					dns.mu.Unlock()
+					if now := r.names(); now != both {
+						t.Fatalf("no answer for %v: servers %q, were %q", of, now, both)
+					}
+				}
+			}
+			_ = r.Close()
+			for of, want := range map[dnsmessage.Type]string{dnsmessage.TypeAAAA: v4, dnsmessage.TypeA: v6} {
+				dns.mu.Lock()
+				test.how(dns, of)
+				dns.mu.Unlock()
+				r := begin()
+				r.awaitNames(t, want)
+				_ = r.Close()
+			}
+			// One that says that there are none is believed.
+			dns.mu.Lock()
+			test.how(dns, 0)
+			dns.mu.Unlock()
+			r = begin()
+			r.awaitNames(t, both)
+			dns.set(t, "db.test.", 1, "127.0.0.2")
+			r.awaitNames(t, v4)
+		})
 	}
 }
