@@ -135,10 +135,10 @@ func lookUp(name string) (*privilege.User, error) {
 	return &privilege.User{UID: uid, GID: gid}, nil
 }
 
-// writable are the directories in which the daemon makes sockets, takes them
+// writable are a file and the directories in which the daemon makes sockets, takes them
 // away, or pins what the engine wire carries.
 func writable(file *config.File) []string {
-	dirs := []string{"/sys/fs/bpf", "/dev"} // /dev/null, for what a child writes
+	dirs := []string{"/sys/fs/bpf", "/dev/null"} // that is for what a child writes
 	if file.InstanceRoot != "" {
 		dirs = append(dirs, file.InstanceRoot)
 	}

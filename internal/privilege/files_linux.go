@@ -32,10 +32,10 @@ const (
 )
 
 // WriteOnly lets the process, and what it executes, change nothing in the file
-// system but what is below these directories, of which those that are not there, or
+// system but these files and what is below these directories, of which those that are not there, or
 // out of its reach anyway, are left out. Descriptors that are open stay as they are. It needs what [Drop]
 // does before. The version of landlock is returned.
-func WriteOnly(below ...string) (version int, err error) {
+func WriteOnly(paths ...string) (version int, err error) {
 	version, err = sys.LandlockVersion()
 	if errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EOPNOTSUPP) {
 		return 0, ErrNoLandlock
@@ -55,8 +55,8 @@ func WriteOnly(below ...string) (version int, err error) {
 		return 0, fmt.Errorf("landlock_create_ruleset: %w", err)
 	}
 	defer func() { _ = sys.Close(rules) }()
-	for _, dir := range below {
-		err := allow(rules, dir, access)
+	for _, path := range paths {
+		err := allow(rules, path, access)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 			return 0, err
 		}
@@ -67,14 +67,17 @@ func WriteOnly(below ...string) (version int, err error) {
 	return version, nil
 }
 
-func allow(rules int, dir string, access uint64) error {
-	fd, err := sys.OpenPath(dir)
+func allow(rules int, path string, access uint64) error {
+	fd, isDir, err := sys.OpenPath(path)
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: dir, Err: err}
+		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer func() { _ = sys.Close(fd) }()
+	if !isDir {
+		access &= writeFile | truncate
+	}
 	if err := sys.LandlockAllow(rules, fd, access); err != nil {
-		return fmt.Errorf("landlock_add_rule %s: %w", dir, err)
+		return fmt.Errorf("landlock_add_rule %s: %w", path, err)
 	}
 	return nil
 }

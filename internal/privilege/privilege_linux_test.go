@@ -27,6 +27,8 @@ type told struct {
 	Low      string            // the error of a listener on a low port
 	Inside   string            // of a file where it may be written, and elsewhere
 	Outside  string
+	Null     string // of a device that it may write to, and another one
+	Zero     string
 	Read     string
 	Landlock string
 }
@@ -66,7 +68,7 @@ func give(spec []string) (t told) {
 		t.Err = err.Error()
 		return t
 	}
-	if _, err := WriteOnly(filepath.Join(dir, "in"), filepath.Join(dir, "missing"), filepath.Join(dir, "locked"), filepath.Join(dir, "locked", "within")); err != nil {
+	if _, err := WriteOnly(filepath.Join(dir, "in"), filepath.Join(dir, "missing"), filepath.Join(dir, "locked"), filepath.Join(dir, "locked", "within"), "/dev/null"); err != nil {
 		t.Landlock = err.Error()
 	}
 	t.Status, t.Threads = status("/proc/self/status"), map[string]string{}
@@ -91,6 +93,7 @@ func give(spec []string) (t told) {
 	t.Low = say(err)
 	t.Inside = say(os.WriteFile(filepath.Join(dir, "in", "a"), nil, 0o600))
 	t.Outside = say(os.WriteFile(filepath.Join(dir, "out", "a"), nil, 0o600))
+	t.Null, t.Zero = say(os.WriteFile("/dev/null", []byte("x"), 0)), say(os.WriteFile("/dev/zero", []byte("x"), 0))
 	_, err = os.ReadFile(filepath.Join(dir, "readable"))
 	t.Read = say(err)
 	return t
@@ -179,8 +182,11 @@ func TestDrop(t *testing.T) {
 			if got.Inside != "" || got.Read != "" {
 				t.Errorf("written inside: %q; read: %q", got.Inside, got.Read)
 			}
-			if got.Landlock == "" && !strings.Contains(got.Outside, "permission denied") {
-				t.Errorf("written outside: %q", got.Outside)
+			if got.Landlock == "" && (!strings.Contains(got.Outside, "permission denied") || !strings.Contains(got.Zero, "permission denied")) {
+				t.Errorf("written outside: %q; to another device: %q", got.Outside, got.Zero)
+			}
+			if got.Null != "" {
+				t.Errorf("written to a device that it may write to: %q", got.Null)
 			}
 			if got.Landlock != "" && got.Landlock != ErrNoLandlock.Error() {
 				t.Errorf("landlock: %s", got.Landlock)

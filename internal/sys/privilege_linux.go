@@ -95,9 +95,17 @@ func LandlockVersion() (int, error) {
 	return int(v), nil
 }
 
-// OpenPath opens a directory to name it, with O_PATH: it takes no right to read it.
-func OpenPath(dir string) (int, error) {
-	return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// OpenPath opens a file or directory to name it, with O_PATH: it takes no right to read it.
+func OpenPath(path string) (fd int, isDir bool, err error) {
+	if fd, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+		return -1, false, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		_ = unix.Close(fd)
+		return -1, false, err
+	}
+	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
 // LandlockRuleset makes a set of rules about those accesses to files.
@@ -112,7 +120,7 @@ func LandlockRuleset(files uint64) (int, error) {
 }
 
 // LandlockAllow lets a set grant accesses to what is at dir, an O_PATH
-// descriptor, and below it.
+// descriptor, and below it; to a file those only that files have.
 func LandlockAllow(ruleset, dir int, files uint64) error {
 	attr := unix.LandlockPathBeneathAttr{Allowed_access: files, Parent_fd: int32(dir)}
 	_, _, e := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH,
