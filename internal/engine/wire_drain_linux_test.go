@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"github.com/spliced-io/spliced/internal/engine"
+	"github.com/spliced-io/spliced/internal/engine/wire"
 	"github.com/spliced-io/spliced/internal/testnet"
 )
 
 // A drainingOne is a connection whose pair drains until hear is called: the server has not got what
 // the client has sent. What goes across arrives.
 type drainingOne struct {
+	spec           relaySpec
 	relay          *relay
 	client, server *net.TCPConn
 	chain          *testnet.Chain
@@ -25,7 +27,7 @@ type drainingOne struct {
 	sent           int64  // by the server, and acknowledged
 }
 
-func drainOne(t *testing.T, c *testnet.Chain, limits engine.Limits) *drainingOne {
+func drainOne(t *testing.T, c *testnet.Chain, spec relaySpec) *drainingOne {
 	t.Helper()
 	testnet.Need(t, "peers")
 	d := &drainingOne{chain: c, data: make([]byte, 2000)}
@@ -36,10 +38,12 @@ func drainOne(t *testing.T, c *testnet.Chain, limits engine.Limits) *drainingOne
 		<-over
 	})
 	t.Cleanup(func() { close(over) }) // first: serve waits
-	d.relay = startRelay(t, c.B, relaySpec{
-		Listen: testnet.AddrBA + ":0", Target: addr, Kind: uint8(engine.Auto), Limits: limits,
-		Policy: engine.WirePolicy{Upgrade: true, AfterBytes: int64(len(d.data)), AfterAge: time.Hour},
-	})
+	spec.Listen, spec.Target, spec.Kind = testnet.AddrBA+":0", addr, uint8(engine.Auto)
+	spec.Policy.Upgrade, spec.Policy.AfterBytes, spec.Policy.AfterAge = true, int64(len(d.data)), time.Hour
+	d.spec, d.relay = spec, startRelay(t, c.B, spec)
+	if spec.Policy.Instance != "" {
+		d.relay.adopted(t) // it says so first
+	}
 	d.client, d.server = dialRelay(t, c.A, d.relay), <-conns
 	// What the socket of B delivers is lost from here on. What goes across has made a hop.
 	err := c.C.Run(t.Context(), `
@@ -94,7 +98,7 @@ func (d *drainingOne) hear(t *testing.T) {
 // A client resets its connection while the relay's sockets still have something to deliver. They deliver it before the
 // server gets a reset, and what has gone across to the client counts, as before.
 func TestWireResetWhileDraining(t *testing.T) {
-	d := drainOne(t, wireChain(t), engine.Limits{})
+	d := drainOne(t, wireChain(t), relaySpec{})
 	_ = d.client.SetLinger(0)
 	d.client.Close()
 	within(t, wirePatience, "the reset is noticed", func() bool {
@@ -120,7 +124,7 @@ func TestWireResetWhileDraining(t *testing.T) {
 // What goes across while a pair drains is progress to an idle limit, however long that takes.
 func TestWireIdleLimitWhileDraining(t *testing.T) {
 	const idle = 2 * time.Second
-	d := drainOne(t, wireChain(t), engine.Limits{Idle: idle})
+	d := drainOne(t, wireChain(t), relaySpec{Limits: engine.Limits{Idle: idle}})
 	longest := time.Duration(0)
 	for began := time.Now(); time.Since(began) < 2*idle; {
 		at := time.Now()
@@ -133,5 +137,32 @@ func TestWireIdleLimitWhileDraining(t *testing.T) {
 	}
 	if st := d.relay.stats(t); !st.Live || st.ReasonA != "running" || st.Engine == "wire" {
 		t.Errorf("%+v, want that it drains", st)
+	}
+}
+
+// A process is killed while a pair drains. Its sockets' last words are old to a client that has heard of the server since:
+// the next process of the instance has both sides know.
+func TestWireKilledWhileDraining(t *testing.T) {
+	policy := engine.WirePolicy{Instance: "test", Root: testnet.BPFFS(t)}
+	d := drainOne(t, wireChain(t), relaySpec{Policy: policy})
+	ends := []*net.TCPConn{d.client, d.server}
+	for _, c := range ends { // they are not to find out by themselves
+		if err := errors.Join(c.SetKeepAlive(false), c.SetReadDeadline(time.Now().Add(wirePatience))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.relay.kill(t)
+	r := startRelay(t, d.chain.B, d.spec)
+	if n := r.adopted(t); n != 0 {
+		t.Errorf("adopted %d pairs that lack what their sockets had to deliver", n)
+	}
+	for i, c := range ends {
+		if n, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("side %d has got %d bytes and %v, want a reset", i, n, err)
+		}
+	}
+	r.end()
+	if err := wire.Purge(wire.Config{Instance: policy.Instance, Root: policy.Root}); err != nil {
+		t.Error(err)
 	}
 }

@@ -322,15 +322,21 @@ func (p *Plane) takeOutStale(stale []bpf.WireKey, known map[bpf.WireKey]bool) er
 	stale = nil
 	var key bpf.WireKey
 	var f bpf.WireFlow
+	var broken []bpf.WireKey
 	flows := p.objects.Flows.Iterate()
 	for flows.Next(&key, &f) {
-		if !known[key] && p.pairs[key] == nil {
-			stale = append(stale, key)
+		if known[key] || p.pairs[key] != nil {
+			continue
+		}
+		stale = append(stale, key)
+		if other := f.Rewrite.To.Reverse(); isBroken(&f) && !known[other] && p.pairs[other] == nil {
+			broken = append(broken, key)
 		}
 	}
 	if err := flows.Err(); err != nil {
 		return fmt.Errorf("read the flows left: %w", err)
 	}
+	p.resetBroken(broken)
 	for i := range stale {
 		p.objects.Delete(&stale[i])
 	}
