@@ -33,7 +33,7 @@ run: build
 # race detector: they run last and alone.
 MEASURING := ./internal/netbench
 
-# Everything. With SPLICED_REQUIRE (a list out of root,bpf,netns,fuse,peers) a check
+# Everything. With SPLICED_REQUIRE (a list out of root,bpf,netns,fuse,mptcp,cpus,peers) a check
 # that can't run for want of one of these fails instead of being skipped. One
 # package at a time: they load the machine themselves, and wait for events that
 # a busy neighbour delays.

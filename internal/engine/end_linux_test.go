@@ -155,9 +155,7 @@ func TestLifetimeBoundsTheWaitBeforeAReset(t *testing.T) {
 // A Listen that fails leaves nobody accepting, and the descriptor to its
 // caller.
 func TestListenFailsHalfWay(t *testing.T) {
-	if runtime.NumCPU() < 2 {
-		t.Skip("needs two event loops")
-	}
+	testnet.Need(t, "cpus") // an event loop each
 	testnet.Leaks(t)
 	fds, _ := ends(t) // of a connection: any descriptor that can be closed
 	defer func() { _ = sys.Close(fds[0]); _ = sys.Close(fds[1]) }()

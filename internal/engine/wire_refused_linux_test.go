@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,9 +40,7 @@ func dialWith(t *testing.T, ns *testnet.Namespace, d *net.Dialer, r *relay, addr
 
 // A client that speaks MPTCP is refused by the program, and served by the sockets.
 func TestWireMPTCP(t *testing.T) {
-	if _, err := os.Stat("/proc/sys/net/mptcp"); err != nil {
-		t.Skip("no MPTCP in this kernel:", err)
-	}
+	testnet.Need(t, "mptcp")
 	c := wireChain(t)
 	const size = 8 << 20
 	server := serve(t, c.C, testnet.AddrC, func(conn *net.TCPConn) {

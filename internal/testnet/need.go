@@ -5,14 +5,15 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 )
 
 // Need skips the test if something is missing: "root", "override" (that the modes of
-// files are nothing to it), "netns", "bpf", "fuse", or other people's programs: "peers",
-// "fio", "filesystems" (what makes them), "postgresql", "redis", "ssh" or "chromium". If
-// SPLICED_REQUIRE (a comma list of root, netns, bpf, fuse and peers) contains the missing
+// files are nothing to it), "netns", "bpf", "fuse", "mptcp" (that the kernel speaks it), "cpus" (two of them), or
+// other people's programs: "peers", "fio", "filesystems" (what makes them), "postgresql", "redis", "ssh" or "chromium". If
+// SPLICED_REQUIRE (a comma list of root, netns, bpf, fuse, mptcp, cpus and peers) contains the missing
 // one, it fails the test instead; root stands for override, and peers for all programs.
 func Need(t TB, what ...string) {
 	t.Helper()
@@ -67,11 +68,18 @@ func available(name string) error {
 		return haveBPF()
 	case "fuse":
 		return haveFUSE()
+	case "mptcp":
+		return haveMPTCP()
+	case "cpus":
+		if n := runtime.NumCPU(); n < 2 {
+			return fmt.Errorf("there is %d", n)
+		}
+		return nil
 	case "override":
 		return haveOverride()
 	}
 	if programs[name] == nil {
-		return fmt.Errorf("unknown need %q: want root, override, netns, bpf, fuse or one of %v", name, slices.Sorted(maps.Keys(programs)))
+		return fmt.Errorf("unknown need %q: want root, override, netns, bpf, fuse, mptcp, cpus or one of %v", name, slices.Sorted(maps.Keys(programs)))
 	}
 	for _, program := range programs[name] {
 		if _, err := exec.LookPath(program); err != nil {

@@ -3,6 +3,7 @@ package testnet
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/cilium/ebpf"
 
@@ -31,6 +32,14 @@ func haveFUSE() error {
 		return err
 	}
 	return f.Close()
+}
+
+func haveMPTCP() error {
+	b, err := os.ReadFile("/proc/sys/net/mptcp/enabled")
+	if err == nil && string(b) != "1\n" {
+		err = fmt.Errorf("net.mptcp.enabled is %q", strings.TrimSpace(string(b)))
+	}
+	return err
 }
 
 // haveOverride is of root, to whom the modes of files are nothing.

@@ -66,6 +66,8 @@ func haveBPF() error { return errors.ErrUnsupported }
 
 func haveFUSE() error { return errors.ErrUnsupported }
 
+func haveMPTCP() error { return errors.ErrUnsupported }
+
 func haveOverride() error { return errors.ErrUnsupported }
 
 func osInventory() map[string]string { return nil }
