@@ -68,14 +68,7 @@ func TestDeparture(t *testing.T) {
 			s := &Server{Config: c, Wire: policy, Hooks: Hooks{Ended: func(e Ended) { ended <- e }}}
 			t.Cleanup(func() { // before the file system goes
 				_ = s.Close()
-				for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-					if table, err := splice.WireTableOf(policy); err != nil || table == (splice.WireTable{}) {
-						break
-					}
-					if time.Now().After(end) {
-						t.Fatal("the server has its instance yet")
-					}
-				}
+				withoutInstance(t, policy)
 			})
 			if err := s.Start(t.Context()); err != nil {
 				t.Fatal(err)
@@ -180,6 +173,20 @@ func TestDeparture(t *testing.T) {
 				t.Errorf("and once more: %+v", <-ended)
 			}
 		})
+	}
+}
+
+// withoutInstance waits until this process has let go of an instance.
+func withoutInstance(t *testing.T, policy splice.WirePolicy) {
+	t.Helper()
+	const patience = 30 * time.Second
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if table, err := splice.WireTableOf(policy); err != nil || table == (splice.WireTable{}) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server has its instance yet")
+		}
 	}
 }
 

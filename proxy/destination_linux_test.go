@@ -84,19 +84,21 @@ func localAddr(t *testing.T) []string {
 	return nil
 }
 
+// headerTo is what a trusted proxy says of a client that wanted to go there.
+func headerTo(to string) string {
+	host, port, _ := net.SplitHostPort(to)
+	return fmt.Sprintf("PROXY TCP4 192.0.2.7 %s 1000 %s\r\n", host, port)
+}
+
 // A proxy that is trusted says where its client wanted to go.
 func TestOriginalDestinationOfHeader(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		testnet.Leaks(t)
 		a, b := newBackend(t, loopback(t, "tcp4")), newBackend(t, loopback(t, "tcp4"))
 		r := startRelay(t, w, toOriginal(proxy.Listener{ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), proxy.Hooks{})
-		header := func(to string) string {
-			host, port, _ := net.SplitHostPort(to)
-			return fmt.Sprintf("PROXY TCP4 192.0.2.7 %s 1000 %s\r\n", host, port)
-		}
 		for _, backend := range []*backend{a, b, a} {
 			c := r.dial(t)
-			send(t, c, header(backend.addr.String())+"hello")
+			send(t, c, headerTo(backend.addr.String())+"hello")
 			server := backend.next(t)
 			expect(t, server, "hello")
 			_ = c.Close()
@@ -107,12 +109,12 @@ func TestOriginalDestinationOfHeader(t *testing.T) {
 			}
 		}
 		for text, want := range map[string]proxy.FailReason{
-			header(r.Addrs("relay")[0].String()): proxy.NoDestination,
-			header("0.0.0.0:80"):                 proxy.NoDestination,
-			header("224.0.0.1:80"):               proxy.NoDestination,
-			header("127.0.0.1:0"):                proxy.NoDestination,
-			"PROXY UNKNOWN\r\n":                  proxy.NoDestination,
-			header(dead(t).String()):             proxy.ConnectRefused,
+			headerTo(r.Addrs("relay")[0].String()): proxy.NoDestination,
+			headerTo("0.0.0.0:80"):                 proxy.NoDestination,
+			headerTo("224.0.0.1:80"):               proxy.NoDestination,
+			headerTo("127.0.0.1:0"):                proxy.NoDestination,
+			"PROXY UNKNOWN\r\n":                    proxy.NoDestination,
+			headerTo(dead(t).String()):             proxy.ConnectRefused,
 		} {
 			c := r.dial(t)
 			send(t, c, text)
@@ -135,12 +137,8 @@ func TestOriginalDestinationFromSharedPort(t *testing.T) {
 		testnet.Leaks(t)
 		a, b := newBackend(t, loopback(t, "tcp4")), newBackend(t, loopback(t, "tcp4"))
 		r := startRelay(t, w, toOriginal(proxy.Listener{ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}), proxy.Hooks{})
-		header := func(to string) string {
-			host, port, _ := net.SplitHostPort(to)
-			return fmt.Sprintf("PROXY TCP4 192.0.2.7 %s 1000 %s\r\n", host, port)
-		}
 		first := r.dial(t)
-		send(t, first, header(a.addr.Address)+"hello")
+		send(t, first, headerTo(a.addr.Address)+"hello")
 		server := a.next(t)
 		expect(t, server, "hello")
 		port := server.RemoteAddr().(*net.TCPAddr).Port
@@ -162,7 +160,7 @@ func TestOriginalDestinationFromSharedPort(t *testing.T) {
 			return c
 		}
 		second := dial()
-		send(t, second, header(b.addr.Address)+"elsewhere")
+		send(t, second, headerTo(b.addr.Address)+"elsewhere")
 		other := b.next(t)
 		expect(t, other, "elsewhere")
 		for _, c := range []net.Conn{second, other} {
@@ -174,7 +172,7 @@ func TestOriginalDestinationFromSharedPort(t *testing.T) {
 		receive(t, r.ended, "the end")
 		third := dial()
 		defer third.Close()
-		send(t, third, header(a.addr.Address))
+		send(t, third, headerTo(a.addr.Address))
 		if f := receive(t, r.failed, "the failure"); f.Reason != proxy.NoDestination || !strings.Contains(f.Err.Error(), "this proxy's own") {
 			t.Errorf("%s, %v", f.Reason, f.Err)
 		}
@@ -233,10 +231,9 @@ func TestOriginalDestinationBesideRoutes(t *testing.T) {
 		c.Upstreams["there"] = u
 		c.Upstreams["other"] = proxy.Upstream{Servers: proxy.Targets(other.addr.String())}
 		r := startRelay(t, w, c, proxy.Hooks{})
-		host, port, _ := net.SplitHostPort(there.addr.String())
 		for name, backend := range map[string]*backend{"a.example": there, "b.example": other} {
 			raw := r.dial(t)
-			send(t, raw, fmt.Sprintf("PROXY TCP4 192.0.2.7 %s 1000 %s\r\n", host, port))
+			send(t, raw, headerTo(there.addr.String()))
 			client := tls.Client(raw, &tls.Config{ServerName: name, RootCAs: ca.Pool})
 			if err := client.Handshake(); err != nil {
 				t.Fatal(err)
@@ -244,7 +241,7 @@ func TestOriginalDestinationBesideRoutes(t *testing.T) {
 			send(t, client, "question")
 			server := backend.next(t)
 			if backend == there {
-				expect(t, server, fmt.Sprintf("PROXY TCP4 192.0.2.7 %s 1000 %s\r\n", host, port))
+				expect(t, server, headerTo(there.addr.String()))
 			}
 			expect(t, server, "question")
 			_ = client.Close()

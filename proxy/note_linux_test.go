@@ -42,21 +42,11 @@ func TestAdoptedPlaces(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			testnet.Leaks(t)
 			policy := splice.WirePolicy{Upgrade: true, Instance: "test", Root: testnet.BPFFS(t)}
-			gone := func() {
-				for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-					if table, err := splice.WireTableOf(policy); err != nil || table == (splice.WireTable{}) {
-						break
-					}
-					if time.Now().After(end) {
-						t.Fatal("the server has its instance yet")
-					}
-				}
-			}
 			start := func(c Config, hooks Hooks) *Server {
 				s := &Server{Config: c, Wire: policy, Hooks: hooks}
 				t.Cleanup(func() {
 					_ = s.Close()
-					gone() // before the file system goes
+					withoutInstance(t, policy) // before the file system goes
 				})
 				if err := s.Start(t.Context()); err != nil {
 					t.Fatal(err)
