@@ -57,16 +57,24 @@ static __always_inline int doubtful(const struct flow *f, const struct flow *pee
 // For so long, in ns, a peer on this machine is waited for.
 #define SILENCE (200 * 1000 * 1000ULL)
 
-// silent says whether a peer on this machine has not answered what was said to it again, and it is time to ask
-// it. It is looked at once in SILENCE at most: a segment was said again a while ago, and another one is now. One that is gone says
+// beg takes note that something is said again to a peer on this machine, and has user space ask that peer whether it is
+// there where it has answered nothing since that was so before. It is looked at once in SILENCE at most. A peer that is gone says
 // nothing itself: the kernel has no RST for a packet whose route is not one to this machine, and
 // what bpf_redirect_neigh finds by lo is that, of IPv4, for addresses of lo alone.
-static __always_inline int silent(struct flow *f, const struct flow *peer, __u64 now)
+// A function of its own: the verifier would go through all of account once more for each way here.
+static __noinline int beg(struct flow *f, const struct segment *s, __u64 now)
 {
-	int answered = f->begged <= *(volatile __u64 *)&peer->last_seen;
+	__u64 begged = f->begged;
+	struct flow *peer = NULL;
 
 	f->begged = now;
-	return !answered && now - peer->doubted >= DOUBT_PAUSE;
+	if (f->over || !other(f, &peer))
+		return 0;
+	if (begged > *(volatile __u64 *)&peer->last_seen && now - peer->doubted >= DOUBT_PAUSE) {
+		peer->doubted = now;
+		report(&s->key);
+	}
+	return 0;
 }
 
 // account counts a segment of a spliced flow, and tells when the flow is over.
@@ -82,12 +90,13 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 	int barred = end != s->seq && *(volatile __u8 *)&f->barred && before(f->bar, end);
 	int sends = end != s->seq && !barred;
 	int again = before(s->seq, f->end); // a probe too
-	int begs = again && r->ifindex == LOOPBACK && now - f->begged >= SILENCE;
 	struct flow *peer = NULL;
 	__u64 peer_fin;
 	int news = 0, fin = 0;
 
 	f->last_seen = now;
+	if (again && r->ifindex == LOOPBACK && now - f->begged >= SILENCE)
+		beg(f, s, now);
 	if (barred) {
 		__sync_fetch_and_add(&f->held_back, 1);
 		if (!f->bar_met) {
@@ -125,7 +134,7 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		news = 1;
 		fence(f); // the other FIN may be acknowledged this moment: one of both CPUs sees that both are
 	}
-	if (!fin && !s->rst && !news && !begs)
+	if (!fin && !s->rst && !news)
 		return !barred;
 
 	if (!other(f, &peer))
@@ -149,9 +158,6 @@ static __always_inline int account(struct flow *f, const struct segment *s, __u6
 		f->over = peer->over = OVER;
 	} else if (s->rst && doubtful(f, peer, s, now)) {
 		f->doubted = now;
-		news = 1;
-	} else if (begs && silent(f, peer, now)) {
-		peer->doubted = now;
 		news = 1;
 	}
 	if (news)
