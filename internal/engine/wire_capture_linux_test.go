@@ -242,6 +242,41 @@ func checkCapture(packets []packet, port uint16, total map[bool]int64) (twice []
 	return twice, nil
 }
 
+// overtaken returns the data segments of a connection that left by one end of a link before others, and arrived at the
+// other end behind them.
+func overtaken(left, arrived []packet, port uint16) (late []stretch) {
+	type segment struct {
+		seq, ack, stamp uint32
+		len             int
+	}
+	places := make(map[segment][]int)
+	isn := uint32(0)
+	for i, p := range left {
+		if p.out && (p.from == port || p.to == port) {
+			if p.syn {
+				isn = p.seq + 1
+			}
+			k := segment{p.seq, p.ack, p.stamp, p.len}
+			places[k] = append(places[k], i)
+		}
+	}
+	last := 0
+	for _, p := range arrived {
+		k := segment{p.seq, p.ack, p.stamp, p.len}
+		if p.out || p.len == 0 || p.from != port && p.to != port || len(places[k]) == 0 {
+			continue
+		}
+		place := places[k][0]
+		places[k] = places[k][1:]
+		if place < last {
+			from := int64(p.seq - isn)
+			late = append(late, stretch{from, from + int64(p.len), p.stamp})
+		}
+		last = max(last, place)
+	}
+	return late
+}
+
 // spans are the parts of a stream that went by, in order and apart from each other.
 type spans []stretch
 
@@ -304,8 +339,10 @@ func captureHandOver(t *testing.T, c *testnet.Chain, r *relay, server string, st
 ) (why string) {
 	t.Helper()
 	atA, atC := startCapture(t, c.A, testnet.LinkAB), startCapture(t, c.C, testnet.LinkCB)
-	defer atA.stop()
-	defer atC.stop()
+	atBA, atBC := startCapture(t, c.B, testnet.LinkBA), startCapture(t, c.B, testnet.LinkBC)
+	for _, capture := range []*capture{atA, atC, atBA, atBC} {
+		defer capture.stop()
+	}
 	conn := dialRelay(t, c.A, r)
 	defer conn.Close()
 	sent, got, err := play(conn, func() bool { return r.spliced(t) > 0 })
@@ -324,11 +361,12 @@ func captureHandOver(t *testing.T, c *testnet.Chain, r *relay, server string, st
 	for _, side := range []struct {
 		name string
 		*capture
+		atB   *capture
 		addr  string
 		total map[bool]int64
 	}{
-		{"A", atA, r.addr, map[bool]int64{true: sent, false: got}},
-		{"C", atC, server, map[bool]int64{true: got, false: sent}},
+		{"A", atA, atBA, r.addr, map[bool]int64{true: sent, false: got}},
+		{"C", atC, atBC, server, map[bool]int64{true: got, false: sent}},
 	} {
 		port := netip.MustParseAddrPort(side.addr).Port()
 		if !side.whole(port) {
@@ -351,6 +389,16 @@ func captureHandOver(t *testing.T, c *testnet.Chain, r *relay, server string, st
 			} else if strict {
 				t.Errorf("at %s %d bytes from %d to %d went by twice (out: %v)", side.name, s.bytes, s.from, s.to, s.out)
 			}
+		}
+		if t.Failed() {
+			side.atB.mu.Lock()
+			for _, s := range overtaken(side.packets, side.atB.packets, port) {
+				t.Logf("on the way from %s to B what is from %d to %d was overtaken", side.name, s.from, s.to)
+			}
+			for _, s := range overtaken(side.atB.packets, side.packets, port) {
+				t.Logf("on the way from B to %s what is from %d to %d was overtaken", side.name, s.from, s.to)
+			}
+			side.atB.mu.Unlock()
 		}
 		t.Logf("at %s: %d packets, %d bytes twice, in %d segments, %d of these probes", side.name, count, bytes, len(twice), probes)
 	}
@@ -540,5 +588,26 @@ func TestCheckCapture(t *testing.T) {
 		if len(twice) != 1 || twice[0].bytes != again.bytes || twice[0].probe != again.probe {
 			t.Errorf("%+v: %+v", again, twice)
 		}
+	}
+}
+
+func TestOvertaken(t *testing.T) {
+	left := []packet{
+		{out: true, from: 7, to: 9, syn: true, seq: 99},
+		{out: true, from: 7, to: 9, seq: 100, len: 10},
+		{out: true, from: 7, to: 9, seq: 110, len: 20},
+		{from: 9, to: 7, seq: 500, len: 5},
+		{out: true, from: 7, to: 9, seq: 100, len: 10}, // once more
+	}
+	arrived := slices.Clone(left)
+	for i := range arrived {
+		arrived[i].out = !arrived[i].out
+	}
+	if late := overtaken(left, arrived, 7); late != nil {
+		t.Errorf("in order, and yet %v", late)
+	}
+	arrived[1], arrived[2] = arrived[2], arrived[1]
+	if late := overtaken(left, arrived, 7); !slices.Equal(late, []stretch{{from: 0, to: 10}}) {
+		t.Errorf("the first was overtaken, not %v", late)
 	}
 }
