@@ -109,14 +109,18 @@ func TestHandOverInMidTransfer(t *testing.T) {
 				}
 				s := owned(t, a, b, splice.Use(engine))
 				began := s.Stats().Started
-				times := 0
-				for {
+				// The last of them has what is left to itself: on a busy machine none before may come to splice.
+				const most = 50
+				times, between := 0, time.Duration(0)
+				for times < most {
+					asked := time.Now()
 					next := handOn(t, s, splice.Use(engine))
 					if next == nil {
 						break
 					}
 					s = next
 					times++
+					between += time.Since(asked)
 				}
 				r, err := s.Wait()
 				wg.Wait()
@@ -126,8 +130,8 @@ func TestHandOverInMidTransfer(t *testing.T) {
 				if got != sent {
 					t.Error("what arrived is not what was sent")
 				}
-				if d := r.Stats.Started.Sub(began); d < -time.Second || d > time.Second {
-					t.Errorf("the start has moved by %v", d)
+				if d := r.Stats.Started.Sub(began); d < -time.Second || d > between+time.Second {
+					t.Errorf("the start has moved by %v, and it was in nobody's hands for %v at most", d, between)
 				}
 				if engine == splice.EngineSplice && r.Stats.AToB.Spliced == 0 {
 					t.Error("nothing was spliced")
