@@ -359,6 +359,9 @@ func (s *Session) patience(l *loop) time.Duration {
 
 func (s *Session) tryAbort(l *loop) {
 	s.abortAt = 0
+	if s.wire.draining() {
+		s.wire.drainEnded(l, s)
+	}
 	for i := range s.ends {
 		e := &s.ends[i]
 		if !e.aborting && !e.parting {

@@ -65,13 +65,20 @@ func (w *wiring) drain(l *loop, s *Session) {
 }
 
 // drainEnded is what becomes of a draining pair of which a direction has ended. After a reset the sockets deliver
-// what they have received, and the pair goes when the session does. Else they don't fit what has gone
-// across, and both sides are told.
+// what they have received, until the program knows that the receiver has it: the socket need not hear
+// of that again. Else they don't fit what has gone across, and both sides are told.
 func (w *wiring) drainEnded(l *loop, s *Session) {
 	for i := range s.dirs {
+		over := false
 		switch s.dirs[i].reason() {
-		case Running, ResetBySource, ResetByDrain:
+		case Running, ResetByDrain:
+		case ResetBySource:
+			got, err := w.pair.Got(i)
+			over = got || err != nil
 		default:
+			over = true
+		}
+		if over {
 			w.abort(l, s)
 			for i := range s.ends {
 				s.ends[i].readable = true // whoever reads finds out
@@ -80,7 +87,7 @@ func (w *wiring) drainEnded(l *loop, s *Session) {
 			return
 		}
 	}
-	w.at = 0
+	w.at = 0 // tryAbort looks again
 }
 
 // lose ends a session whose two sides don't fit any more.

@@ -323,6 +323,23 @@ func (pair *Pair) Drained() (bool, error) {
 	return drained, nil
 }
 
+// Got says whether the peer of the other leg has acknowledged all that the socket of leg i has received, and all that
+// lies before the cut: Drained for one direction, whose sender is gone.
+func (pair *Pair) Got(i int) (bool, error) {
+	all, err := sys.QueueSeq(pair.legs[i].fd)
+	if err != nil {
+		return false, err
+	}
+	flows, err := pair.flows()
+	if err != nil {
+		return false, err
+	}
+	if before(all, flows[i].Cut) {
+		all = flows[i].Cut
+	}
+	return acknowledged(&flows[1-i], all+pair.add[i]), nil
+}
+
 // acknowledged says whether a flow's sender has acknowledged all before a number that the other leg's socket has delivered. More
 // can have gone across since the switch than numbers can be compared with.
 func acknowledged(back *bpf.WireFlow, number uint32) bool {
