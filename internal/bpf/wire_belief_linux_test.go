@@ -84,15 +84,10 @@ func TestWireBelief(t *testing.T) {
 			for i := range ways {
 				w := &ways[i]
 				keys := w.spliced(t, o)
-				back, err := o.Flow(&keys[1])
-				if err != nil {
-					t.Fatal(err)
-				}
-				back.Acked -= underWay
-				back.Edge -= underWay
-				if err := o.Flows.Put(&keys[1], &back); err != nil {
-					t.Fatal(err)
-				}
+				edit(t, o, &keys[1], func(back *bpf.WireFlow) {
+					back.Acked -= underWay
+					back.Edge -= underWay
+				})
 				c := crafted{from: w.a, to: w.ba, seq: sentByA, ack: heardByA, flags: ack, window: room >> shiftIn}
 				tc.change(&c)
 				if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {
@@ -105,7 +100,7 @@ func TestWireBelief(t *testing.T) {
 				if is := (numbers{f.End, f.Acked, f.Verdict, f.Fin, f.FinAcked, f.Doubted > 0}); is != tc.want {
 					t.Errorf("%s: %+v, want %+v", w.name, is, tc.want)
 				}
-				if back, err = o.Flow(&keys[1]); err != nil || back.PeerFin != 0 != (tc.want.Fin != 0) {
+				if back, err := o.Flow(&keys[1]); err != nil || back.PeerFin != 0 != (tc.want.Fin != 0) {
 					t.Errorf("%s: %+v, %v", w.name, back, err)
 				}
 			}
@@ -132,14 +127,9 @@ func TestWireBeliefOfWindows(t *testing.T) {
 	says(heardByA+room, 0, true) // as was announced before
 	says(heardByA+room+overEdge+1, 0, false)
 	probe := crafted{from: w.c, to: w.bc, seq: sentByC + room + overEdge, ack: sentByA + addSeq, flags: ack, window: 1, data: []byte{1}}
-	f, err := o.Flow(&keys[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.End = sentByC + room + overEdge // what A has acknowledged
-	if err := o.Flows.Put(&keys[1], &f); err != nil {
-		t.Fatal(err)
-	}
+	edit(t, o, &keys[1], func(f *bpf.WireFlow) {
+		f.End = sentByC + room + overEdge // what A has acknowledged
+	})
 	runWire(t, o, probe.frame())
 	says(heardByA+room+overEdge+1, room, true)
 	says(heardByA+2*room+overEdge+1, 0, true)
@@ -334,17 +324,12 @@ func TestWireBeliefOfClocks(t *testing.T) {
 			for i := range ways {
 				w := &ways[i]
 				keys := w.spliced(t, o)
-				f, err := o.Flow(&keys[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				const watched = clock + never // before the switch
-				if f.Tsval = watched; tc.clock != never {
-					f.Tsval += 1 << 30 // a stranger's: it counts for nothing behind the first
-				}
-				if err := o.Flows.Put(&keys[0], &f); err != nil {
-					t.Fatal(err)
-				}
+				edit(t, o, &keys[0], func(f *bpf.WireFlow) {
+					const watched = clock + never // before the switch
+					if f.Tsval = watched; tc.clock != never {
+						f.Tsval += 1 << 30 // a stranger's: it counts for nothing behind the first
+					}
+				})
 				for _, s := range tc.sent {
 					c := crafted{
 						from: w.a, to: w.ba, seq: sentByA + s.seq, ack: heardByA + s.ack, flags: s.flags, window: 1,
@@ -354,7 +339,7 @@ func TestWireBeliefOfClocks(t *testing.T) {
 						t.Errorf("%s: the program answers %d, want that it goes across", w.name, ret)
 					}
 				}
-				if f, err = o.Flow(&keys[0]); err != nil || f.End != sentByA+tc.end || f.Acked != heardByA+tc.acked ||
+				if f, err := o.Flow(&keys[0]); err != nil || f.End != sentByA+tc.end || f.Acked != heardByA+tc.acked ||
 					f.Tsval != clock+tc.clock || f.Fin != tc.fin {
 					t.Errorf("%s: end %d, acknowledged %d, clock %d, FIN %d, %v; want %+v", w.name,
 						f.End-sentByA, f.Acked-heardByA, f.Tsval-clock, f.Fin, err, tc)
@@ -479,12 +464,10 @@ func TestWireBeliefForgetsClocks(t *testing.T) {
 			if i > 0 {
 				says(99, 0, clock+half/2)
 			}
-			f := look()
-			f.LastSeen -= uint64(silent)
-			f.ClockedAt -= uint32(silent >> 30)
-			if err := o.Flows.Put(&keys[0], &f); err != nil {
-				t.Fatal(err)
-			}
+			edit(t, o, &keys[0], func(f *bpf.WireFlow) {
+				f.LastSeen -= uint64(silent)
+				f.ClockedAt -= uint32(silent >> 30)
+			})
 		}
 		says(100, 100, clock+half+5)
 		if f := look(); f.End != sentByA+200 != !tc.believed || (f.Tsval == clock+half+5) != tc.believed {

@@ -56,14 +56,7 @@ func TestWireDivided(t *testing.T) {
 		for i := range ways {
 			w := &ways[i]
 			keys := w.spliced(t, o)
-			f, err := o.Flow(&keys[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			tc.flow(&f)
-			if err := o.Flows.Put(&keys[0], &f); err != nil {
-				t.Fatal(err)
-			}
+			edit(t, o, &keys[0], tc.flow)
 			told()
 			c := crafted{from: w.a, to: w.ba, seq: sentByA, ack: sentByC - addAck, flags: ack, window: 1, data: make([]byte, 100)}
 			c.part()
@@ -89,7 +82,7 @@ func TestWireDivided(t *testing.T) {
 			if is := told(); is != n {
 				t.Errorf("%s, %s: told %d times, want %d", w.name, tc.name, is, n)
 			}
-			if f, err = o.Flow(&keys[0]); err != nil || f.Divided != 0 != tc.noted || f.Packets > 0 || f.End != sentByA {
+			if f, err := o.Flow(&keys[0]); err != nil || f.Divided != 0 != tc.noted || f.Packets > 0 || f.End != sentByA {
 				t.Errorf("%s, %s: %+v, %v", w.name, tc.name, f, err)
 			}
 		}

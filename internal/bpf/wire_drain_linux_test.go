@@ -44,17 +44,12 @@ func (w *way) draining(t *testing.T, o *bpf.WireObjects) {
 	keys := w.spliced(t, o)
 	received := [2]uint32{sentByA, sentByC + undelivered}
 	for i := range keys {
-		f, err := o.Flow(&keys[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.State, f.Cut, f.Passed, f.End = bpf.WireDraining, received[i], received[i], received[i]
-		f.Shown, f.From = f.Acked, f.Acked
-		f.Owned, f.Promised = received[1-i], received[1-i]+room
-		f.CutAck = received[1-i] - f.Rewrite.AckAdd
-		if err := o.Flows.Put(&keys[i], &f); err != nil {
-			t.Fatal(err)
-		}
+		edit(t, o, &keys[i], func(f *bpf.WireFlow) {
+			f.State, f.Cut, f.Passed, f.End = bpf.WireDraining, received[i], received[i], received[i]
+			f.Shown, f.From = f.Acked, f.Acked
+			f.Owned, f.Promised = received[1-i], received[1-i]+room
+			f.CutAck = received[1-i] - f.Rewrite.AckAdd
+		})
 	}
 }
 
@@ -222,14 +217,7 @@ func TestWireDrainingResets(t *testing.T) {
 				func(f *bpf.WireFlow) { f.End = sentByA + across },
 				func(f *bpf.WireFlow) { f.Acked, f.Edge = sentByA+addSeq+1000, sentByA+addSeq+across },
 			} {
-				f, err := o.Flow(&keys[i])
-				if err != nil {
-					t.Fatal(err)
-				}
-				change(&f)
-				if err := o.Flows.Put(&keys[i], &f); err != nil {
-					t.Fatal(err)
-				}
+				edit(t, o, &keys[i], change)
 			}
 			c := crafted{from: w.a, to: w.ba, seq: tc.seq, ack: sentByC - addAck, flags: rst | ack}
 			ret, out := runWire(t, o, c.frame())
@@ -267,14 +255,7 @@ func TestWireDrainingWindows(t *testing.T) {
 					f.Promised, f.Rewrite.WindowIn, f.Rewrite.WindowOut = promised, 5, 5
 				},
 			} {
-				f, err := o.Flow(&keys[i])
-				if err != nil {
-					t.Fatal(err)
-				}
-				change(&f)
-				if err := o.Flows.Put(&keys[i], &f); err != nil {
-					t.Fatal(err)
-				}
+				edit(t, o, &keys[i], change)
 			}
 			c := crafted{
 				from: w.c, to: w.bc, seq: sentByC + undelivered, ack: sentByA + addSeq, flags: ack,
@@ -479,14 +460,7 @@ func TestWireDrainingFar(t *testing.T) {
 					f.Acked, f.Edge = f.Acked+tc.sent, f.Edge+tc.sent
 				},
 			} {
-				f, err := o.Flow(&keys[i])
-				if err != nil {
-					t.Fatal(err)
-				}
-				change(&f)
-				if err := o.Flows.Put(&keys[i], &f); err != nil {
-					t.Fatal(err)
-				}
+				edit(t, o, &keys[i], change)
 			}
 			tc.is.from, tc.is.to, tc.is.flags, tc.is.window = w.a, w.ba, ack, 100
 			want := tc.is
@@ -509,15 +483,10 @@ func TestWireDrainsAgain(t *testing.T) {
 		w := &ways[i]
 		keys := w.spliced(t, o)
 		for i, cut := range []uint32{sentByA, sentByC} {
-			f, err := o.Flow(&keys[i])
-			if err != nil {
-				t.Fatal(err)
-			}
-			f.Cut, f.CutAck, f.Shown, f.From = cut, f.Acked, f.Acked, f.Acked
-			f.Owned = []uint32{sentByC, sentByA}[i]
-			if err := o.Flows.Put(&keys[i], &f); err != nil {
-				t.Fatal(err)
-			}
+			edit(t, o, &keys[i], func(f *bpf.WireFlow) {
+				f.Cut, f.CutAck, f.Shown, f.From = cut, f.Acked, f.Acked, f.Acked
+				f.Owned = []uint32{sentByC, sentByA}[i]
+			})
 		}
 		c := crafted{from: w.c, to: w.bc, seq: sentByC, ack: heardByC + late/2, flags: ack, window: 100}
 		if ret, _ := runWire(t, o, c.frame()); ret != wireRedirect {

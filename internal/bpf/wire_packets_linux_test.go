@@ -144,6 +144,19 @@ const (
 	overEdge                       = 1 << 20 // LARGEST of wire_watch.h
 )
 
+// edit changes an entry.
+func edit(t *testing.T, o *bpf.WireObjects, key *bpf.WireKey, change func(*bpf.WireFlow)) {
+	t.Helper()
+	f, err := o.Flow(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(&f)
+	if err := o.Flows.Put(key, &f); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // spliced enters a pair.
 func (w *way) spliced(t *testing.T, o *bpf.WireObjects) (keys [2]bpf.WireKey) {
 	t.Helper()

@@ -59,9 +59,7 @@ type rival struct {
 // its thread from now on.
 func newRival(t *testing.T, o *bpf.WireObjects, packets ...[]byte) *rival {
 	t.Helper()
-	if runtime.NumCPU() < 2 {
-		t.Skip("needs two CPUs")
-	}
+	testnet.Need(t, "cpus")
 	const over = -1
 	r := &rival{done: make(chan error, 1)}
 	go func() {

@@ -72,14 +72,9 @@ func TestWireTooBig(t *testing.T) {
 			}
 			t.Run(w.name+" "+tc.name, func(t *testing.T) {
 				keys := w.spliced(t, o)
-				f, err := o.Flow(&keys[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				f.Rewrite.Ifindex = uint32(narrow.Index)
-				if err := o.Flows.Put(&keys[0], &f); err != nil {
-					t.Fatal(err)
-				}
+				edit(t, o, &keys[0], func(f *bpf.WireFlow) {
+					f.Rewrite.Ifindex = uint32(narrow.Index)
+				})
 				c := crafted{from: w.a, to: w.ba, seq: sentByA, ack: sentByC - addAck, flags: ack, window: 100, data: make([]byte, tc.size-ip-20)}
 				if !tc.divided {
 					c.fragment = dontFragment // of IPv6 nobody looks at it
@@ -89,7 +84,7 @@ func TestWireTooBig(t *testing.T) {
 					want = wireDrop
 				}
 				began := time.Now()
-				err = b.Do(func() error {
+				err := b.Do(func() error {
 					for range 3 {
 						if ret, _ := runWire(t, o, c.frame()); ret != want {
 							t.Errorf("the program answers %d, want %d", ret, want)
@@ -101,7 +96,8 @@ func TestWireTooBig(t *testing.T) {
 					t.Fatal(err)
 				}
 				most := 1 + int(time.Since(began)/(10*time.Millisecond))
-				if f, err = o.Flow(&keys[0]); err != nil || f.TooBig > 0 == tc.fits || f.Packets > 0 != tc.fits || f.Errors > 0 ||
+				f, err := o.Flow(&keys[0])
+				if err != nil || f.TooBig > 0 == tc.fits || f.Packets > 0 != tc.fits || f.Errors > 0 ||
 					f.Divided > 0 != (tc.divided && !tc.fits) {
 					t.Errorf("%+v, %v", f, err)
 				}

@@ -192,23 +192,8 @@ func (w *wiring) try(l *loop, s *Session) {
 		w.switched(l, s)
 		return
 	case syscall.EAGAIN, syscall.EOVERFLOW:
-	case syscall.ENOTCONN:
-		w.withdraw(l, s, wire.Ended)
-		return
-	case syscall.EHOSTUNREACH:
-		w.withdraw(l, s, wire.Spent)
-		return
-	case syscall.EMSGSIZE:
-		w.withdraw(l, s, wire.Divided)
-		return
-	case syscall.ENODEV:
-		w.withdraw(l, s, wire.OwnRoute)
-		return
-	case syscall.EKEYREJECTED:
-		w.withdraw(l, s, wire.Options)
-		return
 	default:
-		w.withdraw(l, s, wire.Broken)
+		w.withdraw(l, s, notSwitched(err))
 		return
 	}
 	switch {
@@ -229,6 +214,24 @@ func (w *wiring) try(l *loop, s *Session) {
 		}
 	}
 	w.at = l.now + time.Millisecond
+}
+
+// notSwitched is why a pair stays with its sockets, by what Switch says.
+func notSwitched(err error) wire.Refusal {
+	switch err {
+	case syscall.ENOTCONN:
+		return wire.Ended
+	case syscall.EHOSTUNREACH:
+		return wire.Spent
+	case syscall.EMSGSIZE:
+		return wire.Divided
+	case syscall.ENODEV:
+		return wire.OwnRoute
+	case syscall.EKEYREJECTED:
+		return wire.Options
+	default:
+		return wire.Broken
+	}
 }
 
 // bound sets the windows.

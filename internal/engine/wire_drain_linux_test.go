@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -121,8 +122,22 @@ func TestWireResetWhileDraining(t *testing.T) {
 	}
 }
 
-// What goes across while a pair drains is progress to an idle limit, however long that takes.
+// What goes across while a pair drains is progress to an idle limit, however long that takes. Where the machine was so busy
+// that nothing went across for half the limit, nothing is shown: then it is done again.
 func TestWireIdleLimitWhileDraining(t *testing.T) {
+	const tries = 3
+	for i := range tries {
+		shown := false
+		t.Run(strconv.Itoa(i), func(t *testing.T) { shown = drainsBeyondItsLimit(t) })
+		if shown || t.Failed() {
+			return
+		}
+	}
+	t.Errorf("%d times the machine was too busy for a message in each second", tries)
+}
+
+// drainsBeyondItsLimit is false if nothing went across for half of it.
+func drainsBeyondItsLimit(t *testing.T) bool {
 	const idle = 2 * time.Second
 	d := drainOne(t, wireChain(t), relaySpec{Limits: engine.Limits{Idle: idle}})
 	longest := time.Duration(0)
@@ -133,11 +148,12 @@ func TestWireIdleLimitWhileDraining(t *testing.T) {
 		longest = max(longest, time.Since(at))
 	}
 	if longest > idle/2 {
-		t.Skipf("a busy machine: %v without a message", longest)
+		return false
 	}
 	if st := d.relay.stats(t); !st.Live || st.ReasonA != "running" || st.Engine == "wire" {
 		t.Errorf("%+v, want that it drains", st)
 	}
+	return true
 }
 
 // A process is killed while a pair drains. Its sockets' last words are old to a client that has heard of the server since:

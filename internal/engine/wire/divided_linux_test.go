@@ -95,20 +95,7 @@ func TestFragments(t *testing.T) {
 			if v.Delivered != was.Delivered || v.Reset != [2]bool{} {
 				t.Errorf("%+v, want that nothing has gone across", v)
 			}
-			if err := pair.Bar(); err != nil {
-				t.Fatal(err)
-			}
-			back := make(chan [2]int, 1)
-			pair.Return(func(fds [2]int, err error) {
-				if err != nil {
-					t.Error(err)
-				}
-				back <- fds
-			})
-			fds := <-back
-			if t.Failed() {
-				return
-			}
+			fds := returned(t, pair)
 			received(t, fds[0], data)
 			for _, to := range []struct {
 				fd   int

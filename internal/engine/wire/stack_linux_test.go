@@ -20,8 +20,8 @@ func ends(c *net.TCPConn) (local, peer netip.AddrPort) {
 	return netip.AddrPortFrom(l.Addr().Unmap(), l.Port()), netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
-// takeBack takes a pair back into sockets, and has each receive and send something.
-func takeBack(t *testing.T, pair *wire.Pair, b *bench) {
+// returned is a pair's sockets, taken back.
+func returned(t *testing.T, pair *wire.Pair) [2]int {
 	t.Helper()
 	if err := pair.Bar(); err != nil {
 		t.Fatal(err)
@@ -35,8 +35,15 @@ func takeBack(t *testing.T, pair *wire.Pair, b *bench) {
 	})
 	fds := <-back
 	if t.Failed() {
-		return
+		t.FailNow()
 	}
+	return fds
+}
+
+// takeBack takes a pair back into sockets, and has each receive and send something.
+func takeBack(t *testing.T, pair *wire.Pair, b *bench) {
+	t.Helper()
+	fds := returned(t, pair)
 	for i, conn := range []*net.TCPConn{b.client, b.server} {
 		if _, err := conn.Write([]byte("back")); err != nil {
 			t.Error(err)

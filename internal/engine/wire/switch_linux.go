@@ -306,12 +306,7 @@ func (pair *Pair) Drained() (bool, error) {
 	drained, late := true, false
 	for i := range received {
 		sides[i] = bpf.WireSide{Key: pair.keys[i], Received: received[i]}
-		// What came at the moment of the switch is still on its way to the socket, or was lost there, and went
-		// across when it was sent again.
-		all := received[i]
-		if before(all, flows[i].Cut) {
-			all = flows[i].Cut
-		}
+		all := throughCut(received[i], &flows[i])
 		if !acknowledged(&flows[1-i], all+pair.add[i]) {
 			drained = false
 		}
@@ -326,7 +321,7 @@ func (pair *Pair) Drained() (bool, error) {
 // Got says whether the peer of the other leg has acknowledged all that the socket of leg i has received, and all that
 // lies before the cut: Drained for one direction, whose sender is gone.
 func (pair *Pair) Got(i int) (bool, error) {
-	all, err := sys.QueueSeq(pair.legs[i].fd)
+	received, err := sys.QueueSeq(pair.legs[i].fd)
 	if err != nil {
 		return false, err
 	}
@@ -334,10 +329,16 @@ func (pair *Pair) Got(i int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if before(all, flows[i].Cut) {
-		all = flows[i].Cut
+	return acknowledged(&flows[1-i], throughCut(received, &flows[i])+pair.add[i]), nil
+}
+
+// throughCut is the end of what a socket has received, or of what lies before the cut: what came at the moment of the
+// switch is still on its way to the socket, or was lost there, and went across when it was sent again.
+func throughCut(received uint32, f *bpf.WireFlow) uint32 {
+	if before(received, f.Cut) {
+		return f.Cut
 	}
-	return acknowledged(&flows[1-i], all+pair.add[i]), nil
+	return received
 }
 
 // acknowledged says whether a flow's sender has acknowledged all before a number that the other leg's socket has delivered. More
