@@ -48,10 +48,8 @@ func (p *places) place(r *connRecord) (*conn, *splice.Plan) {
 	l := s.listeners[r.Listener]
 	s.mu.Unlock()
 	if l == nil {
-		if l = p.listeners[r.Listener]; l == nil {
-			l = &listener{server: s, name: r.Listener}
-			p.listeners[r.Listener] = l
-		}
+		l = p.newListener(s, r.Listener)
+		p.listeners[r.Listener] = l
 	}
 	c := &conn{
 		listener: l, route: &route{name: r.Route, upstream: m.upstream}, member: m, id: r.ID, began: time.Now().Add(-r.Age),
@@ -87,8 +85,8 @@ func (p *places) member(r *connRecord) *member {
 		if m := u.member(r); m != nil {
 			return m
 		}
-	} else if u = p.upstreams[r.Upstream]; u == nil {
-		u = newUpstream(s, r.Upstream)
+	} else {
+		u = p.newUpstream(s, r.Upstream)
 		p.upstreams[r.Upstream] = u
 	}
 	key := [2]string{r.Upstream, r.Server}
